@@ -1,0 +1,42 @@
+# `make demo` and `make test` need nothing but Python 3.11, a C++17 compiler, git and make.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+RUN ?= runs/reviews
+
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
+PIP_INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint format clean
+
+demo: $(VENV)/train.done
+	$(BIN)/fastgru train classify --out $(RUN) --overwrite
+	$(BIN)/fastgru evaluate $(RUN)
+	$(BIN)/fastgru predict $(RUN) "a warm, funny and moving film" "two hours of my life that i will never get back"
+	$(BIN)/fastgru bench --plot $(RUN)/bench.png
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/train.done: $(SOURCES) | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[train,bench]'
+	touch $@
+
+$(VENV)/dev.done: $(SOURCES) | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[dev]'
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build dist

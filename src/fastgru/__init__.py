@@ -1,0 +1,33 @@
+"""fastgru: the GRU for PyTorch.
+
+`fastgru.GRU` and `fastgru.GRUCell` take the place of `torch.nn.GRU` and `torch.nn.GRUCell`.
+`import fastgru` itself does not need torch; the names that do are looked up at first use.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastgru.info import info
+    from fastgru.nn import GRU, GRUCell
+
+__version__ = "0.1.0"
+__all__ = ["GRU", "GRUCell", "info"]
+
+_HOMES = {"GRU": "fastgru.nn", "GRUCell": "fastgru.nn", "info": "fastgru.info"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fastgru' has no attribute {name!r}")
+    if find_spec("torch") is None:
+        raise ImportError(
+            f"fastgru.{name} needs PyTorch, which is not installed here. Install it with: "
+            "pip install 'fastgru[torch]'"
+        )
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

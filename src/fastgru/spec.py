@@ -1,0 +1,29 @@
+"""GRUSpec: one frozen description of a GRU's variant and sizes, the same word in every room."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GRUSpec:
+    """What a backend must know of a layer besides its tensors.
+
+    Sizes in the letters used everywhere: I = `input_size`, H = `hidden_size`, L = `num_layers`, D = `directions`.
+    `dropout` is the probability with which an output between two layers is zeroed; 0 outside training.
+    """
+
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    bias: bool = True
+    bidirectional: bool = False
+    dropout: float = 0.0
+
+    @property
+    def directions(self) -> int:
+        """D: 2 where the layer is bidirectional, otherwise 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def weights_per_direction(self) -> int:
+        """4 tensors (`w_ih w_hh b_ih b_hh`), 2 without bias."""
+        return 4 if self.bias else 2
