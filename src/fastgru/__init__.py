@@ -23,8 +23,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'fastgru' has no attribute {name!r}")
     if find_spec("torch") is None:
         raise ImportError(
-            f"fastgru.{name} needs PyTorch, which is not installed here. Install it with: "
-            "pip install 'fastgru[torch]'"
+            f"fastgru.{name} needs PyTorch, which is not installed here. Install it with: pip install 'fastgru[torch]'"
         )
     return getattr(import_module(_HOMES[name]), name)
 
