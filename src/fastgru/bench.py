@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import fastgru
+from fastgru.errors import InputError
 from fastgru.nn import GRU
 
 
@@ -104,6 +105,17 @@ def machine() -> str:
         f"fastgru {fastgru.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
         f"{_processor()}, Python {platform.python_version()}"
     )
+
+
+def check_image(path: Path) -> None:
+    """Raise InputError where no image can be written to `path`: before anything is measured, not after."""
+    from matplotlib.figure import Figure
+
+    kinds = sorted(Figure().canvas.get_supported_filetypes())
+    if path.suffix.lstrip(".").lower() not in kinds:
+        raise InputError(f"{path}: an image's name ends in one of .{', .'.join(kinds)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent} to write it into")
 
 
 def plot(rows: list[Row], shape: Shape, path: Path) -> None:
