@@ -9,13 +9,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastgru.info import info
+    from fastgru.about import info
     from fastgru.nn import GRU, GRUCell
 
 __version__ = "0.1.0"
 __all__ = ["GRU", "GRUCell", "info"]
 
-_HOMES = {"GRU": "fastgru.nn", "GRUCell": "fastgru.nn", "info": "fastgru.info"}
+_HOMES = {"GRU": "fastgru.nn", "GRUCell": "fastgru.nn", "info": "fastgru.about"}
 
 
 def __getattr__(name: str) -> Any:
@@ -23,11 +23,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'fastgru' has no attribute {name!r}")
     if find_spec("torch") is None:
         raise ImportError(
-            f"fastgru.{name} needs PyTorch, which is not installed here. Install it with: "
-            "pip install 'fastgru[torch]'"
+            f"fastgru.{name} needs PyTorch, which is not installed here. Install it with: pip install 'fastgru[torch]'"
         )
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__, "__version__"]

@@ -8,7 +8,7 @@ class GRUSpec:
     """What a backend must know of a layer besides its tensors.
 
     Sizes in the letters used everywhere: I = `input_size`, H = `hidden_size`, L = `num_layers`, D = `directions`.
-    `dropout` is the probability with which an output between two layers is zeroed; 0 outside training.
+    `dropout` is the probability with which an output between two layers is zeroed, in `training` only.
     """
 
     input_size: int
@@ -17,6 +17,7 @@ class GRUSpec:
     bias: bool = True
     bidirectional: bool = False
     dropout: float = 0.0
+    training: bool = False
 
     @property
     def directions(self) -> int:

@@ -1,0 +1,1 @@
+"""Real data in: labelled texts from files, from Hugging Face datasets and from the movie-review set."""

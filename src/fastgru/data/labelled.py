@@ -1,0 +1,49 @@
+"""LabelledTexts: texts with one label each, the form that every source of data is brought into."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fastgru.errors import InputError
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """N texts and their labels.
+
+    `texts [N]`: as they came, not normalised.
+    `labels [N]`: the name of each text's label.
+    `beliefs [N]`: how probable each label is to human raters, where the source knows more than the label:
+    a mapping of label name to probability, summing to 1. A training signal only; never used to measure.
+    """
+
+    texts: list[str]
+    labels: list[str]
+    beliefs: list[dict[str, float]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Iterable[int]) -> "LabelledTexts":
+        """Give the rows of these indices, in this order."""
+        rows = list(rows)
+        beliefs = None if self.beliefs is None else [self.beliefs[row] for row in rows]
+        return LabelledTexts([self.texts[row] for row in rows], [self.labels[row] for row in rows], beliefs)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over texts and labels: tells whether a source still holds what it held."""
+        rows = json.dumps([self.texts, self.labels], ensure_ascii=True)
+        return hashlib.sha256(rows.encode()).hexdigest()
+
+    def check(self, source: str) -> "LabelledTexts":
+        """Return self; InputError, naming `source`, where there is no row, or a text or label is blank."""
+        if not self.texts:
+            raise InputError(f"{source}: there are no rows in it")
+        for what, column in (("text", self.texts), ("label", self.labels)):
+            blank = [row for row, value in enumerate(column, start=1) if not value.strip()]
+            if blank:
+                raise InputError(
+                    f"{source}: {len(blank)} of {len(column)} rows have an empty {what} (the first is row {blank[0]})"
+                )
+        return self

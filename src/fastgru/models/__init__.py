@@ -1,0 +1,1 @@
+"""Ready models on top of the GRU, each a configuration dataclass and a module."""

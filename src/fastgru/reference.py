@@ -1,0 +1,111 @@
+"""What a GRU computes: the definition, in plain torch, on any dtype and device.
+
+One step, with `gx [B, 3H]` and `gh [B, 3H]` the input and the recurrent pre-activations, rows in the order r, z, n:
+
+    gx = x W_ih^T + b_ih            gh = h W_hh^T + b_hh
+    r  = sigmoid(gx_r + gh_r)
+    z  = sigmoid(gx_z + gh_z)
+    n  = tanh(gx_n + r * gh_n)
+    h' = (1 - z) * n + z * h
+
+This is the reset-after form of Cho et al. 2014 (arXiv:1406.1078, eq. 5 to 8) that cuDNN and torch.nn.GRU compute:
+r multiplies `W_hn h + b_hn`, not h itself. Every operation is differentiable, twice as well as once, and in forward
+mode. In half precision the products are half, the gates and the carried state float32.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastgru.spec import GRUSpec
+
+
+def gru_cell(x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> Tensor:
+    """One step: the next state.
+
+    x [B, I]: the input; h [B, H]: the state; w_ih [3H, I], w_hh [3H, H], b_ih and b_hh [3H] or None: the weights.
+    Returns h' [B, H] in the dtype of x.
+    """
+    return _step(F.linear(x, w_ih, b_ih), _carried(h), w_hh, b_hh).to(x.dtype)
+
+
+def gru(
+    spec: GRUSpec, x: Tensor, h0: Tensor, weights: Sequence[Tensor], lengths: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """A stack of layers over whole sequences.
+
+    x [T, B, I]: the input, T >= 1.
+    h0 [L*D, B, H]: the initial states, layer by layer, forward before reverse.
+    weights: per layer and direction `w_ih [3H, I or D*H]`, `w_hh [3H, H]` and, with bias, `b_ih [3H]`, `b_hh [3H]`.
+    lengths [B] integer or None: the real steps of each sequence; 0 is allowed. What stands at `t >= lengths[b]`
+    changes no result and no gradient, NaN included.
+
+    Returns y [T, B, D*H], zero at `t >= lengths[b]`, and h_n [L*D, B, H], the state after each sequence's last real
+    step in each direction (h0 where there is none). Between layers, in training, dropout draws its mask from torch's
+    generator, for the real steps only, in the order of time: for the same seed these are torch.nn.GRU's masks.
+    """
+    if x.size(0) == 0:
+        raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+    real = None if lengths is None else torch.arange(x.size(0), device=x.device)[:, None] < lengths.to(x.device)
+    h_n: list[Tensor] = []
+    y = x
+    for layer in range(spec.num_layers):
+        if layer > 0 and spec.training:
+            y = _dropout(y, spec.dropout, real)
+        outputs = []
+        for direction in range(spec.directions):
+            index = layer * spec.directions + direction
+            first = index * spec.weights_per_direction
+            output, last = _sweep(
+                y, h0[index], weights[first : first + spec.weights_per_direction], real, direction == 1
+            )
+            outputs.append(output)
+            h_n.append(last)
+        y = torch.cat(outputs, dim=-1)
+    return y, torch.stack(h_n)
+
+
+def _sweep(
+    x: Tensor, h0: Tensor, weights: Sequence[Tensor], real: Tensor | None, reverse: bool
+) -> tuple[Tensor, Tensor]:
+    """One direction of one layer: y [T, B, H] and the last state [B, H]."""
+    w_ih, w_hh = weights[:2]
+    b_ih, b_hh = weights[2:] or (None, None)
+    if real is not None:
+        x = torch.where(real[..., None], x, 0)  # a NaN in the padding would reach the weights' gradients as 0 * NaN
+    gx = F.linear(x, w_ih, b_ih)  # [T, B, 3H]
+    h = _carried(h0)
+    steps = range(x.size(0) - 1, -1, -1) if reverse else range(x.size(0))
+    y = {}
+    for t in steps:
+        following = _step(gx[t], h, w_hh, b_hh)
+        if real is None:
+            y[t] = h = following
+        else:
+            h = torch.where(real[t, :, None], following, h)
+            y[t] = torch.where(real[t, :, None], h, 0)
+    return torch.stack([y[t] for t in range(x.size(0))]).to(x.dtype), h.to(x.dtype)
+
+
+def _step(gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> Tensor:
+    """The equations above: gx [B, 3H] and h [B, H] to h' [B, H], gates and state in the dtype of h."""
+    gh = F.linear(h.to(gx.dtype), w_hh, b_hh).to(h.dtype)
+    gx_r, gx_z, gx_n = gx.to(h.dtype).chunk(3, dim=-1)
+    gh_r, gh_z, gh_n = gh.chunk(3, dim=-1)
+    r = torch.sigmoid(gx_r + gh_r)
+    z = torch.sigmoid(gx_z + gh_z)
+    n = torch.tanh(gx_n + r * gh_n)
+    return (1 - z) * n + z * h
+
+
+def _carried(h: Tensor) -> Tensor:
+    """The state in the dtype in which it is carried: at least float32."""
+    return h.to(torch.promote_types(h.dtype, torch.float32))
+
+
+def _dropout(y: Tensor, p: float, real: Tensor | None) -> Tensor:
+    if real is None:
+        return F.dropout(y, p)
+    return torch.zeros_like(y).index_put((real,), F.dropout(y[real], p))

@@ -1,0 +1,1 @@
+"""Training on Lightning: run folders, the classifier's training, and its measures."""

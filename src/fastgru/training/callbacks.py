@@ -1,0 +1,103 @@
+"""What happens at the end of an epoch: a line for the user, the log, the best model, the checkpoint."""
+
+import csv
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from rich.console import Console
+
+from fastgru.training.run_folder import RunFolder
+
+COLUMNS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
+
+
+class Model(Protocol):
+    """A model that writes itself into a folder."""
+
+    def save_pretrained(self, save_directory: Path) -> Any:
+        """Write the model's files."""
+
+
+class History(Callback):
+    """The log of a run: one row an epoch, shown to the user and written to metrics.csv.
+
+    The rows are part of the checkpoint, so that a resumed run's log is the log of one whole run.
+    `rows`: for every epoch the values of COLUMNS; `seconds` is the wall-clock time of that epoch.
+    """
+
+    def __init__(self, run: RunFolder, console: Console) -> None:
+        self.run = run
+        self.console = console
+        self.rows: list[dict[str, float]] = []
+        self._started = 0.0
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The row with the highest validation accuracy, the first of several."""
+        return max(self.rows, key=lambda row: row["validation_accuracy"])
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row, show it and write the log."""
+        values = {name: float(trainer.callback_metrics[name]) for name in COLUMNS[1:-1]}
+        row = {"epoch": trainer.current_epoch + 1, **values, "seconds": time.perf_counter() - self._started}
+        self.rows.append(row)
+        self.console.print(
+            f"epoch {row['epoch']:>2}/{trainer.max_epochs}"
+            f"   train loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.3f}"
+            f"   validation loss {row['validation_loss']:.3f} accuracy {row['validation_accuracy']:.3f}"
+            f"   {row['seconds']:.1f} s",
+            highlight=False,
+            soft_wrap=True,
+        )
+        self._write()
+
+    def _write(self) -> None:
+        temporary = self.run.metrics.with_suffix(".tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows({name: round(value, 6) for name, value in row.items()} for row in self.rows)
+        os.replace(temporary, self.run.metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the rows, for the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the rows of a checkpoint."""
+        self.rows = list(state_dict["rows"])
+
+
+class Keep(Checkpoint):
+    """Keeps the best model in the run folder, and the state to resume from.
+
+    A `Checkpoint`, so that Lightning runs it after every other callback and their state is complete. The best
+    model goes first: a run that is killed between the two repeats the epoch and writes the same model again.
+    """
+
+    def __init__(self, run: RunFolder, history: History, model: Model) -> None:
+        self.run = run
+        self.history = history
+        self.model = model
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the model where this epoch is the best so far; write the checkpoint."""
+        if self.history.best is self.history.rows[-1]:
+            self._save_model()
+        trainer.save_checkpoint(self.run.checkpoint)
+
+    def _save_model(self) -> None:
+        # Written beside and moved into place: a reader or a kill never meets half a model.
+        with tempfile.TemporaryDirectory(dir=self.run.path) as folder:
+            self.model.save_pretrained(Path(folder))
+            for file in Path(folder).iterdir():
+                os.replace(file, self.run.path / file.name)

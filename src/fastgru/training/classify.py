@@ -1,0 +1,190 @@
+"""Training a TextClassifier: the Lightning module, and the whole run from options to the best model."""
+
+import logging
+import warnings
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
+from rich.console import Console
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torchmetrics.classification import MulticlassAccuracy
+
+from fastgru.data.split import Splits, load_splits
+from fastgru.data.text import train_tokenizer
+from fastgru.errors import InputError
+from fastgru.models.text_classifier import TextClassifier, TextClassifierConfig
+from fastgru.training.batches import Batch, ClassifyData
+from fastgru.training.callbacks import History, Keep
+from fastgru.training.curves import draw_curves
+from fastgru.training.run_folder import ClassifyOptions, RunFolder
+
+AVERAGING = 0.995  # share of the old average kept at each step: about the last 200 steps, 1.5 epochs of the reviews
+
+
+class ClassifyModule(LightningModule):
+    """A TextClassifier in training, and the running average of its weights, which is what is measured and kept."""
+
+    def __init__(self, model: TextClassifier, *, lr: float, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.average = AveragedModel(model, multi_avg_fn=_average)
+        self.lr = lr
+        self.seed = seed
+        classes = len(model.config.labels)
+        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
+        self.validation_accuracy = MulticlassAccuracy(classes, average="micro")
+
+    @property
+    def averaged(self) -> TextClassifier:
+        """The model with averaged weights."""
+        averaged: TextClassifier = self.average.module
+        return averaged
+
+    def on_train_epoch_start(self) -> None:
+        """Seed dropout by the epoch: a resumed run then draws what an uninterrupted one does."""
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Give the cross entropy of one batch."""
+        logits = self.model(batch.ids, batch.lengths)
+        loss = nn.functional.cross_entropy(logits, batch.targets)
+        self.train_accuracy(logits, batch.labels)
+        size = len(batch.labels)
+        self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train_accuracy", self.train_accuracy, prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def on_train_batch_end(self, *step: object) -> None:
+        """Add the weights that the step left to the average."""
+        self.average.update_parameters(self.model)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Measure the averaged model on one batch."""
+        logits = self.averaged(batch.ids, batch.lengths)
+        loss = nn.functional.cross_entropy(logits, batch.targets)
+        self.validation_accuracy(logits, batch.labels)
+        self.log("validation_loss", loss, batch_size=len(batch.labels))
+        self.log("validation_accuracy", self.validation_accuracy, prog_bar=True, batch_size=len(batch.labels))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over the model's own weights."""
+        return torch.optim.AdamW(self.model.parameters(), lr=self.lr, weight_decay=0.01)
+
+
+@torch.no_grad()
+def _average(averages: list[Tensor], currents: list[Tensor], steps: Tensor | int) -> None:
+    # a += (1 - d) (w - a) with d = min(AVERAGING, (1 + n) / (10 + n)): the first weights are soon forgotten.
+    kept = min(AVERAGING, (1 + int(steps)) / (10 + int(steps)))
+    torch._foreach_lerp_(averages, currents, 1 - kept)
+
+
+def train_classifier(options: ClassifyOptions, run: RunFolder, console: Console, *, overwrite: bool = False) -> History:
+    """Train anew into `run`; returns the log. InputError for bad data or a folder that is taken."""
+    splits = load_splits(options.data, options.text, options.label, options.test)
+    run.create(options, splits.fingerprint(), overwrite=overwrite)
+    return _train(options, splits, run, console, checkpoint=None)
+
+
+def resume_classifier(run: RunFolder, console: Console) -> History:
+    """Go on with the run in `run` from its last whole epoch, with its own options; returns the log.
+
+    It ends as the uninterrupted run would have ended. InputError where there is no run, its checkpoint cannot be
+    read, or its data has changed.
+    """
+    options = run.read_options()
+    splits = load_splits(options.data, options.text, options.label, options.test)
+    run.check_data(splits.fingerprint())
+    checkpoint = run.checkpoint if run.checkpoint.is_file() else None
+    return _train(options, splits, run, console, checkpoint)
+
+
+def _train(
+    options: ClassifyOptions, splits: Splits, run: RunFolder, console: Console, checkpoint: Path | None
+) -> History:
+    _quieten()
+    seed_everything(options.seed)
+    model = _build(options, splits)
+    module = ClassifyModule(model, lr=options.lr, seed=options.seed)
+    data = ClassifyData(splits, model, batch_size=options.batch_size, seed=options.seed)
+    history = History(run, console)
+    _describe(splits, model, console)
+    trainer = _trainer(options, [history, _Patience(options.patience), Keep(run, history, module.averaged)], console)
+    with warnings.catch_warnings():
+        # Rows are in memory and batches are made in microseconds: worker processes would only cost.
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        # Lightning 2.6 asks torch's pytree in a way that torch 2.13 deprecates: theirs to mend.
+        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
+        trainer.fit(module, data, ckpt_path=_checked(checkpoint), weights_only=True)
+    draw_curves(history.rows, run.curves)
+    run.finish()
+    return history
+
+
+def _build(options: ClassifyOptions, splits: Splits) -> TextClassifier:
+    tokenizer = train_tokenizer(splits.train.texts)
+    config = TextClassifierConfig(
+        labels=splits.labels,
+        vocab_size=tokenizer.get_vocab_size(),
+        embedding_size=options.embedding_size,
+        hidden_size=options.hidden_size,
+        dropout=options.dropout,
+    )
+    return TextClassifier(config, tokenizer)
+
+
+def _trainer(options: ClassifyOptions, callbacks: list[Callback], console: Console) -> Trainer:
+    bar = [RichProgressBar(refresh_rate=10)] if console.is_terminal else []
+    return Trainer(
+        max_epochs=options.epochs,
+        callbacks=[*callbacks, *bar],
+        gradient_clip_val=1.0,
+        deterministic=True,
+        logger=False,  # History is the log
+        enable_checkpointing=True,
+        enable_progress_bar=bool(bar),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+class _Patience(EarlyStopping):
+    """Early stopping on validation accuracy that also ends a resumed run which had already run out of patience."""
+
+    def __init__(self, patience: int) -> None:
+        super().__init__("validation_accuracy", mode="max", patience=patience, check_on_train_epoch_end=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once where the checkpoint says so."""
+        trainer.should_stop = self.wait_count >= self.patience
+
+
+def _checked(checkpoint: Path | None) -> str | None:
+    if checkpoint is None:
+        return None
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True)
+    # A cut or foreign file raises any of these, by where the damage is.
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, AttributeError, UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{checkpoint} is not a readable checkpoint: {reason}") from error
+    return str(checkpoint)
+
+
+def _describe(splits: Splits, model: TextClassifier, console: Console) -> None:
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    console.print(
+        f"{len(splits.train):,} texts to train on, {len(splits.validation):,} to validate, {len(splits.test):,} to test; "
+        f"labels: {', '.join(splits.labels)}; {model.config.vocab_size:,} tokens; {weights:,} weights",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _quieten() -> None:
+    # Lightning tells at level INFO which accelerators there are and which seed it set: the commands say what matters.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
