@@ -24,7 +24,7 @@ def test_info_follows_the_layers_own_choice() -> None:
 
 
 def test_info_tells_a_backends_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AtenBackend, "why_not", lambda self, spec, x: f"no kernel for {x.dtype}")
+    monkeypatch.setattr(AtenBackend, "why_not", lambda self, x, h0, weights: f"no kernel for {x.dtype}")
     info = fastgru.info(fastgru.GRU(3, 4))
     assert info.backend == "reference"
     assert info.verdict("aten") == "cannot: no kernel for torch.float32"
