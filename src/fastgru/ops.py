@@ -149,7 +149,9 @@ def _differentiable(tensor: Maybe, connected: bool) -> Maybe:
     return tensor.detach().requires_grad_()
 
 
-def _reference(directions: int, batch_sizes: Maybe, x: Tensor, h0: Maybe, *weights: Tensor) -> tuple[Tensor, Tensor]:
+def _reference(directions: int, batch_sizes: Maybe, leaves: list[Any]) -> tuple[Tensor, Tensor]:
+    """A layer by the definition; leaves: x, h0 and the weights."""
+    x, h0, *weights = leaves
     hidden = weights[1].size(1)
     bias = len(weights) == 4 * directions
     spec = GRUSpec(x.size(-1), hidden, bias=bias, bidirectional=directions == 2)
