@@ -124,8 +124,8 @@ fastgru::Series<Real> series(const SeriesAddress& from) noexcept {
 }
 
 template <class Real>
-void forward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, Addresses2 packed,
-             SeriesAddress x, int64_t h0, SeriesAddress y, int64_t h_n, int64_t saved, int32_t threads) {
+void forward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, Addresses2 packed, SeriesAddress x,
+             int64_t h0, SeriesAddress y, int64_t h_n, int64_t saved, int32_t threads) {
   fastgru::ForwardArgs<Real> args{};
   set_layer(args, sizes, steps);
   set_parameters(args.parameters, parameters);
@@ -177,10 +177,10 @@ int64_t packed_elements(int64_t I, int64_t H) {
 template <class Real>
 void define_kernels(nb::module_& m, const std::string& suffix) {
   using release = nb::call_guard<nb::gil_scoped_release>;
-  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a,
-        "packed"_a, "x"_a, "h0"_a, "y"_a, "h_n"_a, "saved"_a, "threads"_a);
-  m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a,
-        "x"_a, "h0"_a, "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "gradients"_a, "threads"_a);
+  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a, "packed"_a,
+        "x"_a, "h0"_a, "y"_a, "h_n"_a, "saved"_a, "threads"_a);
+  m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a, "x"_a, "h0"_a,
+        "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "gradients"_a, "threads"_a);
   m.def(("pack_" + suffix).c_str(), &pack<Real>, release(), "I"_a, "H"_a, "parameters"_a, "packed"_a);
   m.def(("packed_elements_" + suffix).c_str(), &packed_elements<Real>, "I"_a, "H"_a);
 }

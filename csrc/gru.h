@@ -53,9 +53,9 @@ struct ForwardArgs {
   const Real* h0;         // [D, B, H] or null: zero
   Series<Real> y;         // [T, B, D * H], written at every step a sequence has, otherwise untouched
   Real* h_n;              // [D, B, H], the state after each sequence's own last step (h0 if it has none)
-  Real* saved;  // [D, N, 4, H], the r, z, n, q that backward needs, or null: not wanted. (t, b) is row
-                // first[t] + b where first is given (N is then the sum of rows), else t * B + b
-                // (N = T * B; rows of steps that a sequence has not are untouched)
+  Real* saved;            // [D, N, 4, H], the r, z, n, q that backward needs, or null: not wanted. (t, b) is row
+                          // first[t] + b where first is given (N is then the sum of rows), else t * B + b
+                          // (N = T * B; rows of steps that a sequence has not are untouched)
 };
 
 template <class Real>

@@ -22,10 +22,7 @@ struct Packed {
   static int64_t elements(int64_t I, int64_t H) noexcept { return blocks(H) * kRow * (I + H + 2); }
 
   Packed(const Real* at, int64_t I, int64_t H) noexcept
-      : w_ih(at),
-        w_hh(w_ih + blocks(H) * kRow * I),
-        b_ih(w_hh + blocks(H) * kRow * H),
-        b_hh(b_ih + blocks(H) * kRow) {}
+      : w_ih(at), w_hh(w_ih + blocks(H) * kRow * I), b_ih(w_hh + blocks(H) * kRow * H), b_hh(b_ih + blocks(H) * kRow) {}
 };
 
 // Transposes kLanes rows in registers: log2(kLanes) rounds of interleaving row i with row i + kLanes / 2.
@@ -69,8 +66,7 @@ void pack_gate(const Real* w, int64_t K, int64_t units, Real* to) noexcept {
 
 // Unit blocks [blocks.begin, blocks.end) of a direction.
 template <class Real>
-void pack_blocks(const Parameters<const Real>& from, int64_t I, int64_t H, Range blocks,
-                 Real* packed) noexcept {
+void pack_blocks(const Parameters<const Real>& from, int64_t I, int64_t H, Range blocks, Real* packed) noexcept {
   constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
   const Packed<Real> at(packed, I, H);
   for (int64_t j = blocks.begin; j < blocks.end; ++j) {
@@ -134,8 +130,8 @@ constexpr int64_t state_pitch(int64_t H) noexcept {
 template <class Real, bool kSave>
 class ForwardWorker {
  public:
-  ForwardWorker(const ForwardArgs<Real>& args, const Packed<Real>& packed, const Group& group,
-                int64_t direction, Range rows, Range blocks, bool waits) noexcept
+  ForwardWorker(const ForwardArgs<Real>& args, const Packed<Real>& packed, const Group& group, int64_t direction,
+                Range rows, Range blocks, bool waits) noexcept
       : a_(args),
         packed_(packed),
         group_(group),
