@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -21,14 +20,16 @@ if TYPE_CHECKING:
 class _Commands(TyperGroup):
     """The commands, with bad input turned into one line and exit code 2: here, once, for all of them."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except InputError as error:
             typer.echo(f"fastgru: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(2) from error
         except ModuleNotFoundError as error:
-            typer.echo(f"fastgru: {error.name} is not installed. Install it with: pip install 'fastgru[train]'", err=True)
+            typer.echo(
+                f"fastgru: {error.name} is not installed. Install it with: pip install 'fastgru[train]'", err=True
+            )
             raise typer.Exit(2) from error
 
 
@@ -44,7 +45,8 @@ train = typer.Typer(no_args_is_help=True, help="Train a model.")
 app.add_typer(train, name="train")
 
 Data = Annotated[
-    str, typer.Option(help="'reviews', a .csv, .tsv, .jsonl or .parquet file, or a Hugging Face dataset (name, folder).")
+    str,
+    typer.Option(help="'reviews', a .csv, .tsv, .jsonl or .parquet file, or a Hugging Face dataset (name, folder)."),
 ]
 Text = Annotated[str, typer.Option(help="Column of the texts.")]
 Label = Annotated[str, typer.Option(help="Column of the labels.")]
@@ -59,7 +61,9 @@ def _start() -> None:
     logging.getLogger("fastgru").setLevel(logging.INFO)
 
 
-@train.command("classify", epilog="Example: fastgru train classify --data mail.csv --text body --label folder --out runs/mail")
+@train.command(
+    "classify", epilog="Example: fastgru train classify --data mail.csv --text body --label folder --out runs/mail"
+)
 def train_classify(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for the run: model, log, curves, checkpoint.")],
@@ -99,13 +103,15 @@ def train_classify(
             ClassifyOptions(**{name: context.params[name] for name in names}), run, console, overwrite=overwrite
         )
     best = history.best
-    typer.echo(f"best validation accuracy {best['validation_accuracy']:.4f} in epoch {best['epoch']}; the model is in {out}")
+    typer.echo(
+        f"best validation accuracy {best['validation_accuracy']:.4f} in epoch {best['epoch']}; the model is in {out}"
+    )
 
 
 def _refuse_other_options(context: typer.Context, names: list[str], saved: Any) -> None:
     for name in names:
-        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if given and context.params[name] != getattr(saved, name):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and context.params[name] != getattr(saved, name):
             option = "--" + name.replace("_", "-")
             raise InputError(
                 f"the run has {option} {getattr(saved, name)}: --resume goes on with a run's own options; leave it out"
@@ -115,7 +121,9 @@ def _refuse_other_options(context: typer.Context, names: list[str], saved: Any) 
 @app.command(epilog="Example: fastgru evaluate runs/reviews")
 def evaluate(
     run: Run,
-    data: Annotated[str | None, typer.Option(help="Table to measure on; otherwise the test part of the run's data.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Table to measure on; otherwise the test part of the run's data.")
+    ] = None,
     text: Text = "text",
     label: Label = "label",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

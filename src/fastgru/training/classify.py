@@ -4,6 +4,7 @@ import logging
 import warnings
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
@@ -21,6 +22,8 @@ from fastgru.training.batches import Batch, ClassifyData
 from fastgru.training.callbacks import History, Keep
 from fastgru.training.curves import draw_curves
 from fastgru.training.run_folder import ClassifyOptions, RunFolder
+
+Weights = tuple[Tensor, ...] | list[Tensor]
 
 AVERAGING = 0.995  # share of the old average kept at each step: about the last 200 steps, 1.5 epochs of the reviews
 
@@ -41,8 +44,7 @@ class ClassifyModule(LightningModule):
     @property
     def averaged(self) -> TextClassifier:
         """The model with averaged weights."""
-        averaged: TextClassifier = self.average.module
-        return averaged
+        return cast(TextClassifier, self.average.module)
 
     def on_train_epoch_start(self) -> None:
         """Seed dropout by the epoch: a resumed run then draws what an uninterrupted one does."""
@@ -76,7 +78,7 @@ class ClassifyModule(LightningModule):
 
 
 @torch.no_grad()
-def _average(averages: list[Tensor], currents: list[Tensor], steps: Tensor | int) -> None:
+def _average(averages: Weights, currents: Weights, steps: Tensor | int) -> None:
     # a += (1 - d) (w - a) with d = min(AVERAGING, (1 + n) / (10 + n)): the first weights are soon forgotten.
     kept = min(AVERAGING, (1 + int(steps)) / (10 + int(steps)))
     torch._foreach_lerp_(averages, currents, 1 - kept)
@@ -177,8 +179,8 @@ def _checked(checkpoint: Path | None) -> str | None:
 def _describe(splits: Splits, model: TextClassifier, console: Console) -> None:
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(
-        f"{len(splits.train):,} texts to train on, {len(splits.validation):,} to validate, {len(splits.test):,} to test; "
-        f"labels: {', '.join(splits.labels)}; {model.config.vocab_size:,} tokens; {weights:,} weights",
+        f"{len(splits.train):,} texts to train on, {len(splits.validation):,} to validate, {len(splits.test):,} "
+        f"to test; labels: {', '.join(splits.labels)}; {model.config.vocab_size:,} tokens; {weights:,} weights",
         highlight=False,
         soft_wrap=True,
     )
