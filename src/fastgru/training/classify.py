@@ -46,12 +46,10 @@ class ClassifyModule(LightningModule):
         """The model with averaged weights."""
         return cast(TextClassifier, self.average.module)
 
-    def on_train_epoch_start(self) -> None:
-        """Seed dropout by the epoch: a resumed run then draws what an uninterrupted one does."""
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
-
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Give the cross entropy of one batch."""
+        # Dropout is a function of the seed and the step: a resumed run draws what an uninterrupted one does.
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
         logits = self.model(batch.ids, batch.lengths)
         loss = nn.functional.cross_entropy(logits, batch.targets)
         self.train_accuracy(logits, batch.labels)
