@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
 from rich.console import Console
+from test_training import options_for
 
 from fastgru.training.callbacks import Keep
 from fastgru.training.classify import ClassifyModule, train_classifier
 from fastgru.training.run_folder import RunFolder
-from test_training import options_for
 
 torch.set_num_threads(1)
 data, out, moment = sys.argv[1:]

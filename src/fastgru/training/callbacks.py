@@ -108,4 +108,6 @@ class Keep(Checkpoint):
         """Tell who stops the training with Ctrl-C how to go on."""
         if isinstance(exception, KeyboardInterrupt):
             whole = len(self.history.rows)
-            self.history.console.print(f"stopped after {whole} whole epochs; --resume goes on from there", highlight=False)
+            self.history.console.print(
+                f"stopped after {whole} whole epochs; --resume goes on from there", highlight=False
+            )

@@ -98,14 +98,15 @@ def resume_classifier(run: RunFolder, console: Console) -> History:
     options = run.read_options()
     splits = load_splits(options.data, options.text, options.label, options.test)
     run.check_data(splits.fingerprint())
-    checkpoint = run.checkpoint if run.checkpoint.is_file() else None
-    return _train(options, splits, run, console, checkpoint)
+    return _train(options, splits, run, console, _readable(run.checkpoint))
 
 
 def _train(
     options: ClassifyOptions, splits: Splits, run: RunFolder, console: Console, checkpoint: Path | None
 ) -> History:
     _quieten()
+    if run.finished:
+        console.print("the run had come to its end already", highlight=False)
     seed_everything(options.seed)
     model = _build(options, splits)
     module = ClassifyModule(model, lr=options.lr, seed=options.seed)
@@ -118,7 +119,7 @@ def _train(
         warnings.filterwarnings("ignore", message=".*does not have many workers")
         # Lightning 2.6 asks torch's pytree in a way that torch 2.13 deprecates: theirs to mend.
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
-        trainer.fit(module, data, ckpt_path=_checked(checkpoint), weights_only=True)
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     draw_curves(history.rows, run.curves)
     run.finish()
     return history
@@ -162,16 +163,18 @@ class _Patience(EarlyStopping):
         trainer.should_stop = self.wait_count >= self.patience
 
 
-def _checked(checkpoint: Path | None) -> str | None:
-    if checkpoint is None:
-        return None
+def _readable(checkpoint: Path) -> Path | None:
+    if not checkpoint.is_file():
+        return None  # stopped in the first epoch
     try:
         torch.load(checkpoint, map_location="cpu", weights_only=True)
     # A cut or foreign file raises any of these, by where the damage is.
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, AttributeError, UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{checkpoint} is not a readable checkpoint: {reason}") from error
-    return str(checkpoint)
+        # torch's own words are left out: they advise to load it unsafely.
+        raise InputError(
+            f"{checkpoint} is not a readable checkpoint (cut, or not one of ours): train anew with --overwrite"
+        ) from error
+    return checkpoint
 
 
 def _describe(splits: Splits, model: TextClassifier, console: Console) -> None:
