@@ -7,13 +7,16 @@ RUN ?= runs/reviews
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 PIP_INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format clean
+.PHONY: demo test bench lint format clean
 
 demo: $(VENV)/train.done
 	$(BIN)/fastgru train classify --out $(RUN) --overwrite
 	$(BIN)/fastgru evaluate $(RUN)
 	$(BIN)/fastgru predict $(RUN) "a warm, funny and moving film" "two hours of my life that i will never get back"
 	$(BIN)/fastgru bench --plot $(RUN)/bench.png
+
+bench: $(VENV)/dev.done $(VENV)/rivals.done
+	$(BIN)/python -m benchmarks.layers
 
 test: lint
 	$(BIN)/python -m pytest
@@ -29,6 +32,10 @@ format: $(VENV)/dev.done
 
 $(VENV)/train.done: $(SOURCES) | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[train,bench]'
+	touch $@
+
+$(VENV)/rivals.done: $(SOURCES) | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[rivals]'
 	touch $@
 
 $(VENV)/dev.done: $(SOURCES) | $(BIN)/python

@@ -1,16 +1,189 @@
-// The Python module fastgru._native: the only file here that knows Python.
+// The Python module fastgru._native: the only file here that knows Python. Tensors come as addresses; who
+// calls has checked dtype, shape and strides.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdlib>
+#include <new>
 #include <string>
 #include <vector>
 
 #include "dispatch.h"
+#include "gru.h"
+#include "threads.h"
 
 namespace nb = nanobind;
+using namespace nb::literals;
 
 namespace {
+
+using fastgru::Kernels;
+using fastgru::Team;
+
+// (I, H, D, T, B); (rows, first, order) as in gru.h; (address, time stride, batch stride);
+// (w_ih, w_hh, b_ih, b_hh) of each direction, the second's unused where D is 1. Addresses may be 0.
+using Sizes = std::array<int64_t, 5>;
+using StepAddresses = std::array<int64_t, 3>;
+using SeriesAddress = std::array<int64_t, 3>;
+using ParameterAddresses = std::array<int64_t, 8>;
+using Addresses2 = std::array<int64_t, 2>;
+
+template <class T>
+T* at(int64_t address) noexcept {
+  return reinterpret_cast<T*>(address);  // NOLINT: addresses are what this interface is made of
+}
+
+// Scratch of the calling thread, kept for its next call up to a limit.
+class Arena {
+ public:
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() { release(); }
+
+  void* reserve(size_t bytes) {
+    if (bytes > bytes_) {
+      release();
+      memory_ = ::operator new(bytes, std::align_val_t(kAlignment));
+      bytes_ = bytes;
+    }
+    return memory_;
+  }
+
+  void trim() noexcept {
+    if (bytes_ > kKept) release();
+  }
+
+ private:
+  static constexpr size_t kAlignment = 64, kKept = size_t{256} << 20;
+
+  void release() noexcept {
+    ::operator delete(memory_, std::align_val_t(kAlignment));
+    memory_ = nullptr;
+    bytes_ = 0;
+  }
+
+  void* memory_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+template <class Real>
+const Kernels<Real>& active_kernels() {
+  const fastgru::KernelSet& set = fastgru::kernels_of(fastgru::active_isa());
+  if constexpr (sizeof(Real) == 4) {
+    return set.f32;
+  } else {
+    return set.f64;
+  }
+}
+
+template <class Args, class Real>
+struct Call {
+  void (*run)(const Args&, Real*, const Team&) noexcept;
+  const Args& args;
+  Real* scratch;
+
+  static void body(const Team& team, void* context) noexcept {
+    const auto& call = *static_cast<const Call*>(context);
+    call.run(call.args, call.scratch, team);
+  }
+};
+
+template <class Args, class Real>
+void run(const Args& args, int64_t scratch_elements, int32_t threads,
+         void (*kernel)(const Args&, Real*, const Team&) noexcept) {
+  static thread_local Arena arena;
+  auto* scratch = static_cast<Real*>(arena.reserve(static_cast<size_t>(scratch_elements) * sizeof(Real)));
+  Call<Args, Real> call{kernel, args, scratch};
+  fastgru::run_team(threads, &Call<Args, Real>::body, &call);
+  arena.trim();
+}
+
+template <class Args>
+void set_layer(Args& args, const Sizes& sizes, const StepAddresses& steps) noexcept {
+  args.I = sizes[0];
+  args.H = sizes[1];
+  args.D = sizes[2];
+  args.steps = {sizes[3], sizes[4], at<const int64_t>(steps[0]), at<const int64_t>(steps[1]),
+                at<const int64_t>(steps[2])};
+}
+
+template <class Real>
+void set_parameters(fastgru::Parameters<Real> (&parameters)[2], const ParameterAddresses& from) noexcept {
+  for (size_t d = 0; d < 2; ++d) {
+    parameters[d] = {at<Real>(from[4 * d]), at<Real>(from[4 * d + 1]), at<Real>(from[4 * d + 2]),
+                     at<Real>(from[4 * d + 3])};
+  }
+}
+
+template <class Real>
+fastgru::Series<Real> series(const SeriesAddress& from) noexcept {
+  return {at<Real>(from[0]), from[1], from[2]};
+}
+
+template <class Real>
+void forward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, Addresses2 packed,
+             SeriesAddress x, int64_t h0, SeriesAddress y, int64_t h_n, int64_t saved, int32_t threads) {
+  fastgru::ForwardArgs<Real> args{};
+  set_layer(args, sizes, steps);
+  set_parameters(args.parameters, parameters);
+  args.packed[0] = at<const Real>(packed[0]);
+  args.packed[1] = at<const Real>(packed[1]);
+  args.x = series<const Real>(x);
+  args.h0 = at<const Real>(h0);
+  args.y = series<Real>(y);
+  args.h_n = at<Real>(h_n);
+  args.saved = at<Real>(saved);
+  const Kernels<Real>& kernels = active_kernels<Real>();
+  const int32_t team = kernels.forward_threads(args, threads);
+  run(args, kernels.forward_scratch(args, team), team, kernels.forward);
+}
+
+template <class Real>
+void backward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, SeriesAddress x, int64_t h0,
+              SeriesAddress y, int64_t saved, SeriesAddress dy, int64_t dh_n, SeriesAddress dx, int64_t dh0,
+              ParameterAddresses gradients, int32_t threads) {
+  fastgru::BackwardArgs<Real> args{};
+  set_layer(args, sizes, steps);
+  set_parameters(args.parameters, parameters);
+  args.x = series<const Real>(x);
+  args.y = series<const Real>(y);
+  args.h0 = at<const Real>(h0);
+  args.saved = at<const Real>(saved);
+  args.dy = series<const Real>(dy);
+  args.dh_n = at<const Real>(dh_n);
+  args.dx = series<Real>(dx);
+  args.dh0 = at<Real>(dh0);
+  set_parameters(args.gradients, gradients);
+  const Kernels<Real>& kernels = active_kernels<Real>();
+  const int32_t team = kernels.backward_threads(args, threads);
+  run(args, kernels.backward_scratch(args, team), team, kernels.backward);
+}
+
+template <class Real>
+void pack(int64_t I, int64_t H, std::array<int64_t, 4> parameters, int64_t packed) {
+  const fastgru::Parameters<const Real> from{at<const Real>(parameters[0]), at<const Real>(parameters[1]),
+                                             at<const Real>(parameters[2]), at<const Real>(parameters[3])};
+  active_kernels<Real>().pack(from, I, H, at<Real>(packed));
+}
+
+template <class Real>
+int64_t packed_elements(int64_t I, int64_t H) {
+  return active_kernels<Real>().packed_elements(I, H);
+}
+
+template <class Real>
+void define_kernels(nb::module_& m, const std::string& suffix) {
+  using release = nb::call_guard<nb::gil_scoped_release>;
+  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a,
+        "packed"_a, "x"_a, "h0"_a, "y"_a, "h_n"_a, "saved"_a, "threads"_a);
+  m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a,
+        "x"_a, "h0"_a, "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "gradients"_a, "threads"_a);
+  m.def(("pack_" + suffix).c_str(), &pack<Real>, release(), "I"_a, "H"_a, "parameters"_a, "packed"_a);
+  m.def(("packed_elements_" + suffix).c_str(), &packed_elements<Real>, "I"_a, "H"_a);
+}
 
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
@@ -24,7 +197,14 @@ std::vector<std::string> instruction_sets() {
 }  // namespace
 
 NB_MODULE(_native, m) {
-  m.doc() = "fastgru's C++ module.";
+  m.doc() = "fastgru's C++ module. Tensors are passed as addresses: gru.h says what each must hold.";
   m.def("instruction_sets", &instruction_sets,
         "The instruction sets that this CPU and operating system can run, slowest first.");
+  m.def(
+      "instruction_set", [] { return std::string(fastgru::isa_name(fastgru::active_isa())); },
+      "The set in use. ValueError if FASTGRU_ISA names one that is not there.");
+  m.def("force_instruction_set", &fastgru::force_isa, "name"_a,
+        "Uses another set from now on; '' goes back to the default. ValueError if it is not there.");
+  define_kernels<float>(m, "f32");
+  define_kernels<double>(m, "f64");
 }

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+
+#include "gru.h"
 
 namespace fastgru {
 
@@ -17,5 +20,15 @@ const char* isa_name(Isa isa) noexcept;
 // True where the CPU has every instruction of the set (CPUID) and the operating system saves its
 // registers (XGETBV): asking the CPU alone is not enough under some hypervisors and kernels.
 bool isa_supported(Isa isa) noexcept;
+
+// The set in use: what FASTGRU_ISA names, or the last set that is supported. Throws std::invalid_argument
+// if FASTGRU_ISA names none, or one that this machine has not.
+Isa active_isa();
+
+// Uses another set from now on; "" goes back to the default. Throws as active_isa does.
+void force_isa(const std::string& name);
+
+// The kernels of a supported set.
+const KernelSet& kernels_of(Isa isa) noexcept;
 
 }  // namespace fastgru

@@ -1,0 +1,1 @@
+"""Measurements of fastgru beside its rivals: development tools, not installed with the package."""

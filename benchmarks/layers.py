@@ -1,0 +1,209 @@
+"""One layer against every rival: `python -m benchmarks.layers`, also `make bench`.
+
+Forward for inference, and forward with backward, at ten shapes, with 1 and 2 threads. In each round every contender
+runs a short burst, so that a busy machine hits all alike; the figures are medians over all rounds. A contender whose
+numbers are wrong is not timed, and nothing is timed while the numerics tests are red. Every contender gets its input
+time-major and its weights in its own layout; fastgru.GRU and torch's modules are timed with their Python overhead.
+"""
+
+import argparse
+import csv
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.rivals import Contender, Problem, contenders
+from fastgru.bench import Shape, machine
+
+ROOT = Path(__file__).parents[1]
+NUMERICS = ["tests/test_gru.py", "tests/test_reference.py"]
+OURS = "fastgru.GRU"
+SHAPES = [
+    Shape(*sizes)
+    for sizes in [
+        (256, 256, 32, 100, 1),
+        (256, 256, 4, 10, 1),
+        (128, 128, 8, 50, 2),
+        (384, 256, 1, 128, 2),
+        (64, 64, 64, 200, 1),
+        (512, 512, 64, 100, 1),
+        (32, 32, 1, 1000, 1),
+        (1024, 1024, 32, 50, 1),
+        (128, 128, 64, 400, 1),
+        (16, 32, 256, 50, 1),
+    ]
+]
+PACKAGES = ["torch", "onnxruntime", "openvino", "onednn-cpu-gomp", "numpy"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The medians of one shape, one number of threads and one mode ("inference" or "training"), in seconds."""
+
+    shape: Shape
+    threads: int
+    mode: str
+    seconds: dict[str, float]
+
+    def over(self, rival: str) -> float:
+        """How many times the rival's time is ours: above 1 we are faster."""
+        return self.seconds[rival] / self.seconds[OURS]
+
+    @property
+    def best_rival(self) -> str:
+        """The fastest of the others."""
+        return min((name for name in self.seconds if name != OURS), key=self.seconds.__getitem__)
+
+    @property
+    def gflops(self) -> float:
+        """Our rate in 10^9 floating-point operations a second, those of the products only; training has three times
+        the products of inference.
+        """
+        s = self.shape
+        products = 2 * 3 * s.hidden_size * (s.input_size + s.hidden_size) * s.batch * s.steps * s.directions
+        return products * (3 if self.mode == "training" else 1) / self.seconds[OURS] / 1e9
+
+
+def measure(shape: Shape, threads: int, seconds: float, rounds: int = 7) -> Iterable[Measurement]:
+    """Both modes at one shape; each contender runs for about `seconds` a mode, in at least `rounds` bursts."""
+    problem = Problem.draw(shape, threads)
+    those = contenders(problem)
+    try:
+        for contender in those:
+            check(contender, problem)
+        yield Measurement(shape, threads, "inference", _medians({c.name: c.infer for c in those}, seconds, rounds))
+        trainers = {c.name: c.train for c in those if c.trains}
+        yield Measurement(shape, threads, "training", _medians(trainers, seconds, rounds))
+    finally:
+        for contender in those:
+            contender.close()
+
+
+def check(contender: Contender, problem: Problem, bound: float = 1e-5) -> None:
+    """Raise RuntimeError where a contender computes something else: relative L2 error of y and dx in float64."""
+    for name, got, expected in zip(("y", "dx"), contender.results(), problem.expected(), strict=False):
+        error = ((torch.from_numpy(got).double() - expected).norm() / expected.norm()).item()
+        if not error <= bound:
+            raise RuntimeError(
+                f"{contender.name} computes a wrong {name} at {problem.shape}: relative error {error:.1e}"
+            )
+
+
+def _medians(runs: dict[str, Callable[[int], list[float]]], seconds: float, rounds: int) -> dict[str, float]:
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    first = {name: min(run(3)) for name, run in runs.items()}
+    burst = {name: max(1, min(100, int(seconds / rounds / once))) for name, once in first.items()}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            taken[name] += run(1 + burst[name])[1:]  # the first of a burst finds its data out of the cache
+            time.sleep(0.002)  # idle threads of one contender spin on for a while, which must not cost the next
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def gate() -> None:
+    """Refuse to time anything while the numerics tests are red."""
+    tests = [name for name in NUMERICS if (ROOT / name).is_file()] + sorted(
+        str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_cpu*.py")
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", *tests], cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(f"the numerics tests are red, so no speed is shown:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
+
+
+def show(measurements: list[Measurement]) -> None:
+    """A table for each mode and number of threads, with geometric means."""
+    console = Console(width=150)
+    for mode, threads in dict.fromkeys((m.mode, m.threads) for m in measurements):
+        rows = [m for m in measurements if (m.mode, m.threads) == (mode, threads)]
+        names = list(rows[0].seconds)
+        title = f"{mode}, {threads} thread{'s' if threads > 1 else ''}: medians in ms, in brackets the time over ours"
+        table = Table("shape", *names, "GFLOP/s", "best rival over ours", title=title, title_justify="left")
+        for row in rows:
+            cells = [f"{row.seconds[n] * 1e3:.3f}" + ("" if n == OURS else f" ({row.over(n):.2f})") for n in names]
+            table.add_row(
+                str(row.shape), *cells, f"{row.gflops:.0f}", f"{row.over(row.best_rival):.2f} {row.best_rival}"
+            )
+        means = ["" if n == OURS else f"({_mean(row.over(n) for row in rows):.2f})" for n in names]
+        table.add_row("geometric mean", *means, "", f"{_mean(row.over(row.best_rival) for row in rows):.2f}")
+        console.print(table)
+
+
+def _mean(ratios: Iterable[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, ratios)))
+
+
+def write_csv(measurements: list[Measurement], path: Path) -> None:
+    """A line a contender and measurement, with machine, commit and versions."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    versions = " ".join(f"{name}={version(name)}" for name in PACKAGES)
+    sizes = list(vars(measurements[0].shape))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*sizes, "threads", "mode", "contender", "seconds", "machine", "kernel", "commit", "versions"])
+        for m in measurements:
+            for name, seconds in m.seconds.items():
+                row = [*vars(m.shape).values(), m.threads, m.mode, name, f"{seconds:.3e}"]
+                writer.writerow([*row, machine(), platform.release(), commit, versions])
+
+
+def plot(measurements: list[Measurement], path: Path) -> None:
+    """Every contender's speed over torch.nn.GRU's, a panel for each mode and number of threads."""
+    from matplotlib.figure import Figure
+
+    groups = list(dict.fromkeys((m.mode, m.threads) for m in measurements))
+    figure = Figure(figsize=(13, 2.8 * len(groups)), layout="constrained")
+    for axes, (mode, threads) in zip(figure.subplots(len(groups), 1, squeeze=False)[:, 0], groups, strict=True):
+        rows = [m for m in measurements if (m.mode, m.threads) == (mode, threads)]
+        names = list(rows[0].seconds)
+        for number, name in enumerate(names):
+            places = [index + (number - len(names) / 2) * 0.8 / len(names) for index in range(len(rows))]
+            speeds = [row.seconds["torch.nn.GRU"] / row.seconds[name] for row in rows]
+            axes.bar(places, speeds, 0.8 / len(names), label=name, align="edge")
+        axes.set_yscale("log")
+        axes.axhline(1, color="black", linewidth=0.6)
+        axes.set_xticks(range(len(rows)), [str(row.shape).replace(" bi", "\nbi") for row in rows], fontsize=6)
+        axes.set_title(f"{mode}, {threads} thread(s): speed over torch.nn.GRU", fontsize=9)
+        axes.legend(fontsize=7, ncols=len(names))
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """Measure, print, and write layers.csv and layers.png."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, min(2, os.cpu_count() or 1)}))
+    parser.add_argument(
+        "--shapes", type=int, nargs="+", default=range(len(SHAPES)), help="numbers of the shapes, from 0"
+    )
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each contender, shape and mode")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the CSV and the image")
+    options = parser.parse_args()
+    gate()
+    print(machine())
+    measurements: list[Measurement] = []
+    for threads in options.threads:
+        for number in options.shapes:
+            measurements += measure(SHAPES[number], threads, options.seconds)
+            print(f"{SHAPES[number]}, threads {threads}: done", file=sys.stderr)
+    show(measurements)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_csv(measurements, options.out / "layers.csv")
+    plot(measurements, options.out / "layers.png")
+    print(f"written: {options.out}/layers.csv, {options.out}/layers.png")
+
+
+if __name__ == "__main__":
+    main()

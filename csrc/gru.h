@@ -1,0 +1,103 @@
+// The contract of the GRU kernels: one layer, one or two directions, float or double.
+//
+//     r  = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
+//     q  = W_hn h + b_hn                                 n = tanh(W_in x + b_in + r * q)
+//     h' = (1 - z) * n + z * h
+//
+// T steps, B sequences, I inputs, H units, D directions (1 or 2; the second runs from the last step to the
+// first), all >= 1. Everything points into the caller's memory and is neither kept nor freed; no two
+// pointers that are written overlap anything. Strides and sizes count elements, never bytes. The last
+// dimension always has stride 1. The kernels neither allocate nor throw.
+#pragma once
+
+#include <cstdint>
+
+namespace fastgru {
+
+struct Team;
+
+// Sequences that end at different steps. Sequence b has steps 0 .. length(b) - 1, and lengths do not grow
+// with b: step t has the sequences b < rows[t].
+struct Steps {
+  int64_t T, B;
+  const int64_t* rows;   // [T], not increasing, or null: B at every step
+  const int64_t* first;  // [T] where step t begins, in units of the time stride, or null: t. With the time
+                         // and batch stride equal and first[t] = rows[0] + .. + rows[t - 1] this is the
+                         // layout of torch's PackedSequence
+  const int64_t* order;  // [B] where sequence b lies in the batch dimension of every tensor, or null: b
+};
+
+// A [time, batch, feature] tensor: (t, b, i) is data[first(t) * time + order(b) * batch + i].
+template <class Real>
+struct Series {
+  Real* data;
+  int64_t time, batch;
+};
+
+// One direction's parameters, or their gradients. Rows in torch's order r, z, n.
+template <class Real>
+struct Parameters {
+  Real* w_ih;  // [3H, I]
+  Real* w_hh;  // [3H, H]
+  Real* b_ih;  // [3H] or null: zero (gradients: not wanted)
+  Real* b_hh;  // [3H] or null
+};
+
+template <class Real>
+struct ForwardArgs {
+  int64_t I, H, D;
+  Steps steps;
+  Parameters<const Real> parameters[2];
+  const Real* packed[2];  // as pack() writes them, or null: packed anew in scratch
+  Series<const Real> x;   // [T, B, I]
+  const Real* h0;         // [D, B, H] or null: zero
+  Series<Real> y;         // [T, B, D * H], written at every step a sequence has, otherwise untouched
+  Real* h_n;              // [D, B, H], the state after each sequence's own last step (h0 if it has none)
+  Real* saved;  // [D, N, 4, H], the r, z, n, q that backward needs, or null: not wanted. (t, b) is row
+                // first[t] + b where first is given (N is then the sum of rows), else t * B + b
+                // (N = T * B; rows of steps that a sequence has not are untouched)
+};
+
+template <class Real>
+struct BackwardArgs {
+  int64_t I, H, D;
+  Steps steps;
+  Parameters<const Real> parameters[2];
+  Series<const Real> x, y;
+  const Real* h0;                 // [D, B, H] or null: it was zero
+  const Real* saved;              // as the forward pass left it; only read, so backward may run again
+  Series<const Real> dy;          // data null: zero
+  const Real* dh_n;               // [D, B, H] or null: zero
+  Series<Real> dx;                // data null: not wanted; written where y was, otherwise untouched
+  Real* dh0;                      // [D, B, H] or null: not wanted
+  Parameters<Real> gradients[2];  // each pointer null: not wanted. Overwritten, not added to
+};
+
+// One instruction set's kernels. `threads` is the size of the team that will run the call; every member
+// of the team calls forward or backward with the same arguments, scratch among them. Scratch is owned by
+// the caller, aligned to 64 bytes, of the size asked for, and may hold anything.
+template <class Real>
+struct Kernels {
+  int64_t (*packed_elements)(int64_t I, int64_t H) noexcept;
+  void (*pack)(const Parameters<const Real>& parameters, int64_t I, int64_t H, Real* packed) noexcept;
+  // How many threads the work is worth, at most `available`.
+  int32_t (*forward_threads)(const ForwardArgs<Real>& args, int32_t available) noexcept;
+  int64_t (*forward_scratch)(const ForwardArgs<Real>& args, int32_t threads) noexcept;
+  void (*forward)(const ForwardArgs<Real>& args, Real* scratch, const Team& team) noexcept;
+  int32_t (*backward_threads)(const BackwardArgs<Real>& args, int32_t available) noexcept;
+  int64_t (*backward_scratch)(const BackwardArgs<Real>& args, int32_t threads) noexcept;
+  void (*backward)(const BackwardArgs<Real>& args, Real* scratch, const Team& team) noexcept;
+};
+
+struct KernelSet {
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+// Each is there only where the build's architecture has it.
+const KernelSet& kernels_generic() noexcept;
+const KernelSet& kernels_avx2() noexcept;
+const KernelSet& kernels_avx512() noexcept;
+const KernelSet& kernels_neon() noexcept;
+
+}  // namespace fastgru

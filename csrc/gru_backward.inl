@@ -1,0 +1,475 @@
+// Backpropagation through time of one layer, a chunk of steps after the other, last step first (reverse
+// direction: first step first). For each chunk: the gates' gradients step by step; then, with the chunk's
+// gradients still in cache, dx and what the chunk adds to the weights' gradients. The chunk's buffers are
+// double, so that one barrier a chunk is enough. Nothing the forward pass saved is written to.
+//
+//     u  = dh * z                        (goes on to h)
+//     dn = (dh - u) * (1 - n^2)          dz = u * (1 - z) * (h - n)
+//     dq = dn * r                        dr = dq * q * (1 - r)
+//     dh(t - 1) = u + W_hh^T (dr, dz, dq)          dx = W_ih^T (dr, dz, dn)
+#pragma once
+
+#include "layout.inl"
+
+namespace fastgru {
+namespace {
+
+// Rows of a chunk. A tile of gate gradients (8 KiB) and a panel of x or h (32 KiB) then share L1.
+constexpr int64_t kChunkRows = 256;
+
+// `rows` rows of at most 2 * kLanes columns each, `pitch` numbers apart, appended to a panel.
+template <class Real>
+FASTGRU_INLINE void copy_to_panels(const Real* from, int64_t columns, int64_t panel_pitch,
+                                   Real* to) noexcept {
+  constexpr int64_t W = kLanes<Real>;
+  for (int64_t c = 0; c * 2 * W < columns; ++c) {
+    const int64_t left = columns - c * 2 * W;
+    copy_padded(to + c * panel_pitch, from + c * 2 * W, left);
+    if (left > W) {
+      copy_padded(to + c * panel_pitch + W, from + c * 2 * W + W, left - W);
+    } else {
+      store(to + c * panel_pitch + W, Vec<Real>{});
+    }
+  }
+}
+
+// w [3H, N] as panels [N / 2 kLanes][3H][2 kLanes], its rows taken from first_row on, round to it again.
+template <class Real>
+void pack_columns(const Real* w, int64_t H, int64_t N, int64_t first_row, Range panels, Real* to) noexcept {
+  constexpr int64_t W2 = 2 * kLanes<Real>;
+  for (int64_t k = 0; k < 3 * H; ++k) {
+    const int64_t row = first_row + k < 3 * H ? first_row + k : first_row + k - 3 * H;
+    copy_to_panels(w + row * N + panels.begin * W2, min_of(panels.end * W2, N) - panels.begin * W2,
+                   3 * H * W2, to + (panels.begin * 3 * H + k) * W2);
+  }
+}
+
+template <class Real>
+alignas(64) constexpr Real kZeros[2 * kLanes<Real>] = {};
+
+// A tile of one vector of units at one step. Rows of dgates are [n, r, z, q], H each: (n, r, z) is what dx
+// needs and (r, z, q) what dh needs, each in one piece.
+template <class Real>
+struct GradientTile {
+  int64_t rows, units, H;
+  const Real* dh;  // [rows], ldd apart: W_hh^T (dr, dz, dq) of the step after
+  int64_t ldd;
+  Real* carry;  // [rows], ldc apart: u of the step after; replaced by this step's
+  int64_t ldc;
+  const Real* dy[kBackwardRows];
+  const Real* h[kBackwardRows];  // before this step
+  const Real* saved;             // [rows], 4H apart
+  Real* dgates;                  // [rows], ldg apart
+  int64_t ldg;
+};
+
+template <class Real, bool kPart>
+[[gnu::noinline]] void differentiate_gates(const GradientTile<Real>& tile) noexcept {
+  const int64_t H = tile.H, units = tile.units;
+  for (int64_t m = 0; m < tile.rows; ++m) {
+    const Real* saved = tile.saved + m * 4 * H;
+    const Vec<Real> r = load_if<kPart>(saved, units), z = load_if<kPart>(saved + H, units);
+    const Vec<Real> n = load_if<kPart>(saved + 2 * H, units), q = load_if<kPart>(saved + 3 * H, units);
+    const Vec<Real> h = load_if<kPart>(tile.h[m], units), dy = load_if<kPart>(tile.dy[m], units);
+    const Vec<Real> dh = dy + (load(tile.carry + m * tile.ldc) + load(tile.dh + m * tile.ldd));
+    const Vec<Real> u = dh * z, dn = (dh - u) * (Real(1) - n * n), dz = u * (Real(1) - z) * (h - n);
+    const Vec<Real> dq = dn * r, dr = dq * q * (Real(1) - r);
+    store(tile.carry + m * tile.ldc, u);
+    Real* dgates = tile.dgates + m * tile.ldg;
+    store_if<kPart>(dgates, dn, units);
+    store_if<kPart>(dgates + H, dr, units);
+    store_if<kPart>(dgates + 2 * H, dz, units);
+    store_if<kPart>(dgates + 3 * H, dq, units);
+  }
+}
+
+// to[m] = c[m], or is added to; rows of c are 2 * kLanes apart.
+template <class Real>
+FASTGRU_INLINE void write_row(Real* to, const Real* c, int64_t columns, bool adds) noexcept {
+  constexpr int64_t W = kLanes<Real>;
+  for (int64_t i = 0; i < min_of(columns, 2 * W); i += W) {
+    const Vec<Real> v = load(c + i);
+    if (columns - i >= W) {
+      store(to + i, adds ? load(to + i) + v : v);
+    } else {
+      store_lanes(to + i, adds ? load_lanes(to + i, columns - i) + v : v, columns - i);
+    }
+  }
+}
+
+// Where a group's shared scratch and a thread's own lie. Elements of Real.
+template <class Real>
+struct BackwardScratch {
+  static constexpr int64_t W = kLanes<Real>;
+  int64_t batch, chunk;                           // most sequences at once, most rows in a chunk
+  int64_t ldc, ldg;                               // pitch of carry and of dgates
+  int64_t x_panels, h_panels;                     // of 2 * kLanes columns
+  int64_t carry, dgates, x, h, w_hh, w_ih, bias;  // sizes
+  int64_t own;
+
+  BackwardScratch(const BackwardArgs<Real>& a, int64_t group_size) noexcept
+      : batch(min_of(a.steps.B, kBatchBlock * group_size)),
+        chunk(max_of(kChunkRows, batch)),
+        ldc(round_up(a.H, 2 * W) + W),
+        ldg(round_up(4 * a.H, W) + W),
+        x_panels(divide_up(a.I, 2 * W)),
+        h_panels(divide_up(a.H, 2 * W)),
+        carry(batch * ldc),
+        dgates(chunk * ldg),
+        x(chunk * x_panels * 2 * W),
+        h(chunk * h_panels * 2 * W),
+        w_hh(h_panels * 3 * a.H * 2 * W),
+        w_ih(a.dx.data ? x_panels * 3 * a.H * 2 * W : 0),
+        bias(4 * round_up(a.H, W)),
+        own(chunk * kOuterRows) {}
+
+  int64_t shared() const noexcept { return round_up(carry + 2 * (dgates + x + h) + w_hh + w_ih + bias, 16); }
+};
+
+// One thread's part in one direction.
+template <class Real>
+class BackwardWorker {
+ public:
+  BackwardWorker(const BackwardArgs<Real>& args, const BackwardScratch<Real>& sizes, const Group& group,
+                 const Team& team, int64_t direction, Real* shared, Real* own) noexcept
+      : a_(args),
+        g_(args.gradients[direction]),
+        size_(sizes),
+        group_(group),
+        team_(team),
+        d_(direction),
+        units_split_(splits_units<Real>(args.steps.B, args.H, group.size, kBackwardRows)),
+        own_blocks_(part_of({0, divide_up(args.H, W)}, group.index, group.size)),
+        own_(own) {
+    carry_ = shared;
+    dgates_[0] = carry_ + sizes.carry;
+    dgates_[1] = dgates_[0] + sizes.dgates;
+    x_[0] = dgates_[1] + sizes.dgates;
+    x_[1] = x_[0] + sizes.x;
+    h_[0] = x_[1] + sizes.x;
+    h_[1] = h_[0] + sizes.h;
+    w_hh_ = h_[1] + sizes.h;
+    w_ih_ = w_hh_ + sizes.w_hh;
+    bias_ = w_ih_ + sizes.w_ih;
+  }
+
+  void run() noexcept {
+    prepare();
+    for (int64_t begin = 0; begin < a_.steps.B; begin += size_.batch) {
+      batch_ = {begin, min_of(a_.steps.B, begin + size_.batch)};
+      rows_ = {0, batch_.size()};
+      panels_ = {0, size_.h_panels};
+      (units_split_ ? panels_ : rows_) = part_of(units_split_ ? panels_ : rows_, group_.index, group_.size);
+      run_batch();
+    }
+    if (g_.b_ih) write_bias(g_.b_ih, 0);
+    if (g_.b_hh) write_bias(g_.b_hh, 3);
+  }
+
+ private:
+  static constexpr int64_t W = kLanes<Real>, W2 = 2 * W;
+
+  // A chunk: steps [begin, end) in the order they are worked on, `rows` rows, in buffer `buffer`.
+  struct Chunk {
+    int64_t begin, end, rows;
+    int buffer;
+  };
+
+  int64_t time_of(int64_t s) const noexcept { return d_ ? s : a_.steps.T - 1 - s; }
+
+  int64_t active(int64_t s) const noexcept {
+    if (s < 0 || s >= a_.steps.T) return 0;
+    return min_of(max_of(rows_at(a_.steps, time_of(s)) - batch_.begin, 0), batch_.size());
+  }
+
+  void prepare() noexcept {
+    const Parameters<const Real>& w = a_.parameters[d_];
+    pack_columns(w.w_hh, a_.H, a_.H, 0, part_of({0, size_.h_panels}, group_.index, group_.size), w_hh_);
+    if (a_.dx.data) {
+      pack_columns(w.w_ih, a_.H, a_.I, 2 * a_.H, part_of({0, size_.x_panels}, group_.index, group_.size),
+                   w_ih_);
+    }
+    for (int64_t gate = 0; gate < 4; ++gate) {
+      for (int64_t j = own_blocks_.begin; j < own_blocks_.end; ++j) store(bias_sum(gate, j), Vec<Real>{});
+    }
+    wait_for(group_);
+  }
+
+  Real* bias_sum(int64_t gate, int64_t block) const noexcept {
+    return bias_ + gate * round_up(a_.H, W) + block * W;
+  }
+
+  void run_batch() noexcept {
+    start();
+    // Both directions add to dx. Each writes the half of the steps that it comes to first and adds to the
+    // other, which it begins only when both are through with the first half.
+    const int64_t T = a_.steps.T, middle = d_ ? T / 2 : T - T / 2;
+    bool crossed = group_.groups == 1;
+    Chunk chunk{0, 0, 0, 0};
+    for (int64_t s = 0; s < T; s = chunk.end) {
+      chunk = next_chunk(s, group_.groups == 2 && s < middle ? middle : T, chunk.buffer ^ 1);
+      for (int64_t row = 0; s < chunk.end; ++s) {
+        step(s, dgates_[chunk.buffer] + row * size_.ldg);
+        row += active(s);
+        if (units_split_) wait_for(group_);
+      }
+      pack_chunk(chunk);
+      wait_for(group_);
+      if (!crossed && chunk.begin >= middle) cross(crossed);
+      add_to_weights(chunk);
+      if (a_.dx.data) write_dx(chunk, group_.groups == 1 ? d_ == 1 : chunk.begin >= middle);
+    }
+    if (!crossed) cross(crossed);
+    if (a_.dh0) step(T, nullptr);
+    wait_for(group_);
+  }
+
+  void cross(bool& crossed) const noexcept {
+    crossed = true;
+    wait_at(*team_.all, static_cast<int32_t>(2 * group_.size));
+  }
+
+  Chunk next_chunk(int64_t begin, int64_t limit, int buffer) const noexcept {
+    Chunk chunk{begin, begin, 0, buffer};
+    while (chunk.end < limit && chunk.rows + active(chunk.end) <= size_.chunk)
+      chunk.rows += active(chunk.end++);
+    return chunk;
+  }
+
+  // The carry begins as dh_n; sequences without steps end with it.
+  void start() noexcept {
+    for (int64_t b = rows_.begin; b < rows_.end; ++b) {
+      const int64_t at = (d_ * a_.steps.B + slot_of(a_.steps, batch_.begin + b)) * a_.H;
+      for (int64_t i = panels_.begin * W2; i < panels_.end * W2; i += W) {
+        Real* carry = carry_ + b * size_.ldc + i;
+        if (a_.dh_n) {
+          copy_padded(carry, a_.dh_n + at + i, a_.H - i);
+        } else {
+          store(carry, Vec<Real>{});
+        }
+        if (a_.dh0 && b >= rows_at(a_.steps, 0) - batch_.begin)
+          write_row(a_.dh0 + at + i, carry, min_of(a_.H - i, W), false);
+      }
+    }
+    previous_ = nullptr;
+  }
+
+  // dgates of step s, to `dgates` [active, ldg]; the dh0 of sequences that end with the step before.
+  void step(int64_t s, Real* dgates) noexcept {
+    const int64_t n = active(s), before = active(s - 1);
+    alignas(64) Real dh[kBackwardRows * W2];
+    for (int64_t panel = panels_.begin; panel < panels_.end; ++panel) {
+      for (int64_t b = rows_.begin, m; b < min_of(before, rows_.end); b += m) {
+        m = tile_rows(min_of(before, rows_.end) - b, kBackwardRows);
+        multiply<Real, kBackwardRows, 2>(m, previous_ + b * size_.ldg + a_.H, size_.ldg,
+                                         w_hh_ + panel * 3 * a_.H * W2, 3 * a_.H, kZeros<Real>, dh);
+        const int64_t going_on = min_of(max_of(n - b, 0), m);
+        gates(s, panel, b, going_on, dh, W2, dgates);
+        if (a_.dh0) end_rows(panel, b + going_on, b + m, dh + going_on * W2);
+      }
+      for (int64_t b = max_of(before, rows_.begin), m; b < min_of(n, rows_.end); b += m) {
+        m = tile_rows(min_of(n, rows_.end) - b, kBackwardRows);
+        gates(s, panel, b, m, kZeros<Real>, 0, dgates);
+      }
+    }
+    previous_ = dgates;
+  }
+
+  void gates(int64_t s, int64_t panel, int64_t b, int64_t m, const Real* dh, int64_t ldd,
+             Real* dgates) noexcept {
+    const int64_t t = time_of(s);
+    for (int64_t unit = panel * W2; unit < min_of(a_.H, panel * W2 + W2); unit += W) {
+      GradientTile<Real> tile;
+      tile.rows = m;
+      tile.units = a_.H - unit;
+      tile.H = a_.H;
+      tile.dh = dh + (unit - panel * W2);
+      tile.ldd = ldd;
+      tile.carry = carry_ + b * size_.ldc + unit;
+      tile.ldc = size_.ldc;
+      for (int64_t i = 0; i < m; ++i) {
+        const int64_t sequence = batch_.begin + b + i;
+        tile.dy[i] = a_.dy.data ? row_of(a_.dy, a_.steps, t, sequence) + d_ * a_.H + unit : kZeros<Real>;
+        const Real* h = state_before(t, sequence);
+        tile.h[i] = h ? h + unit : kZeros<Real>;
+      }
+      tile.saved = a_.saved +
+                   (d_ * saved_rows(a_.steps) + saved_row(a_.steps, t) + batch_.begin + b) * 4 * a_.H + unit;
+      tile.dgates = dgates + b * size_.ldg + unit;
+      tile.ldg = size_.ldg;
+      if (tile.units >= W) {
+        differentiate_gates<Real, false>(tile);
+      } else {
+        differentiate_gates<Real, true>(tile);
+      }
+    }
+  }
+
+  void end_rows(int64_t panel, int64_t begin, int64_t end, const Real* dh) noexcept {
+    for (int64_t b = begin; b < end; ++b) {
+      Real* dh0 = a_.dh0 + (d_ * a_.steps.B + slot_of(a_.steps, batch_.begin + b)) * a_.H + panel * W2;
+      const Real* carry = carry_ + b * size_.ldc + panel * W2;
+      alignas(64) Real sum[W2];
+      store(sum, load(carry) + load(dh + (b - begin) * W2));
+      store(sum + W, load(carry + W) + load(dh + (b - begin) * W2 + W));
+      write_row(dh0, sum, a_.H - panel * W2, false);
+    }
+  }
+
+  // h that entered step t of a sequence, or null where it was zero.
+  const Real* state_before(int64_t t, int64_t sequence) const noexcept {
+    const int64_t before = d_ ? t + 1 : t - 1;
+    if (sequence < rows_at(a_.steps, before)) return row_of(a_.y, a_.steps, before, sequence) + d_ * a_.H;
+    return a_.h0 ? a_.h0 + (d_ * a_.steps.B + slot_of(a_.steps, sequence)) * a_.H : nullptr;
+  }
+
+  // Calls f(row in the chunk, t, sequence) for a thread's part of the chunk's rows.
+  template <class F>
+  FASTGRU_INLINE void for_own_rows(const Chunk& chunk, F f) const noexcept {
+    const Range own = part_of({0, chunk.rows}, group_.index, group_.size);
+    int64_t row = 0;
+    for (int64_t s = chunk.begin; s < chunk.end; ++s) {
+      const int64_t n = active(s);
+      for (int64_t b = max_of(own.begin - row, 0); b < min_of(n, own.end - row); ++b) {
+        f(row + b, time_of(s), batch_.begin + b);
+      }
+      row += n;
+    }
+  }
+
+  // x and h of the chunk as panels.
+  void pack_chunk(const Chunk& chunk) noexcept {
+    Real *x = x_[chunk.buffer], *h = h_[chunk.buffer];
+    const int64_t pitch = size_.chunk * W2;
+    for_own_rows(chunk, [&](int64_t row, int64_t t, int64_t sequence) {
+      if (g_.w_ih) copy_to_panels(row_of(a_.x, a_.steps, t, sequence), a_.I, pitch, x + row * W2);
+      if (!g_.w_hh) return;
+      const Real* before = state_before(t, sequence);
+      if (before) return copy_to_panels(before, a_.H, pitch, h + row * W2);
+      for (int64_t c = 0; c < size_.h_panels; ++c) {
+        store(h + row * W2 + c * pitch, Vec<Real>{});
+        store(h + row * W2 + c * pitch + W, Vec<Real>{});
+      }
+    });
+  }
+
+  // The chunk's part of dw_ih, dw_hh and the bias sums, for the thread's own units.
+  void add_to_weights(const Chunk& chunk) noexcept {
+    const bool adds = batch_.begin > 0 || chunk.begin > 0;
+    const Real* dgates = dgates_[chunk.buffer];
+    for (int64_t gate = 0; gate < 4; ++gate) {  // n r z q
+      const int64_t end = min_of(own_blocks_.end * W, a_.H);
+      for (int64_t unit = own_blocks_.begin * W; unit < end; unit += kOuterRows) {
+        const int64_t m = min_of(kOuterRows, end - unit);
+        pack_gradients(dgates + gate * a_.H + unit, chunk.rows, m);
+        // Row of the weights, in torch's order r z n: gate n (of x) and q (of h) are both the last.
+        const int64_t row = (gate == 0 || gate == 3 ? 2 : gate - 1) * a_.H + unit;
+        if (g_.w_ih && gate < 3)
+          add_product(x_[chunk.buffer], chunk.rows, a_.I, g_.w_ih + row * a_.I, m, adds);
+        if (g_.w_hh && gate > 0)
+          add_product(h_[chunk.buffer], chunk.rows, a_.H, g_.w_hh + row * a_.H, m, adds);
+      }
+      if (g_.b_ih || g_.b_hh) add_bias(dgates, gate, chunk.rows);
+    }
+  }
+
+  void pack_gradients(const Real* dgates, int64_t rows, int64_t m) noexcept {
+    for (int64_t k = 0; k < rows; ++k) {
+      Real* to = own_ + k * kOuterRows;
+      const Real* from = dgates + k * size_.ldg;
+      if (m == kOuterRows) {
+        __builtin_memcpy(to, from, sizeof(Real) * kOuterRows);
+      } else {
+        for (int64_t i = 0; i < kOuterRows; ++i) to[i] = i < m ? from[i] : Real(0);
+      }
+    }
+  }
+
+  void add_product(const Real* panels, int64_t rows, int64_t columns, Real* out, int64_t m,
+                   bool adds) noexcept {
+    alignas(64) Real c[kOuterRows * W2];
+    for (int64_t column = 0; column < columns; column += W2) {
+      outer_tile<Real, kOuterRows>(own_, panels + column * size_.chunk, rows, c, out + column, columns);
+      for (int64_t i = 0; i < m; ++i)
+        write_row(out + i * columns + column, c + i * W2, columns - column, adds);
+    }
+  }
+
+  void add_bias(const Real* dgates, int64_t gate, int64_t rows) noexcept {
+    for (int64_t j = own_blocks_.begin; j < own_blocks_.end; ++j) {
+      const Real* from = dgates + gate * a_.H + j * W;
+      Vec<Real> sum{};
+      for (int64_t k = 0; k < rows; ++k) sum += load(from + k * size_.ldg);
+      store(bias_sum(gate, j), load(bias_sum(gate, j)) + sum);
+    }
+  }
+
+  // last: the gate that stands for n.
+  void write_bias(Real* to, int64_t last) noexcept {
+    const int64_t gates[3] = {1, 2, last};
+    for (int64_t i = 0; i < 3; ++i) {
+      for (int64_t j = own_blocks_.begin; j < own_blocks_.end; ++j) {
+        write_row(to + i * a_.H + j * W, bias_sum(gates[i], j), min_of(W, a_.H - j * W), false);
+      }
+    }
+  }
+
+  void write_dx(const Chunk& chunk, bool adds) noexcept {
+    const Range own = part_of({0, chunk.rows}, group_.index, group_.size);
+    alignas(64) Real c[kBackwardRows * W2];
+    for (int64_t panel = 0; panel < size_.x_panels; ++panel) {
+      int64_t m = 0, done = 0;
+      for_own_rows(chunk, [&](int64_t row, int64_t t, int64_t sequence) {
+        if (done == m) {
+          m = tile_rows(own.end - row, kBackwardRows);
+          done = 0;
+          multiply<Real, kBackwardRows, 2>(m, dgates_[chunk.buffer] + row * size_.ldg, size_.ldg,
+                                           w_ih_ + panel * 3 * a_.H * W2, 3 * a_.H, kZeros<Real>, c);
+        }
+        write_row(row_of(a_.dx, a_.steps, t, sequence) + panel * W2, c + done * W2, a_.I - panel * W2, adds);
+        ++done;
+      });
+    }
+  }
+
+  const BackwardArgs<Real>& a_;
+  const Parameters<Real>& g_;
+  const BackwardScratch<Real>& size_;
+  const Group& group_;
+  const Team& team_;
+  const int64_t d_;
+  const bool units_split_;
+  const Range own_blocks_;  // of units, for the weights' gradients
+  Real* own_;
+  Range batch_{0, 0}, rows_{0, 0}, panels_{0, 0};
+  Real *carry_, *dgates_[2], *x_[2], *h_[2], *w_hh_, *w_ih_, *bias_;
+  const Real* previous_ = nullptr;  // dgates of the step before
+};
+
+template <class Real>
+int64_t backward_scratch(const BackwardArgs<Real>& a, int32_t threads) noexcept {
+  const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
+  const BackwardScratch<Real> sizes(a, group.size);
+  return group.groups * (sizes.shared() + group.size * sizes.own);
+}
+
+template <class Real>
+void backward(const BackwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
+  const Group group = group_of(team, a.D);
+  if (group.index >= group.size) return;
+  const BackwardScratch<Real> sizes(a, group.size);
+  Real* shared = scratch + group.group * (sizes.shared() + group.size * sizes.own);
+  Real* own = shared + sizes.shared() + group.index * sizes.own;
+  for (int64_t d = group.directions.begin; d < group.directions.end; ++d) {
+    BackwardWorker<Real>(a, sizes, group, team, d, shared, own).run();
+  }
+}
+
+template <class Real>
+int32_t backward_threads(const BackwardArgs<Real>& a, int32_t available) noexcept {
+  const int64_t work = a.steps.T * a.steps.B * a.D * 6 * a.H * (a.I + a.H);
+  return work < 400000 ? 1 : available;
+}
+
+}  // namespace
+}  // namespace fastgru

@@ -1,0 +1,377 @@
+// The forward pass of one layer: the input projection of a few steps at a time, then those steps.
+#pragma once
+
+#include "layout.inl"
+
+namespace fastgru {
+namespace {
+
+// Rows of x projected at once: enough to read W_ih seldom, few enough that the result stays in L2.
+constexpr int64_t kProjectedRows = 256;
+
+// A direction's weights as the kernels read them, in blocks of kLanes units, gates r z n side by side:
+//   w_ih [blocks][I][3][kLanes]   b_ih [blocks][3][kLanes]: b_ih + b_hh for r and z, b_ih for n
+//   w_hh [blocks][H][3][kLanes]   b_hh [blocks][3][kLanes]: b_hh for n, zero for r and z
+// Units beyond H are zero.
+template <class Real>
+struct Packed {
+  static constexpr int64_t kRow = 3 * kLanes<Real>;
+  const Real *w_ih, *w_hh, *b_ih, *b_hh;
+
+  static int64_t blocks(int64_t H) noexcept { return divide_up(H, kLanes<Real>); }
+  static int64_t elements(int64_t I, int64_t H) noexcept { return blocks(H) * kRow * (I + H + 2); }
+
+  Packed(const Real* at, int64_t I, int64_t H) noexcept
+      : w_ih(at),
+        w_hh(w_ih + blocks(H) * kRow * I),
+        b_ih(w_hh + blocks(H) * kRow * H),
+        b_hh(b_ih + blocks(H) * kRow) {}
+};
+
+// Transposes kLanes rows in registers: log2(kLanes) rounds of interleaving row i with row i + kLanes / 2.
+template <class Real>
+FASTGRU_INLINE void transpose(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
+  constexpr int64_t W = kLanes<Real>;
+  typename Simd<Real>::Int low, high;
+  for (int64_t i = 0; i < W; ++i) {
+    low[i] = static_cast<decltype(+low[0])>(i / 2 + i % 2 * W);
+    high[i] = low[i] + static_cast<decltype(+low[0])>(W / 2);
+  }
+#pragma GCC unroll 4
+  for (int64_t round = 1; round < W; round *= 2) {
+    Vec<Real> next[W];
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < W / 2; ++i) {
+      next[2 * i] = __builtin_shuffle(rows[i], rows[i + W / 2], low);
+      next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + W / 2], high);
+    }
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < W; ++i) rows[i] = next[i];
+  }
+}
+
+// One gate of one block: kLanes rows of w [3H, K] become to[k][lane], 3 * kLanes apart.
+template <class Real>
+void pack_gate(const Real* w, int64_t K, int64_t units, Real* to) noexcept {
+  constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
+  for (int64_t k = 0; k < K; k += W) {
+    Vec<Real> rows[W];
+    const int64_t left = K - k;
+#pragma GCC unroll 16
+    for (int64_t u = 0; u < W; ++u) {
+      rows[u] = u >= units ? Vec<Real>{} : left >= W ? load(w + u * K + k) : load_lanes(w + u * K + k, left);
+    }
+    transpose<Real>(rows);
+    const int64_t n = min_of(left, W);
+    for (int64_t i = 0; i < n; ++i) store(to + (k + i) * kRow, rows[i]);
+  }
+}
+
+// Unit blocks [blocks.begin, blocks.end) of a direction.
+template <class Real>
+void pack_blocks(const Parameters<const Real>& from, int64_t I, int64_t H, Range blocks,
+                 Real* packed) noexcept {
+  constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
+  const Packed<Real> at(packed, I, H);
+  for (int64_t j = blocks.begin; j < blocks.end; ++j) {
+    const int64_t units = min_of(W, H - j * W);
+    for (int64_t gate = 0; gate < 3; ++gate) {
+      const int64_t row = gate * H + j * W, column = j * kRow + gate * W;
+      pack_gate(from.w_ih + row * I, I, units, const_cast<Real*>(at.w_ih) + j * kRow * I + gate * W);
+      pack_gate(from.w_hh + row * H, H, units, const_cast<Real*>(at.w_hh) + j * kRow * H + gate * W);
+      const Vec<Real> b_ih = from.b_ih ? load_lanes(from.b_ih + row, units) : Vec<Real>{};
+      const Vec<Real> b_hh = from.b_hh ? load_lanes(from.b_hh + row, units) : Vec<Real>{};
+      store(const_cast<Real*>(at.b_ih) + column, gate == 2 ? b_ih : b_ih + b_hh);
+      store(const_cast<Real*>(at.b_hh) + column, gate == 2 ? b_hh : Vec<Real>{});
+    }
+  }
+}
+
+// A tile of one unit block at one step, for the gate arithmetic.
+template <class Real>
+struct GateTile {
+  int64_t rows;    // <= kForwardRows
+  int64_t units;   // that exist in this block
+  const Real* gx;  // [rows][3][kLanes]: W_ih x + biases
+  const Real* gh;  // [rows][3][kLanes]: W_hh h, and b_hn
+  const Real* h;   // [rows], ldh apart
+  Real* h_next;    // [rows], ldh apart
+  int64_t ldh;
+  Real* y[kForwardRows];
+  Real* saved;  // r; z, n, q lie H further each
+  int64_t H;
+};
+
+template <class Real, bool kSave, bool kPart>
+[[gnu::noinline]] void apply_gates(const GateTile<Real>& tile) noexcept {
+  constexpr int64_t W = kLanes<Real>;
+  for (int64_t m = 0; m < tile.rows; ++m) {
+    const Real *gx = tile.gx + m * 3 * W, *gh = tile.gh + m * 3 * W;
+    const Vec<Real> r = sigmoid<Real>(load(gx) + load(gh));
+    const Vec<Real> z = sigmoid<Real>(load(gx + W) + load(gh + W));
+    const Vec<Real> q = load(gh + 2 * W);
+    const Vec<Real> n = tanh<Real>(load(gx + 2 * W) + r * q);
+    const Vec<Real> h = n + z * (load(tile.h + m * tile.ldh) - n);
+    store(tile.h_next + m * tile.ldh, h);
+    store_if<kPart>(tile.y[m], h, tile.units);
+    if constexpr (kSave) {
+      Real* saved = tile.saved + m * 4 * tile.H;
+      store_if<kPart>(saved, r, tile.units);
+      store_if<kPart>(saved + tile.H, z, tile.units);
+      store_if<kPart>(saved + 2 * tile.H, n, tile.units);
+      store_if<kPart>(saved + 3 * tile.H, q, tile.units);
+    }
+  }
+}
+
+// What a group's threads share: h, twice, of the sequences they work on.
+template <class Real>
+constexpr int64_t state_pitch(int64_t H) noexcept {
+  return round_up(H, kLanes<Real>) + kLanes<Real>;
+}
+
+// Carries a range of sequences and of unit blocks of one direction through all steps.
+template <class Real, bool kSave>
+class ForwardWorker {
+ public:
+  ForwardWorker(const ForwardArgs<Real>& args, const Packed<Real>& packed, const Group& group,
+                int64_t direction, Range rows, Range blocks, bool waits) noexcept
+      : a_(args),
+        packed_(packed),
+        group_(group),
+        d_(direction),
+        rows_(rows),
+        blocks_(blocks),
+        waits_(waits),
+        ldh_(state_pitch<Real>(args.H)),
+        ldx_(round_up(args.I, W) + W),
+        projected_(max_of(kProjectedRows, rows.size())) {}
+
+  static int64_t scratch(int64_t I, int64_t rows, int64_t blocks) noexcept {
+    return max_of(kProjectedRows, rows) * (blocks * kRow + round_up(I, W) + W);
+  }
+
+  // state: [2][rows][ldh], of the whole group if it splits units.
+  void run(Real* state, Real* scratch) noexcept {
+    h_ = state;
+    h_next_ = state + rows_.size() * ldh_;
+    gx_ = scratch;
+    x_ = gx_ + projected_ * blocks_.size() * kRow;
+    start();
+    if (waits_) wait_for(group_);
+    for (int64_t s = 0; s < a_.steps.T;) {
+      const int64_t end = project(s);
+      for (int64_t row = 0; s < end; ++s) {
+        step(s, row);
+        row += active(time_of(s));
+        if (waits_) wait_for(group_);
+        finish(time_of(s));
+        Real* swap = h_;
+        h_ = h_next_;
+        h_next_ = swap;
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
+
+  int64_t time_of(int64_t s) const noexcept { return d_ ? a_.steps.T - 1 - s : s; }
+
+  // Of our sequences, those that have step t.
+  int64_t active(int64_t t) const noexcept {
+    return min_of(max_of(rows_at(a_.steps, t) - rows_.begin, 0), rows_.size());
+  }
+
+  // In both buffers: a sequence that begins late in the reverse direction is not copied from step to step.
+  void start() noexcept {
+    for (int64_t b = 0; b < rows_.size(); ++b) {
+      const int64_t slot = slot_of(a_.steps, rows_.begin + b);
+      for (int64_t j = blocks_.begin; j < blocks_.end; ++j) {
+        Vec<Real> h{};
+        if (a_.h0) h = lanes(a_.h0 + (d_ * a_.steps.B + slot) * a_.H + j * W, j);
+        store(h_ + b * ldh_ + j * W, h);
+        store(h_next_ + b * ldh_ + j * W, h);
+      }
+    }
+    write_last(h_, active(0), rows_.size());
+  }
+
+  Vec<Real> lanes(const Real* from, int64_t j) const noexcept {
+    return (j + 1) * W <= a_.H ? load(from) : load_lanes(from, a_.H - j * W);
+  }
+
+  // gx of the steps from s on, as many as fit; returns the step after the last.
+  int64_t project(int64_t s) noexcept {
+    int64_t rows = 0;
+    for (; s < a_.steps.T && rows + active(time_of(s)) <= projected_; ++s) rows = copy_x(time_of(s), rows);
+    for (int64_t j = 0; j < blocks_.size(); ++j) {
+      const int64_t block = blocks_.begin + j;
+      for (int64_t row = 0, m; row < rows; row += m) {
+        m = tile_rows(rows - row, kForwardRows);
+        multiply<Real, kForwardRows, 3>(m, x_ + row * ldx_, ldx_, packed_.w_ih + block * kRow * a_.I, a_.I,
+                                        packed_.b_ih + block * kRow, gx(j, row));
+      }
+    }
+    return s;
+  }
+
+  // Rows of x one after the other: tiles then run over the ends of steps, and strides of a power of two,
+  // which would fall into few sets of the cache, are gone.
+  int64_t copy_x(int64_t t, int64_t row) noexcept {
+    const int64_t n = active(t);
+    for (int64_t b = 0; b < n; ++b) {
+      const Real* from = row_of(a_.x, a_.steps, t, rows_.begin + b);
+      for (int64_t i = 0; i < a_.I; i += W) copy_padded(x_ + (row + b) * ldx_ + i, from + i, a_.I - i);
+    }
+    return row + n;
+  }
+
+  Real* gx(int64_t j, int64_t row) const noexcept { return gx_ + (j * projected_ + row) * kRow; }
+
+  // row: of this step in gx.
+  void step(int64_t s, int64_t row) noexcept {
+    const int64_t t = time_of(s), n = active(t);
+    const int64_t K = s == 0 && !a_.h0 ? 0 : a_.H;
+    alignas(64) Real gh[kForwardRows * kRow];
+    for (int64_t j = 0; j < blocks_.size(); ++j) {
+      const int64_t block = blocks_.begin + j;
+      for (int64_t b = 0, m; b < n; b += m) {
+        m = tile_rows(n - b, kForwardRows);
+        multiply<Real, kForwardRows, 3>(m, h_ + b * ldh_, ldh_, packed_.w_hh + block * kRow * a_.H, K,
+                                        packed_.b_hh + block * kRow, gh);
+        gates(t, block, b, m, gx(j, row + b), gh);
+      }
+    }
+  }
+
+  void gates(int64_t t, int64_t block, int64_t b, int64_t m, const Real* gx, const Real* gh) noexcept {
+    const int64_t unit = block * W;
+    GateTile<Real> tile;
+    tile.rows = m;
+    tile.units = a_.H - unit;
+    tile.gx = gx;
+    tile.gh = gh;
+    tile.h = h_ + b * ldh_ + unit;
+    tile.h_next = h_next_ + b * ldh_ + unit;
+    tile.ldh = ldh_;
+    tile.H = a_.H;
+    for (int64_t i = 0; i < m; ++i) {
+      tile.y[i] = row_of(a_.y, a_.steps, t, rows_.begin + b + i) + d_ * a_.H + unit;
+    }
+    if constexpr (kSave) {
+      tile.saved = saved_of(t, rows_.begin + b) + unit;
+    }
+    if (tile.units >= W) return apply_gates<Real, kSave, false>(tile);
+    apply_gates<Real, kSave, true>(tile);
+  }
+
+  Real* saved_of(int64_t t, int64_t b) const noexcept {
+    return a_.saved + (d_ * saved_rows(a_.steps) + saved_row(a_.steps, t) + b) * 4 * a_.H;
+  }
+
+  // Sequences whose last step this was: forward those that the next step has not, reverse all at step 0.
+  void finish(int64_t t) noexcept {
+    if (d_ == 0) {
+      write_last(h_next_, active(t + 1), active(t));
+    } else if (t == 0) {
+      write_last(h_next_, 0, active(0));
+    }
+  }
+
+  void write_last(const Real* h, int64_t begin, int64_t end) noexcept {
+    for (int64_t b = begin; b < end; ++b) {
+      Real* h_n = a_.h_n + (d_ * a_.steps.B + slot_of(a_.steps, rows_.begin + b)) * a_.H;
+      for (int64_t j = blocks_.begin; j < blocks_.end; ++j) {
+        const Vec<Real> v = load(h + b * ldh_ + j * W);
+        if ((j + 1) * W <= a_.H) {
+          store(h_n + j * W, v);
+        } else {
+          store_lanes(h_n + j * W, v, a_.H - j * W);
+        }
+      }
+    }
+  }
+
+  const ForwardArgs<Real>& a_;
+  const Packed<Real>& packed_;
+  const Group& group_;
+  const int64_t d_;
+  const Range rows_, blocks_;
+  const bool waits_;
+  const int64_t ldh_, ldx_, projected_;
+  Real *h_ = nullptr, *h_next_ = nullptr, *gx_ = nullptr, *x_ = nullptr;
+};
+
+// How scratch is laid out: [D] packed weights, then [groups] states, then each thread's own.
+template <class Real>
+struct ForwardScratch {
+  int64_t packed, state, own;  // elements of one
+
+  ForwardScratch(const ForwardArgs<Real>& a, int64_t group_size) noexcept
+      : packed(round_up(Packed<Real>::elements(a.I, a.H), 16)),
+        state(2 * group_size * kBatchBlock * state_pitch<Real>(a.H)),
+        own(round_up(ForwardWorker<Real, false>::scratch(a.I, kBatchBlock, Packed<Real>::blocks(a.H)), 16)) {}
+
+  int64_t total(int64_t D, int64_t groups, int64_t group_size) const noexcept {
+    return D * packed + groups * (state + group_size * own);
+  }
+};
+
+template <class Real>
+int64_t forward_scratch(const ForwardArgs<Real>& a, int32_t threads) noexcept {
+  const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
+  return ForwardScratch<Real>(a, group.size).total(a.D, group.groups, group.size);
+}
+
+template <class Real>
+void forward_direction(const ForwardArgs<Real>& a, const Packed<Real>& packed, const Group& group, int64_t d,
+                       Real* state, Real* own) noexcept {
+  const bool units = splits_units<Real>(a.steps.B, a.H, group.size, kForwardRows);
+  const int64_t rows_at_once = units ? kBatchBlock : kBatchBlock * group.size;
+  const Range all_blocks{0, Packed<Real>::blocks(a.H)};
+  for (int64_t begin = 0; begin < a.steps.B; begin += rows_at_once) {
+    const Range whole{begin, min_of(a.steps.B, begin + rows_at_once)};
+    const Range rows = units ? whole : part_of(whole, group.index, group.size);
+    const Range blocks = units ? part_of(all_blocks, group.index, group.size) : all_blocks;
+    // A place of its own for each thread: one may be a block ahead of another.
+    Real* h = units ? state : state + 2 * group.index * kBatchBlock * state_pitch<Real>(a.H);
+    if (a.saved) {
+      ForwardWorker<Real, true>(a, packed, group, d, rows, blocks, units).run(h, own);
+    } else {
+      ForwardWorker<Real, false>(a, packed, group, d, rows, blocks, units).run(h, own);
+    }
+  }
+}
+
+template <class Real>
+void forward(const ForwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
+  const Group group = group_of(team, a.D);
+  if (group.index >= group.size) return;
+  const ForwardScratch<Real> sizes(a, group.size);
+  Real* state = scratch + a.D * sizes.packed + group.group * (sizes.state + group.size * sizes.own);
+  Real* own = state + sizes.state + group.index * sizes.own;
+  for (int64_t d = group.directions.begin; d < group.directions.end; ++d) {
+    const Real* packed = a.packed[d];
+    if (!packed) {
+      Real* fresh = scratch + d * sizes.packed;
+      const Range blocks = part_of({0, Packed<Real>::blocks(a.H)}, group.index, group.size);
+      pack_blocks(a.parameters[d], a.I, a.H, blocks, fresh);
+      wait_for(group);
+      packed = fresh;
+    }
+    forward_direction(a, Packed<Real>(packed, a.I, a.H), group, d, state, own);
+  }
+}
+
+// Below this a second thread costs more than it does: about 10 us to start, and a barrier each step.
+template <class Real>
+int32_t forward_threads(const ForwardArgs<Real>& a, int32_t available) noexcept {
+  const int64_t rows = a.steps.T * a.steps.B, work = rows * a.D * 3 * a.H * (a.I + a.H);
+  if (work < 400000) return 1;
+  if (a.D == 1 && a.steps.B * a.H < 64) return 1;
+  return available;
+}
+
+}  // namespace
+}  // namespace fastgru

@@ -1,0 +1,3 @@
+// The kernels for generic.
+#define FASTGRU_KERNELS kernels_generic
+#include "kernels.inl"

@@ -1,0 +1,3 @@
+// The kernels for neon.
+#define FASTGRU_KERNELS kernels_neon
+#include "kernels.inl"

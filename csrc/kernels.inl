@@ -1,0 +1,25 @@
+// All kernels of one instruction set, as a KernelSet. The including file defines FASTGRU_KERNELS, the
+// name of the function that returns it.
+#include "gru_backward.inl"
+#include "gru_forward.inl"
+
+namespace fastgru {
+namespace {
+
+template <class Real>
+void pack(const Parameters<const Real>& parameters, int64_t I, int64_t H, Real* packed) noexcept {
+  pack_blocks(parameters, I, H, {0, Packed<Real>::blocks(H)}, packed);
+}
+
+template <class Real>
+constexpr Kernels<Real> kKernels = {&Packed<Real>::elements, &pack<Real>,    &forward_threads<Real>,
+                                    &forward_scratch<Real>,  &forward<Real>, &backward_threads<Real>,
+                                    &backward_scratch<Real>, &backward<Real>};
+
+constexpr KernelSet kKernelSet = {kKernels<float>, kKernels<double>};
+
+}  // namespace
+
+const KernelSet& FASTGRU_KERNELS() noexcept { return kKernelSet; }
+
+}  // namespace fastgru

@@ -1,0 +1,92 @@
+// Where a step's rows lie, and how the work is shared out. One word for each, for forward and backward.
+#pragma once
+
+#include "gemm.inl"
+#include "gru.h"
+#include "threads.h"
+
+namespace fastgru {
+namespace {
+
+FASTGRU_INLINE int64_t rows_at(const Steps& steps, int64_t t) noexcept {
+  if (t < 0 || t >= steps.T) return 0;
+  return steps.rows ? steps.rows[t] : steps.B;
+}
+
+FASTGRU_INLINE int64_t first_of(const Steps& steps, int64_t t) noexcept {
+  return steps.first ? steps.first[t] : t;
+}
+
+FASTGRU_INLINE int64_t slot_of(const Steps& steps, int64_t b) noexcept {
+  return steps.order ? steps.order[b] : b;
+}
+
+// Row of (t, 0) in `saved`; (t, b) is b rows further.
+FASTGRU_INLINE int64_t saved_row(const Steps& steps, int64_t t) noexcept {
+  return steps.first ? steps.first[t] : t * steps.B;
+}
+
+// Rows of `saved`, of each direction.
+FASTGRU_INLINE int64_t saved_rows(const Steps& steps) noexcept {
+  return steps.first ? steps.first[steps.T - 1] + rows_at(steps, steps.T - 1) : steps.T * steps.B;
+}
+
+template <class Real>
+FASTGRU_INLINE Real* row_of(const Series<Real>& series, const Steps& steps, int64_t t, int64_t b) noexcept {
+  return series.data + first_of(steps, t) * series.time + slot_of(steps, b) * series.batch;
+}
+
+// Half-open range of rows, unit blocks, columns.
+struct Range {
+  int64_t begin, end;
+
+  int64_t size() const noexcept { return end - begin; }
+};
+
+// Part `index` of `count` nearly equal parts.
+constexpr Range part_of(Range whole, int64_t index, int64_t count) noexcept {
+  const int64_t n = whole.end - whole.begin;
+  return {whole.begin + n * index / count, whole.begin + n * (index + 1) / count};
+}
+
+// A team's threads: one group for each direction where there are threads enough, otherwise one group that
+// does one direction after the other. Inside a group the sequences are shared out (nothing to wait for),
+// or, where there are too few of them, the units (a barrier each step).
+struct Group {
+  int64_t groups, size;  // size: threads in each group
+  int64_t group, index;  // which group this thread is in, and its place there; idle where index >= size
+  Range directions;      // what the group does
+  Barrier* barrier;
+};
+
+inline Group group_of(const Team& team, int64_t D) noexcept {
+  const int64_t groups = D == 2 && team.size >= 2 ? 2 : 1;
+  const int64_t group = team.index % groups;
+  return {groups,
+          team.size / groups,
+          group,
+          team.index / groups,
+          groups == 2 ? Range{group, group + 1} : Range{0, D},
+          team.group[group]};
+}
+
+inline void wait_for(const Group& group) noexcept {
+  if (group.size > 1) wait_at(*group.barrier, static_cast<int32_t>(group.size));
+}
+
+// Weights beyond this are read from memory shared by the cores at each step: half of them each is better
+// than all of them for half the sequences.
+constexpr int64_t kWeightBytesPerCore = 1 << 20;
+
+// True where a group of `threads` shares out units and not sequences.
+template <class Real>
+bool splits_units(int64_t B, int64_t H, int64_t threads, int64_t tile) noexcept {
+  const int64_t weight_bytes = 3 * H * H * static_cast<int64_t>(sizeof(Real));
+  return threads > 1 && (B < threads * tile || weight_bytes > kWeightBytesPerCore);
+}
+
+// Sequences a thread carries through all steps at once, so that their state stays in its cache.
+constexpr int64_t kBatchBlock = 128;
+
+}  // namespace
+}  // namespace fastgru

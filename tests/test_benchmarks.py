@@ -1,0 +1,45 @@
+"""The benchmark's own arithmetic and its refusals; the rivals themselves are checked by it before they are timed."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import layers
+from benchmarks.layers import Measurement, check
+from benchmarks.rivals import Problem, TorchModule
+from fastgru.bench import Shape
+
+SHAPE = Shape(3, 4, 2, 5, 2)
+
+
+def test_measurement_compares_with_the_best_rival() -> None:
+    m = Measurement(SHAPE, 1, "inference", {"fastgru.GRU": 2e-6, "torch.nn.GRU": 8e-6, "onednn": 3e-6})
+    assert m.best_rival == "onednn"
+    assert m.over("torch.nn.GRU") == pytest.approx(4)
+    products = 2 * (3 * 4 * (3 + 4)) * 2 * 5 * 2  # multiply and add, weights, batch, steps, directions
+    assert m.gflops == pytest.approx(products / 2e-6 / 1e9)
+
+
+def test_check_lets_right_numbers_pass_and_stops_wrong_ones() -> None:
+    problem = Problem.draw(SHAPE, threads=1)
+    contender = TorchModule("torch.nn.GRU", problem.layer, problem)
+    check(contender, problem)
+    right = contender.results()
+    contender.results = lambda: [right[0], right[1] + np.float32(1e-3)]
+    with pytest.raises(RuntimeError, match=r"torch\.nn\.GRU computes a wrong dx"):
+        check(contender, problem)
+    contender.results = lambda: [right[0] * np.float32("nan")]
+    with pytest.raises(RuntimeError, match=r"torch\.nn\.GRU computes a wrong y"):
+        check(contender, problem)
+
+
+def test_gate_refuses_speeds_while_numerics_are_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    def red(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert command[:3] == [sys.executable, "-m", "pytest"]
+        return subprocess.CompletedProcess(command, 1, "FAILED tests/test_gru.py", "")
+
+    monkeypatch.setattr(layers.subprocess, "run", red)
+    with pytest.raises(SystemExit, match="the numerics tests are red, so no speed is shown"):
+        layers.gate()
