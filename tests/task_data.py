@@ -11,7 +11,7 @@ def write_reviews(path: Path, count: int = 120, seed: int = 0) -> str:
     draw = random.Random(seed)
     lines = ["text,label"]
     for number in range(count):
-        words = draw.choices(OTHER, k=draw.randint(1, 9)) + [draw.choice(BAD if number % 2 else GOOD)]
+        words = [*draw.choices(OTHER, k=draw.randint(1, 9)), draw.choice(BAD if number % 2 else GOOD)]
         draw.shuffle(words)
         lines.append(f"{' '.join(words)} {number},{'bad' if number % 2 else 'good'}")
     path.write_text("\n".join(lines) + "\n")

@@ -12,18 +12,7 @@ from typer.testing import CliRunner, Result
 from fastgru.cli import app
 
 SMALL = [
-    "--epochs",
-    "8",
-    "--patience",
-    "8",
-    "--batch-size",
-    "16",
-    "--lr",
-    "0.03",
-    "--embedding-size",
-    "8",
-    "--hidden-size",
-    "6",
+    f"--{name}" for name in ("epochs=8", "patience=8", "batch-size=16", "lr=0.03", "embedding-size=8", "hidden-size=6")
 ]
 
 

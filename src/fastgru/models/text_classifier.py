@@ -47,7 +47,7 @@ class TextClassifierConfig:
     hidden_size: int = 64
     num_layers: int = 1
     word_dropout: float = 0.1
-    embedding_dropout: float = 0.3
+    embedding_dropout: float = 0.5
     dropout: float = 0.5
 
 
