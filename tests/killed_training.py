@@ -5,7 +5,6 @@ import signal
 import sys
 from pathlib import Path
 
-import torch
 from lightning.pytorch import Trainer
 from rich.console import Console
 from test_training import options_for
@@ -14,7 +13,6 @@ from fastgru.training.callbacks import Keep
 from fastgru.training.classify import ClassifyModule, train_classifier
 from fastgru.training.run_folder import RunFolder
 
-torch.set_num_threads(1)
 data, out, moment = sys.argv[1:]
 step, save = ClassifyModule.training_step, Trainer.save_checkpoint
 

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from task_data import write_reviews
 from typer.testing import CliRunner, Result
 
@@ -26,11 +25,6 @@ def assert_one_line(result: Result, message: str) -> None:
     assert message in result.stderr
     assert result.stderr.startswith("fastgru: ")
     assert result.stderr.count("\n") == 1
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

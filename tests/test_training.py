@@ -1,10 +1,12 @@
 import csv
+import io
 import json
 import logging
+import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,24 +50,21 @@ def state_of(run: RunFolder) -> dict[str, torch.Tensor]:
     return torch.load(run.checkpoint, weights_only=True)["state_dict"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    # Matrices this small only wait for a second thread.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_reviews(tmp_path_factory.mktemp("data") / "reviews.csv")
 
 
-@pytest.fixture
-def whole(data: str, tmp_path: Path) -> RunFolder:
-    run, _ = train(tmp_path / "whole", options_for(data))
+@pytest.fixture(scope="module")
+def trained(data: str, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    run, _ = train(tmp_path_factory.mktemp("runs") / "whole", options_for(data))
     return run
+
+
+@pytest.fixture
+def whole(trained: RunFolder, tmp_path: Path) -> RunFolder:
+    """A finished run that the test may change."""
+    return RunFolder(Path(shutil.copytree(trained.path, tmp_path / "whole")))
 
 
 def test_train_learns_and_leaves_a_whole_run_folder(data: str, tmp_path: Path) -> None:
@@ -181,6 +180,20 @@ def test_read_options_of_a_foreign_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "train.json").write_text(text)
     with pytest.raises(InputError, match=r"train\.json"):
         RunFolder(tmp_path).read_options()
+
+
+def test_train_on_a_terminal_shows_a_bar_and_a_line_an_epoch(data: str, tmp_path: Path) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, color_system=None)
+    train_classifier(replace(options_for(data), epochs=2), RunFolder(tmp_path / "run"), console)
+    assert re.search(r"epoch  2/2 .* 6/6 .* loss \d\.\d{3} accuracy \d\.\d{3}", screen.getvalue())
+    assert len(re.findall(r"epoch  \d/2   train loss", screen.getvalue())) == 2
+
+
+def test_train_leaves_the_threads_as_they_were(data: str, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    train(tmp_path / "run", replace(options_for(data), epochs=1, threads=before + 1))
+    assert torch.get_num_threads() == before
 
 
 def test_average_is_the_formula(data: str, whole: RunFolder) -> None:

@@ -2,13 +2,15 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -21,6 +23,7 @@ from fastgru.models.text_classifier import TextClassifier, TextClassifierConfig
 from fastgru.training.batches import Batch, ClassifyData
 from fastgru.training.callbacks import History, Keep
 from fastgru.training.curves import draw_curves
+from fastgru.training.progress import EpochBar
 from fastgru.training.run_folder import ClassifyOptions, RunFolder
 
 Weights = tuple[Tensor, ...] | list[Tensor]
@@ -104,21 +107,22 @@ def resume_classifier(run: RunFolder, console: Console) -> History:
 def _train(
     options: ClassifyOptions, splits: Splits, run: RunFolder, console: Console, checkpoint: Path | None
 ) -> History:
-    _quieten()
     if run.finished:
         console.print("the run had come to its end already", highlight=False)
-    seed_everything(options.seed)
+    seed_everything(options.seed, verbose=False)
     model = _build(options, splits)
     module = ClassifyModule(model, lr=options.lr, seed=options.seed)
     data = ClassifyData(splits, model, batch_size=options.batch_size, seed=options.seed)
     history = History(run, console)
     _describe(splits, model, console)
-    trainer = _trainer(options, [history, _Patience(options.patience), Keep(run, history, module.averaged)], console)
-    with warnings.catch_warnings():
-        # Rows are in memory and batches are made in microseconds: worker processes would only cost.
-        warnings.filterwarnings("ignore", message=".*does not have many workers")
-        # Lightning 2.6 asks torch's pytree in a way that torch 2.13 deprecates: theirs to mend.
-        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
+    callbacks = [
+        EpochBar(console, module.train_accuracy),
+        history,
+        _Patience(options.patience),
+        Keep(run, history, module.averaged),
+    ]
+    with _quiet(), _threads(options.threads):
+        trainer = _trainer(options, callbacks)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     draw_curves(history.rows, run.curves)
     run.finish()
@@ -137,16 +141,15 @@ def _build(options: ClassifyOptions, splits: Splits) -> TextClassifier:
     return TextClassifier(config, tokenizer)
 
 
-def _trainer(options: ClassifyOptions, callbacks: list[Callback], console: Console) -> Trainer:
-    bar = [RichProgressBar(refresh_rate=10)] if console.is_terminal else []
+def _trainer(options: ClassifyOptions, callbacks: list[Callback]) -> Trainer:
     return Trainer(
         max_epochs=options.epochs,
-        callbacks=[*callbacks, *bar],
+        callbacks=callbacks,
         gradient_clip_val=1.0,
         deterministic=True,
         logger=False,  # History is the log
         enable_checkpointing=True,
-        enable_progress_bar=bool(bar),
+        enable_progress_bar=False,  # EpochBar is ours
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
@@ -187,7 +190,24 @@ def _describe(splits: Splits, model: TextClassifier, console: Console) -> None:
     )
 
 
-def _quieten() -> None:
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     # Lightning tells at level INFO which accelerators there are and which seed it set: the commands say what matters.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Rows are in memory and batches are made in microseconds: worker processes would only cost.
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        # Lightning 2.6 asks torch's pytree in a way that torch 2.13 deprecates: theirs to mend.
+        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
+        yield
