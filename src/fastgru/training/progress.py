@@ -57,7 +57,7 @@ class EpochBar(Callback):
         self._stop()
 
     def _stop(self) -> None:
+        self._progress.stop()
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
-        self._progress.stop()
