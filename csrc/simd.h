@@ -196,7 +196,7 @@ template <class Real>
 FASTGRU_INLINE Vec<Real> sigmoid(Vec<Real> x) noexcept {
   using S = Simd<Real>;
   const Exponential<Real> e = exponential<Real>(clamp<Real>(-x, S::kExpLow, S::kExpHigh));
-  return Real(1) / (Real(1) + (e.scale + e.scale * e.m));
+  return Real(1) / (Real(1) + e.scale * (Real(1) + e.m));  // not scale + scale * m: inf - inf is NaN
 }
 
 // (e^2x - 1) / (e^2x + 1), with e^2x - 1 accurate near 0. Relative error at most 3e-7 (float), 1e-15

@@ -72,7 +72,7 @@ class WithBackend:
         return fastgru.GRUCell(*args, backend=self.backend, **kwargs)
 
 
-@pytest.mark.parametrize("backend", ["auto", "aten", "reference"])
+@pytest.mark.parametrize("backend", ["auto", "cpu", "aten", "reference"])
 @pytest.mark.parametrize("what", [*BUILD, *RUN])
 def test_errors_are_torchs(what: str, backend: str) -> None:
     attempt = {**BUILD, **RUN}[what]
@@ -94,7 +94,7 @@ def test_dropout_on_one_layer_warns_as_torch_does() -> None:
 
 @pytest.mark.parametrize("layer", [fastgru.GRU, fastgru.GRUCell])
 def test_unknown_backend_is_refused_when_built(layer: type) -> None:
-    with pytest.raises(ValueError, match="backend must be one of 'auto', 'aten', 'reference', got 'cuda'"):
+    with pytest.raises(ValueError, match="backend must be one of 'auto', 'cpu', 'aten', 'reference', got 'cuda'"):
         layer(3, 4, backend="cuda")
 
 

@@ -15,6 +15,7 @@ FLOORS = [
     ["fastgru._native", "fastgru.errors", "fastgru.spec"],
     ["fastgru.reference"],
     ["fastgru.backends"],
+    ["fastgru.ops"],
     ["fastgru.nn"],
     ["fastgru.about", "fastgru.models"],
     ["fastgru.bench", "fastgru.data"],

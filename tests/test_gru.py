@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import fastgru
 
-BACKENDS = ["aten", "reference"]
+BACKENDS = ["cpu", "aten", "reference"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

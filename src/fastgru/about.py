@@ -63,9 +63,10 @@ def info(layer: GRU | None = None, x: Tensor | None = None) -> Info:
     x: an input such as the layer will get; one like its weights where it is None.
     """
     layer = GRU(128, 128) if layer is None else layer
-    weight = next(layer.parameters())
+    weights = list(layer.parameters())
+    weight = weights[0]
     x = weight.new_empty(1, 1, layer.input_size) if x is None else x
-    reasons = {backend.name: backend.why_not(layer.spec, x) for backend in BACKENDS}
+    reasons = {backend.name: backend.why_not(x, None, weights) for backend in BACKENDS}
     able = [name for name, reason in reasons.items() if reason is None and layer.backend in ("auto", name)]
     return Info(
         versions={"fastgru": fastgru.__version__, "torch": torch.__version__, "python": platform.python_version()},

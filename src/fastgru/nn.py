@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from fastgru.backends import Backend, check_name, pick
+from fastgru import ops
+from fastgru.backends import check_name, pick
 from fastgru.spec import GRUSpec
 
 
@@ -109,11 +110,8 @@ class GRU(torch.nn.RNNBase):
             raise RuntimeError(f"For {kind} input, hx should also be {input.dim()}-D but got {hx.dim()}-D tensor")
         batch_dim = 0 if self.batch_first else 1
         x = input if is_batched else input.unsqueeze(batch_dim)
-        if hx is None:
-            h0 = self._zero_state(x, x.size(batch_dim))
-        else:
-            h0 = hx if is_batched else hx.unsqueeze(1)
-        self.check_forward_args(x, h0, None)
+        h0 = hx if is_batched or hx is None else hx.unsqueeze(1)
+        self._check(x, h0, None)
         y, h_n = self._run(x.transpose(0, 1) if self.batch_first else x, h0, None)
         if self.batch_first:
             y = y.transpose(0, 1)
@@ -123,23 +121,20 @@ class GRU(torch.nn.RNNBase):
 
     def _forward_packed(self, input: PackedSequence, hx: Tensor | None) -> tuple[PackedSequence, Tensor]:
         x, batch_sizes, sorted_indices, unsorted_indices = input
-        if hx is None:
-            h0 = self._zero_state(x, int(batch_sizes[0]))
-        else:
-            h0 = self.permute_hidden(hx, sorted_indices)
-        self.check_forward_args(x, h0, batch_sizes)
+        h0 = None if hx is None else self.permute_hidden(hx, sorted_indices)
+        self._check(x, h0, batch_sizes)
         y, h_n = self._run(x, h0, batch_sizes)
         h_n = self.permute_hidden(h_n, unsorted_indices)
         return PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices), h_n
 
-    def _zero_state(self, x: Tensor, batch: int) -> Tensor:
-        directions = 2 if self.bidirectional else 1
-        return x.new_zeros(self.num_layers * directions, batch, self.hidden_size)
+    def _check(self, x: Tensor, h0: Tensor | None, batch_sizes: Tensor | None) -> None:
+        self.check_input(x, batch_sizes)
+        if h0 is not None:
+            self.check_hidden_size(h0, self.get_expected_hidden_size(x, batch_sizes))
 
-    def _run(self, x: Tensor, h0: Tensor, batch_sizes: Tensor | None) -> tuple[Tensor, Tensor]:
-        spec = self.spec
+    def _run(self, x: Tensor, h0: Tensor | None, batch_sizes: Tensor | None) -> tuple[Tensor, Tensor]:
         weights: list[Tensor] = self._flat_weights  # type: ignore[assignment]
-        return pick(self.backend, spec, x).forward(spec, x, h0, weights, batch_sizes)
+        return ops.gru(pick(self.backend, x, h0, weights), self.spec, x, h0, weights, batch_sizes)
 
     def extra_repr(self) -> str:
         """torch's, and the backend where one was asked for."""
@@ -192,11 +187,11 @@ class GRUCell(torch.nn.RNNCellBase):
             h = x.new_zeros(x.size(0), self.hidden_size)
         else:
             h = hx if is_batched else hx.unsqueeze(0)
-        h = self._backend(x).cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        weights = [self.weight_ih, self.weight_hh]
+        if self.bias:
+            weights += [self.bias_ih, self.bias_hh]
+        h = ops.cell(pick(self.backend, x, h, weights), x, h, weights)
         return h if is_batched else h.squeeze(0)
-
-    def _backend(self, x: Tensor) -> Backend:
-        return pick(self.backend, GRUSpec(self.input_size, self.hidden_size, bias=self.bias), x)
 
     def extra_repr(self) -> str:
         """torch's, and the backend where one was asked for."""

@@ -22,7 +22,14 @@ from torch import Tensor
 from fastgru.spec import GRUSpec
 
 
-def gru_cell(x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> Tensor:
+def gru_cell(
+    x: Tensor,
+    h: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Tensor:
     """One step: the next state.
 
     x [B, I]: the input; h [B, H]: the state; w_ih [3H, I], w_hh [3H, H], b_ih and b_hh [3H] or None: the weights.
@@ -65,6 +72,23 @@ def gru(
             h_n.append(last)
         y = torch.cat(outputs, dim=-1)
     return y, torch.stack(h_n)
+
+
+def zero_state(spec: GRUSpec, x: Tensor, batch_sizes: Tensor | None) -> Tensor:
+    """The h0 [L*D, B, H] of zeros for an x [T, B, I], or packed with batch_sizes [T]."""
+    batch = x.size(1) if batch_sizes is None else int(batch_sizes[0])
+    return x.new_zeros(spec.num_layers * spec.directions, batch, spec.hidden_size)
+
+
+def check_cell(x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> None:
+    """Raise RuntimeError, in torch.gru_cell's words, where x [B, I] and h [B, H] do not fit the weights."""
+    input_size, hidden_size = weights[0].size(1), weights[1].size(1)
+    if x.size(1) != input_size:
+        raise RuntimeError(f"input has inconsistent input_size: got {x.size(1)} expected {input_size}")
+    if x.size(0) != h.size(0):
+        raise RuntimeError(f"Input batch size {x.size(0)} doesn't match hidden0 batch size {h.size(0)}")
+    if h.size(1) != hidden_size:
+        raise RuntimeError(f"hidden0 has inconsistent hidden_size: got {h.size(1)}, expected {hidden_size}")
 
 
 def _sweep(

@@ -5,39 +5,79 @@ place of another silently: `fastgru.info(layer)` tells who serves a layer, and w
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from torch import Tensor
 
 from fastgru.backends.aten import AtenBackend
+from fastgru.backends.cpu import CpuBackend
 from fastgru.backends.reference import ReferenceBackend
 from fastgru.spec import GRUSpec
 
 
-class Backend(Protocol):
-    """One way of computing a GRU. Tensors are as `fastgru.reference` describes them, results differentiable."""
+class Composed(Protocol):
+    """A backend of torch's operators: it runs a whole stack of layers, and torch differentiates it.
+
+    Tensors are as `fastgru.reference` describes them. x is [T, B, I] with any strides, or, with batch_sizes [T] int64
+    on the CPU (how many sequences reach each step, never increasing), the packed steps [sum(batch_sizes), I]; y has
+    the same form. h0 None stands for zeros.
+    """
 
     name: str
 
-    def why_not(self, spec: GRUSpec, x: Tensor) -> str | None:
-        """Why it cannot serve this layer on an input like x, in words for the user; None where it can."""
+    def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
+        """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
 
-    def forward(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor, weights: Sequence[Tensor], batch_sizes: Tensor | None
+    def gru(
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Compute y and h_n.
+        """Compute y and h_n."""
 
-        x is [T, B, I] with any strides, or, with batch_sizes [T] int64 on the CPU (how many sequences reach each step,
-        never increasing), the packed steps [sum(batch_sizes), I]; y has the same form.
-        """
-
-    def cell(
-        self, x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None
-    ) -> Tensor:
+    def cell(self, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Compute one step: x [B, I], h [B, H] to h' [B, H]. Mismatched sizes raise RuntimeError in torch's words."""
 
 
-BACKENDS: tuple[Backend, ...] = (AtenBackend(), ReferenceBackend())
+class Kernel(Protocol):
+    """A backend of kernels: the two passes of one layer, which `fastgru.ops` stacks and makes differentiable."""
+
+    name: str
+
+    def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
+        """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
+
+    def forward(
+        self,
+        x: Tensor,
+        h0: Tensor | None,
+        weights: Sequence[Tensor],
+        directions: int,
+        batch_sizes: Tensor | None,
+        save: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One layer: y, h_n [D, B, H] and what backward needs, which is empty where `save` is false."""
+
+    def backward(
+        self,
+        x: Tensor,
+        h0: Tensor | None,
+        weights: Sequence[Tensor],
+        directions: int,
+        batch_sizes: Tensor | None,
+        y: Tensor,
+        saved: Tensor,
+        dy: Tensor | None,
+        dh_n: Tensor | None,
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """Compute the gradients of x, h0 and the weights, in this order, None where not wanted.
+
+        dy and dh_n None stand for zeros. `saved` is only read: a second backward gives the same gradients.
+        """
+
+
+Backend: TypeAlias = Composed | Kernel
+
+BACKENDS: tuple[Backend, ...] = (CpuBackend(), AtenBackend(), ReferenceBackend())
 
 
 def check_name(name: str) -> None:
@@ -47,8 +87,8 @@ def check_name(name: str) -> None:
         raise ValueError(f"backend must be one of {', '.join(map(repr, names))}, got {name!r}")
 
 
-def pick(name: str, spec: GRUSpec, x: Tensor) -> Backend:
-    """The backend that serves this layer: the named one, or for "auto" the first that can.
+def pick(name: str, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> Backend:
+    """The backend that serves such tensors: the named one, or for "auto" the first that can.
 
     Raises RuntimeError with the backend's own reason where it cannot.
     """
@@ -56,7 +96,7 @@ def pick(name: str, spec: GRUSpec, x: Tensor) -> Backend:
     for backend in BACKENDS:
         if name not in ("auto", backend.name):
             continue
-        reason = backend.why_not(spec, x)
+        reason = backend.why_not(x, h0, weights)
         if reason is None:
             return backend
         reasons.append(f"{backend.name}: {reason}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fastgru import reference
 from fastgru.spec import GRUSpec
 
 
@@ -13,21 +14,20 @@ class AtenBackend:
 
     name = "aten"
 
-    def why_not(self, spec: GRUSpec, x: Tensor) -> str | None:
+    def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
         """Whatever torch.nn.GRU takes."""
         return None
 
-    def forward(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor, weights: Sequence[Tensor], batch_sizes: Tensor | None
+    def gru(
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Call torch.gru."""
+        h0 = reference.zero_state(spec, x, batch_sizes) if h0 is None else h0
         layer = (list(weights), spec.bias, spec.num_layers, spec.dropout, spec.training, spec.bidirectional)
         if batch_sizes is None:
             return torch.gru(x, h0, *layer, batch_first=False)
         return torch.gru(x, batch_sizes, h0, *layer)
 
-    def cell(
-        self, x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None
-    ) -> Tensor:
+    def cell(self, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Call torch.gru_cell."""
-        return torch.gru_cell(x, h, w_ih, w_hh, b_ih, b_hh)
+        return torch.gru_cell(x, h, *weights)

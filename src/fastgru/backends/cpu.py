@@ -1,0 +1,172 @@
+"""The kernels of csrc/ on a CPU: the one place where dtype, shape and layout are checked before addresses are passed.
+
+csrc/gru.h is the contract: what each address must hold.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+_native = import_module("fastgru._native") if find_spec("fastgru._native") is not None else None
+
+_SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+class CpuBackend:
+    """Layers of float32 or float64 in this machine's memory."""
+
+    name = "cpu"
+
+    def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
+        """It takes plain tensors of one dtype on the CPU, outside of autocast, torch.func and forward-mode AD."""
+        if _native is None:
+            return "the native module is not built; install fastgru with a C++17 compiler"
+        if x.dtype not in _SUFFIX:
+            return f"its kernels take float32 and float64, not {x.dtype}".replace("torch.", "")
+        for tensor in (x, *weights) if h0 is None else (x, h0, *weights):
+            if type(tensor) not in _PLAIN or tensor.layout is not torch.strided:
+                return f"its kernels take plain dense tensors, not {type(tensor).__name__} ({tensor.layout})"
+            if tensor.device.type != "cpu":
+                return f"its kernels run on the CPU, not on {tensor.device}"
+            if tensor.dtype is not x.dtype:
+                return f"its kernels take one dtype, not {x.dtype} and {tensor.dtype}".replace("torch.", "")
+        return _mode()
+
+    def forward(
+        self,
+        x: Tensor,
+        h0: Tensor | None,
+        weights: Sequence[Tensor],
+        directions: int,
+        batch_sizes: Tensor | None,
+        save: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As the protocol says; saved is [D, T*B or sum(batch_sizes), 4, H]: r, z, n and W_hn h + b_hn."""
+        steps = _Steps(x, batch_sizes)
+        hidden = weights[1].size(1)
+        y = x.new_empty(*x.shape[:-1], directions * hidden)
+        h_n = x.new_empty(directions, steps.batch, hidden)
+        saved = x.new_empty(directions, steps.rows, 4, hidden) if save else x.new_empty(0)
+        if steps.batch == 0:
+            return y, h_n, saved
+        x, weights = _readable(x), [_dense(w) for w in weights]
+        h0 = None if h0 is None else _dense(h0)
+        getattr(_native, f"forward_{_SUFFIX[x.dtype]}")(
+            (x.size(-1), hidden, directions, steps.length, steps.batch),
+            steps.addresses,
+            _parameters(weights, directions),
+            (0, 0),
+            steps.series(x),
+            _address(h0),
+            steps.series(y),
+            h_n.data_ptr(),
+            saved.data_ptr() if save else 0,
+            torch.get_num_threads(),
+        )
+        return y, h_n, saved
+
+    def backward(
+        self,
+        x: Tensor,
+        h0: Tensor | None,
+        weights: Sequence[Tensor],
+        directions: int,
+        batch_sizes: Tensor | None,
+        y: Tensor,
+        saved: Tensor,
+        dy: Tensor | None,
+        dh_n: Tensor | None,
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """As the protocol says."""
+        steps = _Steps(x, batch_sizes)
+        leaves = [x, h0, *weights]
+        gradients = [
+            torch.empty_like(leaf, memory_format=torch.contiguous_format) if want and leaf is not None else None
+            for leaf, want in zip(leaves, wanted, strict=True)
+        ]
+        if steps.batch == 0:
+            return [None if gradient is None else gradient.zero_() for gradient in gradients]
+        x, weights = _readable(x), [_dense(w) for w in weights]
+        h0 = None if h0 is None else _dense(h0)
+        dy = None if dy is None else _readable(dy)
+        dh_n = None if dh_n is None else _dense(dh_n)
+        getattr(_native, f"backward_{_SUFFIX[x.dtype]}")(
+            (x.size(-1), weights[1].size(1), directions, steps.length, steps.batch),
+            steps.addresses,
+            _parameters(weights, directions),
+            steps.series(x),
+            _address(h0),
+            steps.series(y),
+            saved.data_ptr(),
+            steps.series(dy),
+            _address(dh_n),
+            steps.series(gradients[0]),
+            _address(gradients[1]),
+            _parameters(gradients[2:], directions),
+            torch.get_num_threads(),
+        )
+        return gradients
+
+
+class _Steps:
+    """The steps of a batch as gru.h describes them: sizes, and addresses that live as long as this object."""
+
+    __slots__ = ("_first", "_rows", "addresses", "batch", "length", "rows")
+
+    def __init__(self, x: Tensor, batch_sizes: Tensor | None) -> None:
+        if batch_sizes is None:
+            self.length, self.batch = x.size(0), x.size(1)
+            self.rows = self.length * self.batch
+            self.addresses = (0, 0, 0)
+        else:
+            self.length, self.batch, self.rows = batch_sizes.size(0), int(batch_sizes[0]), x.size(0)
+            self._rows = batch_sizes.contiguous()
+            self._first = self._rows.cumsum(0) - self._rows
+            self.addresses = (self._rows.data_ptr(), self._first.data_ptr(), 0)
+        if self.length == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+
+    def series(self, tensor: Tensor | None) -> tuple[int, int, int]:
+        """Address, time stride and batch stride of x, y or a gradient of theirs; packed steps have one stride."""
+        if tensor is None:
+            return (0, 0, 0)
+        return (tensor.data_ptr(), tensor.stride(0), tensor.stride(-2))
+
+
+def _mode() -> str | None:
+    """Why no kernel can run in the present mode of torch; None where one can."""
+    if torch._C._are_functorch_transforms_active():
+        return "a torch.func transform is active"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "forward-mode differentiation is on"
+    return None
+
+
+def _readable(tensor: Tensor) -> Tensor:
+    """With its last dimension dense, and no pending negation."""
+    tensor = tensor.resolve_neg()
+    return tensor if tensor.stride(-1) == 1 or tensor.size(-1) == 1 else tensor.contiguous()
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor.resolve_neg().contiguous()
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _parameters(tensors: Sequence[Tensor | None], directions: int) -> tuple[int, ...]:
+    """The addresses of w_ih, w_hh, b_ih, b_hh for two directions: 0 for a bias or a direction that is not there."""
+    each = len(tensors) // directions
+    absent = (0,) * (4 - each)
+    groups = ((*map(_address, tensors[d * each : (d + 1) * each]), *absent) for d in range(directions))
+    return (*chain.from_iterable(groups), *(0,) * (8 - 4 * directions))
