@@ -5,15 +5,14 @@ import torch
 
 import fastgru
 from fastgru import _native, backends
-from fastgru.backends.aten import AtenBackend
 
 
 def test_info_names_the_first_backend_that_can() -> None:
     info = fastgru.info()
-    assert info.backend == "aten"
-    assert list(info.reasons) == ["aten", "reference"]
-    assert info.verdict("aten") == "serves this layer"
-    assert info.verdict("reference") == "could; aten was chosen before it"
+    assert info.backend == "cpu"
+    assert list(info.reasons) == ["cpu", "aten", "reference"]
+    assert info.verdict("cpu") == "serves this layer"
+    assert info.verdict("aten") == "could; cpu was chosen before it"
 
 
 def test_info_follows_the_layers_own_choice() -> None:
@@ -23,15 +22,19 @@ def test_info_follows_the_layers_own_choice() -> None:
     assert info.verdict("aten") == "could; reference was chosen before it"
 
 
-def test_info_tells_a_backends_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AtenBackend, "why_not", lambda self, x, h0, weights: f"no kernel for {x.dtype}")
-    info = fastgru.info(fastgru.GRU(3, 4))
-    assert info.backend == "reference"
-    assert info.verdict("aten") == "cannot: no kernel for torch.float32"
-    stuck = fastgru.info(fastgru.GRU(3, 4, backend="aten"))
-    assert stuck.backend is None
-    with pytest.raises(RuntimeError, match=r"no backend can serve this layer \(aten: no kernel for torch.float32\)"):
-        fastgru.GRU(3, 4, backend="aten")(torch.zeros(1, 1, 3))
+def test_info_tells_a_backends_reason() -> None:
+    info = fastgru.info(fastgru.GRU(3, 4, dtype=torch.bfloat16))
+    assert info.backend == "aten"
+    assert info.verdict("cpu") == "cannot: its kernels take float32 and float64, not bfloat16"
+    stuck = fastgru.GRU(3, 4, backend="cpu", dtype=torch.bfloat16)
+    assert fastgru.info(stuck).backend is None
+    reason = r"no backend can serve this layer \(cpu: its kernels take float32 and float64, not bfloat16\)"
+    with pytest.raises(RuntimeError, match=reason):
+        stuck(torch.zeros(1, 1, 3, dtype=torch.bfloat16))
+
+
+def test_info_looks_at_the_input_too() -> None:
+    assert fastgru.info(fastgru.GRU(3, 4), torch.zeros(1, 1, 3, device="meta")).backend == "aten"
 
 
 def test_info_prints_a_page() -> None:
@@ -39,7 +42,7 @@ def test_info_prints_a_page() -> None:
     assert lines[0].split() == ["fastgru", fastgru.__version__]
     assert lines[3].startswith("native     built; this machine runs generic")
     assert lines[4] == "layer      GRU(3, 4, num_layers=2), float32 on cpu"
-    assert lines[5] == "aten       serves this layer"
+    assert lines[5] == "cpu        serves this layer"
 
 
 def test_info_says_when_the_native_module_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +61,7 @@ def test_native_finds_what_the_kernel_says_of_this_cpu() -> None:
 
 
 def test_auto_takes_backends_in_order() -> None:
-    spec = fastgru.GRU(3, 4).spec
-    assert backends.pick("auto", spec, torch.zeros(1, 1, 3)) is backends.BACKENDS[0]
-    assert backends.pick("reference", spec, torch.zeros(1, 1, 3)).name == "reference"
+    gru = fastgru.GRU(3, 4)
+    x, weights = torch.zeros(1, 1, 3), list(gru.parameters())
+    assert backends.pick("auto", x, None, weights) is backends.BACKENDS[0]
+    assert backends.pick("reference", x, None, weights).name == "reference"

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 class _Commands(TyperGroup):
     """The commands, with bad input turned into one line and exit code 2: here, once, for all of them."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except InputError as error:
@@ -79,10 +78,11 @@ def train_classify(
     epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 12,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better accuracy.")] = 4,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 64,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
+    lr: Annotated[float, typer.Option(min=1e-9, max=1.0, help="Learning rate.")] = 2e-3,
     embedding_size: Annotated[int, typer.Option(min=1, help="Size of the word vectors.")] = 100,
     hidden_size: Annotated[int, typer.Option(min=1, help="Size of the GRU's state in each direction.")] = 64,
     dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Dropout before the last layer.")] = 0.5,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU; more pay for large models only.")] = 1,
 ) -> None:
     """Train a text classifier: a bidirectional GRU.
 
@@ -112,8 +112,8 @@ def train_classify(
 
 def _refuse_other_options(context: typer.Context, names: list[str], saved: Any) -> None:
     for name in names:
-        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if given and context.params[name] != getattr(saved, name):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and context.params[name] != getattr(saved, name):
             option = "--" + name.replace("_", "-")
             raise InputError(
                 f"the run has {option} {getattr(saved, name)}: --resume goes on with a run's own options; leave it out"

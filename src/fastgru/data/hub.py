@@ -41,8 +41,15 @@ def _read(part: Any, source: str, text: str, label: str) -> LabelledTexts:
             there = ", ".join(part.column_names)
             raise InputError(f"{source}: there is no column {column!r}; the columns are: {there}")
     names = getattr(part.features[label], "names", None)
-    labels = [str(names[value]) if names and value is not None and value >= 0 else _string(value) for value in part[label]]
+    labels = [_label(value, names) for value in part[label]]
     return LabelledTexts([_string(value) for value in part[text]], labels).check(source)
+
+
+def _label(value: Any, names: list[str] | None) -> str:
+    # A ClassLabel column holds indices into its names; -1 stands for a label that was kept back.
+    if names is None:
+        return _string(value)
+    return names[value] if value is not None and value >= 0 else ""
 
 
 def _string(value: Any) -> str:

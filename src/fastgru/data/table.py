@@ -1,5 +1,6 @@
 """The user's own data: a table with a text column and a label column, in a file or a Hugging Face dataset."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,14 @@ if TYPE_CHECKING:
 _READERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("read_csv", {"dtype": str, "keep_default_na": False}),
     ".tsv": ("read_csv", {"dtype": str, "keep_default_na": False, "sep": "\t"}),
-    ".jsonl": ("read_json", {"dtype": False, "convert_dates": False, "lines": True}),
     ".parquet": ("read_parquet", {}),
 }
-FORMATS = ", ".join(_READERS)
+FORMATS = ".csv, .tsv, .jsonl, .parquet"
 
 
 def is_table(source: str) -> bool:
     """Say whether `source` names a table file by its suffix, there or not."""
-    return Path(source).suffix.lower() in _READERS
+    return Path(source).suffix.lower() in FORMATS.split(", ")
 
 
 def read_labelled(source: str, text: str, label: str) -> LabelledTexts:
@@ -56,15 +56,28 @@ def read_frame(source: str) -> "pd.DataFrame":
         raise InputError(f"{source}: there is no such file")
     if not is_table(source):
         raise InputError(f"{source}: a data file ends in one of {FORMATS}")
-    name, options = _READERS[path.suffix.lower()]
     if path.stat().st_size == 0:
         raise InputError(f"{source}: the file is empty")
-    read: Callable[..., pd.DataFrame] = getattr(pd, name)
     try:
+        if path.suffix.lower() == ".jsonl":
+            return _read_jsonl(path)
+        name, options = _READERS[path.suffix.lower()]
+        read: Callable[..., pd.DataFrame] = getattr(pd, name)
         return read(path, **options)
-    # pandas and pyarrow raise their own kinds of ValueError and OSError for content that they cannot parse.
+    # json, pandas and pyarrow raise their own kinds of ValueError and OSError for content that they cannot parse.
     except (ValueError, OSError) as error:
         raise InputError(f"{source} cannot be read: {_reason(error)}") from error
+
+
+def _read_jsonl(path: Path) -> "pd.DataFrame":
+    # Not pandas' reader: it guesses types, so that a text "2024-01-01" or "007" changes.
+    import pandas as pd
+
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("every line has to be a JSON object")
+    return pd.DataFrame(rows, dtype=object)
 
 
 def read_column(frame: "pd.DataFrame", column: str, source: str) -> list[str]:

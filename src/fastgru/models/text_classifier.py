@@ -10,10 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn import GRU
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from fastgru.errors import InputError
+from fastgru.nn import GRU
 
 FILES = _CONFIG, WEIGHTS, TOKENIZER = ("config.json", "model.safetensors", "tokenizer.json")
 PAD_ID, UNKNOWN_ID = 0, 1
@@ -47,7 +47,7 @@ class TextClassifierConfig:
     hidden_size: int = 64
     num_layers: int = 1
     word_dropout: float = 0.1
-    embedding_dropout: float = 0.3
+    embedding_dropout: float = 0.5
     dropout: float = 0.5
 
 
@@ -136,7 +136,7 @@ class TextClassifier(nn.Module, PyTorchModelHubMixin, model_card_template=MODEL_
         self.tokenizer.save(str(save_directory / TOKENIZER))
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:  # type: ignore[override]
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """Load a model from a folder, or from the Hub by its name; it comes in eval mode.
 
         `options`: those of the mixin (`revision`, `token`, `cache_dir`, ...) and `map_location`.
@@ -154,7 +154,7 @@ class TextClassifier(nn.Module, PyTorchModelHubMixin, model_card_template=MODEL_
             raise InputError(f"{name} cannot be loaded as a TextClassifier: {reason}") from error
 
     @classmethod
-    def _from_pretrained(
+    def _from_pretrained(  # type: ignore[override]
         cls, *, model_id: str, config: TextClassifierConfig, map_location: str = "cpu", **options: Any
     ) -> Self:
         # Not the mixin's own: it falls back to a pickle, passes over weights that are missing, and prints.

@@ -2,7 +2,7 @@
 
 import csv
 import os
-import tempfile
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,7 +97,17 @@ class Keep(Checkpoint):
 
     def _save_model(self) -> None:
         # Written beside and moved into place: a reader or a kill never meets half a model.
-        with tempfile.TemporaryDirectory(dir=self.run.path) as folder:
-            self.model.save_pretrained(Path(folder))
-            for file in Path(folder).iterdir():
-                os.replace(file, self.run.path / file.name)
+        beside = self.run.checkpoint.parent / "best"
+        shutil.rmtree(beside, ignore_errors=True)
+        self.model.save_pretrained(beside)
+        for file in beside.iterdir():
+            os.replace(file, self.run.path / file.name)
+        beside.rmdir()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Tell who stops the training with Ctrl-C how to go on."""
+        if isinstance(exception, KeyboardInterrupt):
+            whole = len(self.history.rows)
+            self.history.console.print(
+                f"stopped after {whole} whole epochs; --resume goes on from there", highlight=False
+            )

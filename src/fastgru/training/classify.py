@@ -2,12 +2,15 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -20,7 +23,10 @@ from fastgru.models.text_classifier import TextClassifier, TextClassifierConfig
 from fastgru.training.batches import Batch, ClassifyData
 from fastgru.training.callbacks import History, Keep
 from fastgru.training.curves import draw_curves
+from fastgru.training.progress import EpochBar
 from fastgru.training.run_folder import ClassifyOptions, RunFolder
+
+Weights = tuple[Tensor, ...] | list[Tensor]
 
 AVERAGING = 0.995  # share of the old average kept at each step: about the last 200 steps, 1.5 epochs of the reviews
 
@@ -41,15 +47,12 @@ class ClassifyModule(LightningModule):
     @property
     def averaged(self) -> TextClassifier:
         """The model with averaged weights."""
-        averaged: TextClassifier = self.average.module
-        return averaged
-
-    def on_train_epoch_start(self) -> None:
-        """Seed dropout by the epoch: a resumed run then draws what an uninterrupted one does."""
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        return cast(TextClassifier, self.average.module)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Give the cross entropy of one batch."""
+        # Dropout is a function of the seed and the step: a resumed run draws what an uninterrupted one does.
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
         logits = self.model(batch.ids, batch.lengths)
         loss = nn.functional.cross_entropy(logits, batch.targets)
         self.train_accuracy(logits, batch.labels)
@@ -76,7 +79,7 @@ class ClassifyModule(LightningModule):
 
 
 @torch.no_grad()
-def _average(averages: list[Tensor], currents: list[Tensor], steps: Tensor | int) -> None:
+def _average(averages: Weights, currents: Weights, steps: Tensor | int) -> None:
     # a += (1 - d) (w - a) with d = min(AVERAGING, (1 + n) / (10 + n)): the first weights are soon forgotten.
     kept = min(AVERAGING, (1 + int(steps)) / (10 + int(steps)))
     torch._foreach_lerp_(averages, currents, 1 - kept)
@@ -98,27 +101,29 @@ def resume_classifier(run: RunFolder, console: Console) -> History:
     options = run.read_options()
     splits = load_splits(options.data, options.text, options.label, options.test)
     run.check_data(splits.fingerprint())
-    checkpoint = run.checkpoint if run.checkpoint.is_file() else None
-    return _train(options, splits, run, console, checkpoint)
+    return _train(options, splits, run, console, _readable(run.checkpoint))
 
 
 def _train(
     options: ClassifyOptions, splits: Splits, run: RunFolder, console: Console, checkpoint: Path | None
 ) -> History:
-    _quieten()
-    seed_everything(options.seed)
+    if run.finished:
+        console.print("the run had come to its end already", highlight=False)
+    seed_everything(options.seed, verbose=False)
     model = _build(options, splits)
     module = ClassifyModule(model, lr=options.lr, seed=options.seed)
     data = ClassifyData(splits, model, batch_size=options.batch_size, seed=options.seed)
     history = History(run, console)
     _describe(splits, model, console)
-    trainer = _trainer(options, [history, _Patience(options.patience), Keep(run, history, module.averaged)], console)
-    with warnings.catch_warnings():
-        # Rows are in memory and batches are made in microseconds: worker processes would only cost.
-        warnings.filterwarnings("ignore", message=".*does not have many workers")
-        # Lightning 2.6 asks torch's pytree in a way that torch 2.13 deprecates: theirs to mend.
-        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
-        trainer.fit(module, data, ckpt_path=_checked(checkpoint), weights_only=True)
+    callbacks = [
+        EpochBar(console, module.train_accuracy),
+        history,
+        _Patience(options.patience),
+        Keep(run, history, module.averaged),
+    ]
+    with _quiet(), _threads(options.threads):
+        trainer = _trainer(options, callbacks)
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     draw_curves(history.rows, run.curves)
     run.finish()
     return history
@@ -136,16 +141,15 @@ def _build(options: ClassifyOptions, splits: Splits) -> TextClassifier:
     return TextClassifier(config, tokenizer)
 
 
-def _trainer(options: ClassifyOptions, callbacks: list[Callback], console: Console) -> Trainer:
-    bar = [RichProgressBar(refresh_rate=10)] if console.is_terminal else []
+def _trainer(options: ClassifyOptions, callbacks: list[Callback]) -> Trainer:
     return Trainer(
         max_epochs=options.epochs,
-        callbacks=[*callbacks, *bar],
+        callbacks=callbacks,
         gradient_clip_val=1.0,
         deterministic=True,
         logger=False,  # History is the log
         enable_checkpointing=True,
-        enable_progress_bar=bool(bar),
+        enable_progress_bar=False,  # EpochBar is ours
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
@@ -162,29 +166,48 @@ class _Patience(EarlyStopping):
         trainer.should_stop = self.wait_count >= self.patience
 
 
-def _checked(checkpoint: Path | None) -> str | None:
-    if checkpoint is None:
-        return None
+def _readable(checkpoint: Path) -> Path | None:
+    if not checkpoint.is_file():
+        return None  # stopped in the first epoch
     try:
         torch.load(checkpoint, map_location="cpu", weights_only=True)
     # A cut or foreign file raises any of these, by where the damage is.
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, AttributeError, UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{checkpoint} is not a readable checkpoint: {reason}") from error
-    return str(checkpoint)
+        # torch's own words are left out: they advise to load it unsafely.
+        raise InputError(
+            f"{checkpoint} is not a readable checkpoint (cut, or not one of ours): train anew with --overwrite"
+        ) from error
+    return checkpoint
 
 
 def _describe(splits: Splits, model: TextClassifier, console: Console) -> None:
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(
-        f"{len(splits.train):,} texts to train on, {len(splits.validation):,} to validate, {len(splits.test):,} to test; "
-        f"labels: {', '.join(splits.labels)}; {model.config.vocab_size:,} tokens; {weights:,} weights",
+        f"{len(splits.train):,} texts to train on, {len(splits.validation):,} to validate, {len(splits.test):,} "
+        f"to test; labels: {', '.join(splits.labels)}; {model.config.vocab_size:,} tokens; {weights:,} weights",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _quieten() -> None:
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     # Lightning tells at level INFO which accelerators there are and which seed it set: the commands say what matters.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Rows are in memory and batches are made in microseconds: worker processes would only cost.
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        # Lightning 2.6 asks torch's pytree in a way that torch 2.13 deprecates: theirs to mend.
+        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
+        yield

@@ -1,0 +1,47 @@
+"""The classifier's accuracy on the movie reviews, over several seeds: `python -m benchmarks.classify_seeds`.
+
+Every seed trains with the command's own defaults on the same fixed split; the test part is looked at once, by the
+model of the best validation epoch. Times are wall-clock, of the training alone.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from fastgru.data.labelled import LabelledTexts
+from fastgru.data.split import load_splits
+from fastgru.models.text_classifier import TextClassifier
+from fastgru.training.classify import train_classifier
+from fastgru.training.measure import measure
+from fastgru.training.run_folder import ClassifyOptions, RunFolder
+
+
+def main() -> None:
+    """Train and measure seeds 0 to N - 1 and print a table with their mean."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
+    parser.add_argument("--out", type=Path, default=Path("runs/seeds"), help="folder for the runs")
+    arguments = parser.parse_args()
+    test = load_splits("reviews", "text", "label").test
+    rows = [_one(seed, arguments.out / str(seed), test) for seed in range(arguments.seeds)]
+    print("seed  best epoch  validation    test     seconds")
+    for seed, (epoch, validation, found, seconds) in enumerate(rows):
+        print(f"{seed:4}  {epoch:10.0f}  {validation:10.4f}  {found:.4f}  {seconds:10.0f}")
+    tests = [row[2] for row in rows]
+    spread = statistics.stdev(tests) if len(tests) > 1 else 0.0
+    print(f"mean test accuracy {statistics.mean(tests):.4f}, standard deviation over seeds {spread:.4f}")
+
+
+def _one(seed: int, out: Path, test: LabelledTexts) -> tuple[float, float, float, float]:
+    started = time.perf_counter()
+    history = train_classifier(ClassifyOptions(seed=seed), RunFolder(out), Console(stderr=True), overwrite=True)
+    seconds = time.perf_counter() - started
+    found = measure(TextClassifier.from_pretrained(out), test, "the test part").accuracy
+    return history.best["epoch"], history.best["validation_accuracy"], found, seconds
+
+
+if __name__ == "__main__":
+    main()

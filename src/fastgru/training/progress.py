@@ -1,0 +1,63 @@
+"""A progress bar for the epoch that runs, on the console that the lines of finished epochs go to."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torchmetrics import Metric
+
+
+class EpochBar(Callback):
+    """One line: the epoch, a bar, batches done, time left in the epoch, training loss and accuracy so far.
+
+    Not Lightning's bar: at 80 columns that one breaks into three lines, and it writes to a console of its own,
+    across our lines. Shows nothing where the console is no terminal.
+    `accuracy`: the metric that the training step updates.
+    """
+
+    def __init__(self, console: Console, accuracy: Metric) -> None:
+        self._accuracy = accuracy
+        self._progress = Progress(
+            TextColumn("epoch {task.description}"),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]:.3f} accuracy {task.fields[accuracy]:.3f}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._loss = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start a bar."""
+        self._loss = 0.0
+        self._progress.start()
+        epoch = f"{trainer.current_epoch + 1:>2}/{trainer.max_epochs}"
+        self._task = self._progress.add_task(epoch, total=trainer.num_training_batches, loss=0.0, accuracy=0.0)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar by a batch."""
+        self._loss += float(outputs["loss"])
+        accuracy = float(self._accuracy.compute())
+        if self._task is not None:
+            self._progress.update(self._task, advance=1, loss=self._loss / (batch_idx + 1), accuracy=accuracy)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the bar away: the epoch's line follows."""
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Take the bar away, so that what is said next stands on a line of its own."""
+        self._stop()
+
+    def _stop(self) -> None:
+        self._progress.stop()
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None

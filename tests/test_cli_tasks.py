@@ -1,0 +1,225 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from task_data import write_reviews
+from typer.testing import CliRunner, Result
+
+from fastgru.cli import app
+
+SMALL = [
+    f"--{name}" for name in ("epochs=8", "patience=8", "batch-size=16", "lr=0.03", "embedding-size=8", "hidden-size=6")
+]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def assert_one_line(result: Result, message: str) -> None:
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert message in result.stderr
+    assert result.stderr.startswith("fastgru: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_reviews(tmp_path_factory.mktemp("data") / "reviews.csv")
+
+
+@pytest.fixture(scope="module")
+def trained(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    result = run("train", "classify", "--data", data, "--out", out, *SMALL)
+    assert result.exit_code == 0, result.output
+    assert f"the model is in {out}" in result.stdout
+    assert result.stderr.count("validation loss") == 8
+    return out
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    target.mkdir()
+    for file in folder.iterdir():
+        if file.is_file():
+            (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+def test_evaluate_shows_accuracy_and_who_was_taken_for_whom(trained: Path) -> None:
+    shown = run("evaluate", trained)
+    assert shown.exit_code == 0
+    assert "12 texts" in shown.stdout
+    assert "called good" in shown.stdout
+    measures = json.loads(run("evaluate", trained, "--json").stdout)
+    assert f"accuracy {measures['accuracy']:.4f}" in shown.stdout
+    assert measures["labels"] == ["bad", "good"]
+    assert sum(map(sum, measures["confusion"])) == measures["texts"] == 12
+
+
+def test_evaluate_on_another_file(trained: Path, tmp_path: Path) -> None:
+    other = write_reviews(tmp_path / "other.csv", count=30, seed=5)
+    assert json.loads(run("evaluate", trained, "--data", other, "--json").stdout)["texts"] == 30
+
+
+def test_predict_of_arguments(trained: Path) -> None:
+    result = run("predict", trained, "a lovely film", "the story is awful", "")
+    assert result.exit_code == 0
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    assert [line[0] for line in lines[:2]] == ["good", "bad"]
+    assert [line[2] for line in lines] == ["a lovely film", "the story is awful", ""]
+
+
+def test_predict_of_a_file_as_json(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("a lovely film\nun film tr\u00e8s dull\n")
+    result = run("predict", trained, "--file", tmp_path / "texts.txt", "--json")
+    said = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["text"] for row in said] == ["a lovely film", "un film tr\u00e8s dull"]
+    assert all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6) for row in said)
+
+
+def test_predict_of_a_table(trained: Path, data: str) -> None:
+    result = run("predict", trained, "--file", data, "--text", "text")
+    assert len(result.stdout.splitlines()) == 120
+
+
+def test_resume_of_a_finished_run_says_its_result_again(trained: Path) -> None:
+    result = run("train", "classify", "--out", trained, "--resume", "--epochs", "8")
+    assert result.exit_code == 0
+    assert f"the model is in {trained}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the file is empty"),
+        ("text,label\n", "there are no rows in it"),
+        ("body,label\nx,1\n", "there is no column 'text'; the columns are: body, label"),
+        ("text,label\nx,1\n,2\n", "1 of 2 rows have an empty text (the first is row 2)"),
+        ("text,label\n" + "".join(f"x{n},1\n" for n in range(40)), "a classifier needs two labels or more"),
+        ("text,label\nx,1\ny,2\n", "too few different texts"),
+    ],
+)
+def test_train_on_bad_data(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "data.csv").write_text(content)
+    result = run("train", "classify", "--data", tmp_path / "data.csv", "--out", tmp_path / "out")
+    assert_one_line(result, message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_train_on_a_missing_file(tmp_path: Path) -> None:
+    assert_one_line(run("train", "classify", "--data", "none.csv", "--out", tmp_path / "o"), "there is no such file")
+
+
+def test_train_on_a_file_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "data.docx").write_text("x")
+    result = run("train", "classify", "--data", tmp_path / "data.docx", "--out", tmp_path / "out")
+    assert_one_line(result, "a data file ends in one of .csv, .tsv, .jsonl, .parquet")
+
+
+def test_train_with_a_label_seen_only_in_the_test_file(data: str, tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("text,label\nsomething new,strange\n")
+    result = run("train", "classify", "--data", data, "--test", tmp_path / "test.csv", "--out", tmp_path / "out")
+    assert_one_line(result, "has labels that the training data has not: strange (known: bad, good)")
+
+
+def test_train_into_a_folder_that_is_taken(trained: Path, data: str) -> None:
+    assert_one_line(run("train", "classify", "--data", data, "--out", trained), "already holds a run")
+
+
+def test_train_with_resume_and_overwrite(trained: Path) -> None:
+    result = run("train", "classify", "--out", trained, "--resume", "--overwrite")
+    assert_one_line(result, "give one of them")
+
+
+def test_resume_with_other_options(trained: Path) -> None:
+    result = run("train", "classify", "--out", trained, "--resume", "--seed", "7")
+    assert_one_line(result, "the run has --seed 0: --resume goes on with a run's own options")
+
+
+def test_resume_where_there_is_no_run(tmp_path: Path) -> None:
+    assert_one_line(run("train", "classify", "--out", tmp_path, "--resume"), "there is no train.json in it")
+
+
+def test_resume_from_an_unreadable_checkpoint(trained: Path, tmp_path: Path) -> None:
+    broken = copy_of(trained, tmp_path / "run")
+    (broken / "checkpoints").mkdir()
+    (broken / "checkpoints" / "last.ckpt").write_text("no checkpoint")
+    state = json.loads((broken / "train.json").read_text())
+    (broken / "train.json").write_text(json.dumps({**state, "finished": False}))
+    assert_one_line(run("train", "classify", "--out", broken, "--resume"), "is not a readable checkpoint")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_run_that_is_not_there(command: str) -> None:
+    assert_one_line(run(command, "no-such-run", *(["x"] if command == "predict" else [])), "there is no such folder")
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_run_with_an_unreadable_file(trained: Path, tmp_path: Path, file: str) -> None:
+    broken = copy_of(trained, tmp_path / "run")
+    (broken / file).write_text("\x00 nothing of ours")
+    assert_one_line(run("predict", broken, "x"), "cannot be loaded as a TextClassifier")
+    (broken / file).unlink()
+    assert_one_line(run("predict", broken, "x"), f"there is no {file} in it")
+
+
+def test_evaluate_of_a_model_without_its_run(trained: Path, tmp_path: Path) -> None:
+    alone = copy_of(trained, tmp_path / "model")
+    (alone / "train.json").unlink()
+    assert_one_line(run("evaluate", alone), "there is no train.json in it")
+
+
+def test_evaluate_on_a_label_that_the_model_does_not_know(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("text,label\na film,strange\n")
+    result = run("evaluate", trained, "--data", tmp_path / "other.csv")
+    assert_one_line(result, "other.csv has labels that the training data has not: strange")
+
+
+def test_evaluate_on_a_missing_column(trained: Path, data: str) -> None:
+    assert_one_line(run("evaluate", trained, "--data", data, "--text", "body"), "there is no column 'body'")
+
+
+@pytest.mark.parametrize("arguments", [[], ["a text", "--file", "texts.txt"]])
+def test_predict_without_texts_or_with_both_kinds(trained: Path, arguments: list[str]) -> None:
+    assert_one_line(run("predict", trained, *arguments), "give texts to classify, or a file of them")
+
+
+def test_predict_of_a_file_that_is_not_there(trained: Path) -> None:
+    assert_one_line(run("predict", trained, "--file", "none.txt"), "none.txt cannot be read")
+
+
+def test_predict_of_an_empty_file(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("")
+    assert_one_line(run("predict", trained, "--file", tmp_path / "texts.txt"), "there are no texts in it")
+
+
+@pytest.mark.parametrize("command", [["train", "classify"], ["evaluate"], ["predict"]])
+def test_help_shows_an_example(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert f"Example: fastgru {' '.join(command)}" in result.stdout
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from fastgru.cli import app; app(['--help'], standalone_mode=False);"
+        "print([m for m in ('torch', 'lightning', 'datasets', 'pandas', 'tokenizers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+
+
+def test_the_command_without_its_packages_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "fastgru", "--help"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 2
+    assert done.stderr == "fastgru: typer is not installed. Install it with: pip install 'fastgru[train]'\n"
+    assert done.stdout == ""

@@ -1,0 +1,226 @@
+import csv
+import io
+import json
+import logging
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from task_data import write_reviews
+
+from fastgru.data.split import load_splits
+from fastgru.errors import InputError
+from fastgru.models.text_classifier import TextClassifier
+from fastgru.training.batches import EncodedTexts
+from fastgru.training.callbacks import COLUMNS, History
+from fastgru.training.classify import ClassifyModule, resume_classifier, train_classifier
+from fastgru.training.measure import measure
+from fastgru.training.run_folder import ClassifyOptions, RunFolder
+
+FILES = ["README.md", "checkpoints", "config.json", "curves.png", "metrics.csv", "model.safetensors", "tokenizer.json"]
+
+
+def options_for(data: str) -> ClassifyOptions:
+    return ClassifyOptions(data=data, epochs=5, patience=5, batch_size=16, lr=0.03, embedding_size=8, hidden_size=6)
+
+
+def train(out: Path, options: ClassifyOptions) -> tuple[RunFolder, History]:
+    run = RunFolder(out)
+    return run, train_classifier(options, run, Console(quiet=True))
+
+
+def log_of(run: RunFolder) -> list[dict[str, str]]:
+    with run.metrics.open() as file:
+        rows = list(csv.DictReader(file))
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def content(run: RunFolder) -> tuple[list[dict[str, str]], bytes]:
+    return log_of(run), (run.path / "model.safetensors").read_bytes()
+
+
+def state_of(run: RunFolder) -> dict[str, torch.Tensor]:
+    return torch.load(run.checkpoint, weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_reviews(tmp_path_factory.mktemp("data") / "reviews.csv")
+
+
+@pytest.fixture(scope="module")
+def trained(data: str, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    run, _ = train(tmp_path_factory.mktemp("runs") / "whole", options_for(data))
+    return run
+
+
+@pytest.fixture
+def whole(trained: RunFolder, tmp_path: Path) -> RunFolder:
+    """A finished run that the test may change."""
+    return RunFolder(Path(shutil.copytree(trained.path, tmp_path / "whole")))
+
+
+def test_train_learns_and_leaves_a_whole_run_folder(data: str, tmp_path: Path) -> None:
+    run, history = train(tmp_path / "run", replace(options_for(data), epochs=8))
+    assert sorted(path.name for path in run.path.iterdir()) == [*FILES, "train.json"]
+    assert [path.name for path in run.checkpoint.parent.iterdir()] == ["last.ckpt"]
+    assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert [row["epoch"] for row in log_of(run)] == [str(epoch) for epoch in range(1, len(history.rows) + 1)]
+    assert tuple(history.rows[0]) == COLUMNS
+    assert history.best["validation_accuracy"] == 1
+    splits = load_splits(data, "text", "label")
+    measures = measure(TextClassifier.from_pretrained(run.path), splits.test, "test")
+    assert measures.accuracy == measures.f1_macro == 1
+    assert measures.confusion == [[measures.confusion[0][0], 0], [0, measures.confusion[1][1]]]
+
+
+def test_train_keeps_the_model_of_the_best_epoch(data: str, tmp_path: Path) -> None:
+    run, history = train(tmp_path / "run", options_for(data))
+    validation = load_splits(data, "text", "label").validation
+    found = measure(TextClassifier.from_pretrained(run.path), validation, "validation").accuracy
+    assert found == pytest.approx(history.best["validation_accuracy"], abs=1e-6)
+
+
+def test_train_with_the_same_seed_gives_the_same_model(whole: RunFolder, data: str, tmp_path: Path) -> None:
+    again, _ = train(tmp_path / "again", options_for(data))
+    other, _ = train(tmp_path / "other", replace(options_for(data), seed=1))
+    assert content(again) == content(whole)
+    assert content(other)[1] != content(whole)[1]
+
+
+@pytest.mark.parametrize("moment", ["in a step", "before the checkpoint", "ctrl-c"])
+def test_resume_after_a_kill_ends_as_the_whole_run(whole: RunFolder, data: str, tmp_path: Path, moment: str) -> None:
+    run = RunFolder(tmp_path / "killed")
+    command = [sys.executable, str(Path(__file__).with_name("killed_training.py")), data, str(run.path), moment]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == (1 if moment == "ctrl-c" else -signal.SIGKILL), done.stderr
+    assert ("stopped after 2 whole epochs; --resume goes on" in done.stderr) == (moment == "ctrl-c")
+    assert not run.finished
+    resume_classifier(run, Console(quiet=True))
+    assert run.finished
+    assert content(run) == content(whole)
+    torch.testing.assert_close(state_of(run), state_of(whole), rtol=0, atol=0)
+    assert sorted(path.name for path in run.path.iterdir()) == [*FILES, "train.json"]
+
+
+def test_resume_before_the_first_checkpoint_starts_anew(whole: RunFolder, data: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "young")
+    run.create(options_for(data), load_splits(data, "text", "label").fingerprint(), overwrite=False)
+    resume_classifier(run, Console(quiet=True))
+    assert content(run) == content(whole)
+
+
+def test_resume_of_a_finished_run_changes_nothing(whole: RunFolder) -> None:
+    before = content(whole)
+    history = resume_classifier(whole, Console(quiet=True))
+    assert len(history.rows) == 5
+    assert content(whole) == before
+
+
+def test_resume_after_patience_ran_out_trains_no_further(data: str, tmp_path: Path) -> None:
+    run, history = train(tmp_path / "run", replace(options_for(data), lr=1e-9, patience=2))
+    assert len(history.rows) == 3
+    state = json.loads((run.path / "train.json").read_text())
+    (run.path / "train.json").write_text(json.dumps({**state, "finished": False}))
+    assert resume_classifier(run, Console(quiet=True)).rows == history.rows
+
+
+def test_resume_with_changed_data_is_refused(tmp_path: Path) -> None:
+    data = write_reviews(tmp_path / "reviews.csv")
+    run, _ = train(tmp_path / "run", replace(options_for(data), epochs=1))
+    write_reviews(tmp_path / "reviews.csv", seed=1)
+    with pytest.raises(InputError, match="has changed since that run was started"):
+        resume_classifier(run, Console(quiet=True))
+
+
+@pytest.mark.parametrize("broken", [b"", b"no checkpoint", b"PK\x03\x04 cut"])
+def test_resume_from_an_unreadable_checkpoint(whole: RunFolder, broken: bytes) -> None:
+    whole.checkpoint.write_bytes(broken)
+    with pytest.raises(InputError, match=r"last\.ckpt is not a readable checkpoint"):
+        resume_classifier(whole, Console(quiet=True))
+
+
+def test_resume_from_a_cut_checkpoint(whole: RunFolder) -> None:
+    whole.checkpoint.write_bytes(whole.checkpoint.read_bytes()[:-2000])
+    with pytest.raises(InputError, match=r"last\.ckpt is not a readable checkpoint"):
+        resume_classifier(whole, Console(quiet=True))
+
+
+def test_create_refuses_a_run_that_is_there(whole: RunFolder, data: str) -> None:
+    with pytest.raises(InputError, match="already holds a run: go on with it with --resume"):
+        train_classifier(options_for(data), whole, Console(quiet=True))
+    (whole.path / "old.txt").write_text("")
+    train_classifier(replace(options_for(data), epochs=1), whole, Console(quiet=True), overwrite=True)
+    assert len(log_of(whole)) == 1
+    assert not (whole.path / "old.txt").exists()
+
+
+def test_create_never_empties_a_folder_that_is_no_run(data: str, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="a folder with other things in it"):
+        train_classifier(options_for(data), RunFolder(tmp_path), Console(quiet=True), overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_bad_data_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no such file"):
+        train(tmp_path / "run", options_for(str(tmp_path / "none.csv")))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"options": {"seed": 1}}', '{"options": 3}'])
+def test_read_options_of_a_foreign_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "train.json").write_text(text)
+    with pytest.raises(InputError, match=r"train\.json"):
+        RunFolder(tmp_path).read_options()
+
+
+def test_train_on_a_terminal_shows_a_bar_and_a_line_an_epoch(data: str, tmp_path: Path) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, color_system=None)
+    train_classifier(replace(options_for(data), epochs=2), RunFolder(tmp_path / "run"), console)
+    assert re.search(r"epoch  2/2 .* 6/6 .* loss \d\.\d{3} accuracy \d\.\d{3}", screen.getvalue())
+    assert len(re.findall(r"epoch  \d/2   train loss", screen.getvalue())) == 2
+
+
+def test_train_leaves_the_threads_as_they_were(data: str, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    train(tmp_path / "run", replace(options_for(data), epochs=1, threads=before + 1))
+    assert torch.get_num_threads() == before
+
+
+def test_average_is_the_formula(data: str, whole: RunFolder) -> None:
+    model = TextClassifier.from_pretrained(whole.path)
+    module = ClassifyModule(model, lr=0.1, seed=0)
+    expected = None
+    for step in range(4):
+        weight = model.classify.bias.detach()
+        kept = min(0.995, (1 + step) / (10 + step))
+        expected = weight.clone() if expected is None else kept * expected + (1 - kept) * weight
+        module.on_train_batch_end()
+        torch.testing.assert_close(module.averaged.classify.bias.detach(), expected, rtol=0, atol=1e-6)
+        with torch.no_grad():
+            model.classify.bias.add_(1)
+
+
+def test_targets_are_beliefs_where_there_are_some(data: str, whole: RunFolder) -> None:
+    model = TextClassifier.from_pretrained(whole.path)
+    rows = load_splits(data, "text", "label").test
+    hard = EncodedTexts(rows, model)
+    assert torch.equal(hard.targets, torch.nn.functional.one_hot(hard.labels, 2).float())
+    soft = EncodedTexts(replace(rows, beliefs=[{"good": 0.25, "bad": 0.75}] * len(rows)), model)
+    assert soft.targets.tolist() == [[0.75, 0.25]] * len(rows)
+    assert torch.equal(soft.labels, hard.labels)
+
+
+def test_train_is_quiet_but_for_its_own_lines(data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        train(tmp_path / "run", replace(options_for(data), epochs=1))
+    assert caplog.text == ""
