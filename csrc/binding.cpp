@@ -164,8 +164,8 @@ void backward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, S
 template <class Real>
 void define_kernels(nb::module_& m, const std::string& suffix) {
   using release = nb::call_guard<nb::gil_scoped_release>;
-  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a, "packed"_a,
-        "x"_a, "h0"_a, "y"_a, "h_n"_a, "saved"_a, "threads"_a);
+  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a, "x"_a, "h0"_a,
+        "y"_a, "h_n"_a, "saved"_a, "threads"_a);
   m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a, "x"_a, "h0"_a,
         "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "gradients"_a, "threads"_a);
 }

@@ -68,7 +68,6 @@ class CpuBackend:
             (x.size(-1), hidden, directions, steps.length, steps.batch),
             steps.addresses,
             _parameters(weights, directions),
-            (0, 0),
             steps.series(x),
             _address(h0),
             steps.series(y),
