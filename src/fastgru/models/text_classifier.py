@@ -43,11 +43,11 @@ class TextClassifierConfig:
 
     labels: list[str]
     vocab_size: int
-    embedding_size: int = 100
+    embedding_size: int = 200
     hidden_size: int = 64
     num_layers: int = 1
     word_dropout: float = 0.1
-    embedding_dropout: float = 0.5
+    embedding_dropout: float = 0.6
     dropout: float = 0.5
 
 
