@@ -12,6 +12,7 @@
 
 #include "dispatch.h"
 #include "gru.h"
+#include "packed_cache.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -28,7 +29,6 @@ using Sizes = std::array<int64_t, 5>;
 using StepAddresses = std::array<int64_t, 3>;
 using SeriesAddress = std::array<int64_t, 3>;
 using ParameterAddresses = std::array<int64_t, 8>;
-using Addresses2 = std::array<int64_t, 2>;
 
 template <class T>
 T* at(int64_t address) noexcept {
@@ -124,19 +124,18 @@ fastgru::Series<Real> series(const SeriesAddress& from) noexcept {
 }
 
 template <class Real>
-void forward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, Addresses2 packed,
-             SeriesAddress x, int64_t h0, SeriesAddress y, int64_t h_n, int64_t saved, int32_t threads) {
+void forward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, SeriesAddress x, int64_t h0,
+             SeriesAddress y, int64_t h_n, int64_t saved, int32_t threads) {
   fastgru::ForwardArgs<Real> args{};
   set_layer(args, sizes, steps);
   set_parameters(args.parameters, parameters);
-  args.packed[0] = at<const Real>(packed[0]);
-  args.packed[1] = at<const Real>(packed[1]);
   args.x = series<const Real>(x);
   args.h0 = at<const Real>(h0);
   args.y = series<Real>(y);
   args.h_n = at<Real>(h_n);
   args.saved = at<Real>(saved);
   const Kernels<Real>& kernels = active_kernels<Real>();
+  const fastgru::PackedLoan<Real> loan(kernels, args);
   const int32_t team = kernels.forward_threads(args, threads);
   run(args, kernels.forward_scratch(args, team), team, kernels.forward);
 }
@@ -163,26 +162,12 @@ void backward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, S
 }
 
 template <class Real>
-void pack(int64_t I, int64_t H, std::array<int64_t, 4> parameters, int64_t packed) {
-  const fastgru::Parameters<const Real> from{at<const Real>(parameters[0]), at<const Real>(parameters[1]),
-                                             at<const Real>(parameters[2]), at<const Real>(parameters[3])};
-  active_kernels<Real>().pack(from, I, H, at<Real>(packed));
-}
-
-template <class Real>
-int64_t packed_elements(int64_t I, int64_t H) {
-  return active_kernels<Real>().packed_elements(I, H);
-}
-
-template <class Real>
 void define_kernels(nb::module_& m, const std::string& suffix) {
   using release = nb::call_guard<nb::gil_scoped_release>;
-  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a,
-        "packed"_a, "x"_a, "h0"_a, "y"_a, "h_n"_a, "saved"_a, "threads"_a);
-  m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a,
-        "x"_a, "h0"_a, "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "gradients"_a, "threads"_a);
-  m.def(("pack_" + suffix).c_str(), &pack<Real>, release(), "I"_a, "H"_a, "parameters"_a, "packed"_a);
-  m.def(("packed_elements_" + suffix).c_str(), &packed_elements<Real>, "I"_a, "H"_a);
+  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a, "x"_a, "h0"_a,
+        "y"_a, "h_n"_a, "saved"_a, "threads"_a);
+  m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a, "x"_a, "h0"_a,
+        "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "gradients"_a, "threads"_a);
 }
 
 std::vector<std::string> instruction_sets() {

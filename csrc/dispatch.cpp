@@ -39,8 +39,7 @@ uint64_t xcr0() noexcept {
 bool has_avx2() noexcept {
   constexpr uint64_t kXmmYmm = 0x6;
   constexpr uint32_t kFma = 1u << 12, kAvx = 1u << 28, kAvx2 = 1u << 5;
-  return has_bits(xcr0(), kXmmYmm) && has_bits(cpuid(1, 0).ecx, kFma | kAvx) &&
-         has_bits(cpuid(7, 0).ebx, kAvx2);
+  return has_bits(xcr0(), kXmmYmm) && has_bits(cpuid(1, 0).ecx, kFma | kAvx) && has_bits(cpuid(7, 0).ebx, kAvx2);
 }
 
 bool has_avx512() noexcept {
@@ -117,8 +116,7 @@ Isa active_isa() {
 }
 
 void force_isa(const std::string& name) {
-  active.store(static_cast<int32_t>(name.empty() ? default_isa() : isa_named(name)),
-               std::memory_order_relaxed);
+  active.store(static_cast<int32_t>(name.empty() ? default_isa() : isa_named(name)), std::memory_order_relaxed);
 }
 
 const KernelSet& kernels_of(Isa isa) noexcept {

@@ -14,22 +14,21 @@ constexpr int64_t divide_up(int64_t a, int64_t b) noexcept { return (a + b - 1) 
 constexpr int64_t round_up(int64_t a, int64_t b) noexcept { return divide_up(a, b) * b; }
 
 // The next tile's rows when `left` are to be split into the fewest tiles of nearly one size.
-constexpr int64_t tile_rows(int64_t left, int64_t most) noexcept {
-  return divide_up(left, divide_up(left, most));
-}
+constexpr int64_t tile_rows(int64_t left, int64_t most) noexcept { return divide_up(left, divide_up(left, most)); }
 
-// Few rows leave few independent sums; splitting K keeps the multipliers busy for a latency of 4 cycles.
-template <int M>
-constexpr int kSums = M == 1   ? 4
-                      : M == 2 ? 2
-                               : 1;
+// Few rows leave few independent sums, and a sum can grow only every 4 cycles: K is then split in 2 or 4, as
+// far as the registers go.
+template <int M, int kVectors>
+constexpr int kSums = 4 * M * kVectors <= kAccumulators            ? 4
+                      : M < 4 && 2 * M * kVectors <= kAccumulators ? 2
+                                                                   : 1;
 
 // c[m] = start + sum_k a[m * lda + k] * panel[k], m < M, kVectors vectors a row.
 template <class Real, int M, int kVectors>
-[[gnu::noinline]] void multiply_tile(const Real* a, int64_t lda, const Real* panel, int64_t K,
-                                     const Real* start, Real* c) noexcept {
+[[gnu::noinline]] void multiply_tile(const Real* a, int64_t lda, const Real* panel, int64_t K, const Real* start,
+                                     Real* c) noexcept {
   constexpr int kWidth = kVectors * static_cast<int>(kLanes<Real>);
-  constexpr int S = kSums<M>;
+  constexpr int S = kSums<M, kVectors>;
   Vec<Real> sum[S][M][kVectors] = {};
   const Real* rows[M];
 #pragma GCC unroll 16
@@ -42,7 +41,10 @@ template <class Real, int M, int kVectors>
   const auto multiply = [&](int64_t k, int s) __attribute__((always_inline)) {
     Vec<Real> b[kVectors];
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) b[v] = load(panel + k * kWidth + v * kLanes<Real>);
+    for (int v = 0; v < kVectors; ++v) {
+      b[v] = load(panel + k * kWidth + v * kLanes<Real>);
+      if constexpr (M > 1) keep_in_register<Real>(b[v]);
+    }
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
       const Vec<Real> x = splat(rows[m][k]);
@@ -70,8 +72,8 @@ template <class Real, int M, int kVectors>
 
 // multiply_tile for 1 <= rows <= M.
 template <class Real, int M, int kVectors>
-FASTGRU_INLINE void multiply(int64_t rows, const Real* a, int64_t lda, const Real* panel, int64_t K,
-                             const Real* start, Real* c) noexcept {
+FASTGRU_INLINE void multiply(int64_t rows, const Real* a, int64_t lda, const Real* panel, int64_t K, const Real* start,
+                             Real* c) noexcept {
   if constexpr (M > 1) {
     if (rows < M) return multiply<Real, M - 1, kVectors>(rows, a, lda, panel, K, start, c);
   }

@@ -48,14 +48,20 @@ struct ForwardArgs {
   int64_t I, H, D;
   Steps steps;
   Parameters<const Real> parameters[2];
-  const Real* packed[2];  // as pack() writes them, or null: packed anew in scratch
-  Series<const Real> x;   // [T, B, I]
-  const Real* h0;         // [D, B, H] or null: zero
-  Series<Real> y;         // [T, B, D * H], written at every step a sequence has, otherwise untouched
-  Real* h_n;              // [D, B, H], the state after each sequence's own last step (h0 if it has none)
-  Real* saved;  // [D, N, 4, H], the r, z, n, q that backward needs, or null: not wanted. (t, b) is row
-                // first[t] + b where first is given (N is then the sum of rows), else t * B + b
-                // (N = T * B; rows of steps that a sequence has not are untouched)
+  // Packed weights to use, as an earlier call left them in pack_into, or null: packed anew, into pack_into or, where
+  // that is null too, into scratch. Each is used only if `fingerprint` is still that of the parameters; if it is not,
+  // *stale is set and the weights are packed anew in scratch.
+  const Real* packed[2];
+  uint64_t fingerprint[2];
+  Real* pack_into[2];
+  bool* stale;
+  Series<const Real> x;  // [T, B, I]
+  const Real* h0;        // [D, B, H] or null: zero
+  Series<Real> y;        // [T, B, D * H], written at every step a sequence has, otherwise untouched
+  Real* h_n;             // [D, B, H], the state after each sequence's own last step (h0 if it has none)
+  Real* saved;           // [D, N, 4, H], the r, z, n, q that backward needs, or null: not wanted. (t, b) is row
+                         // first[t] + b where first is given (N is then the sum of rows), else t * B + b
+                         // (N = T * B; rows of steps that a sequence has not are untouched)
 };
 
 template <class Real>
@@ -79,7 +85,10 @@ struct BackwardArgs {
 template <class Real>
 struct Kernels {
   int64_t (*packed_elements)(int64_t I, int64_t H) noexcept;
-  void (*pack)(const Parameters<const Real>& parameters, int64_t I, int64_t H, Real* packed) noexcept;
+  // Whether keeping packed weights from call to call pays for calls like this one.
+  bool (*reuses_packed)(const ForwardArgs<Real>& args) noexcept;
+  // A number that changes when any of the parameters does, but for one chance in 2^32 at most.
+  uint64_t (*fingerprint)(const Parameters<const Real>& parameters, int64_t I, int64_t H) noexcept;
   // How many threads the work is worth, at most `available`.
   int32_t (*forward_threads)(const ForwardArgs<Real>& args, int32_t available) noexcept;
   int64_t (*forward_scratch)(const ForwardArgs<Real>& args, int32_t threads) noexcept;

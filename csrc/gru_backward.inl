@@ -19,8 +19,7 @@ constexpr int64_t kChunkRows = 256;
 
 // `rows` rows of at most 2 * kLanes columns each, `pitch` numbers apart, appended to a panel.
 template <class Real>
-FASTGRU_INLINE void copy_to_panels(const Real* from, int64_t columns, int64_t panel_pitch,
-                                   Real* to) noexcept {
+FASTGRU_INLINE void copy_to_panels(const Real* from, int64_t columns, int64_t panel_pitch, Real* to) noexcept {
   constexpr int64_t W = kLanes<Real>;
   for (int64_t c = 0; c * 2 * W < columns; ++c) {
     const int64_t left = columns - c * 2 * W;
@@ -39,8 +38,8 @@ void pack_columns(const Real* w, int64_t H, int64_t N, int64_t first_row, Range 
   constexpr int64_t W2 = 2 * kLanes<Real>;
   for (int64_t k = 0; k < 3 * H; ++k) {
     const int64_t row = first_row + k < 3 * H ? first_row + k : first_row + k - 3 * H;
-    copy_to_panels(w + row * N + panels.begin * W2, min_of(panels.end * W2, N) - panels.begin * W2,
-                   3 * H * W2, to + (panels.begin * 3 * H + k) * W2);
+    copy_to_panels(w + row * N + panels.begin * W2, min_of(panels.end * W2, N) - panels.begin * W2, 3 * H * W2,
+                   to + (panels.begin * 3 * H + k) * W2);
   }
 }
 
@@ -186,8 +185,7 @@ class BackwardWorker {
     const Parameters<const Real>& w = a_.parameters[d_];
     pack_columns(w.w_hh, a_.H, a_.H, 0, part_of({0, size_.h_panels}, group_.index, group_.size), w_hh_);
     if (a_.dx.data) {
-      pack_columns(w.w_ih, a_.H, a_.I, 2 * a_.H, part_of({0, size_.x_panels}, group_.index, group_.size),
-                   w_ih_);
+      pack_columns(w.w_ih, a_.H, a_.I, 2 * a_.H, part_of({0, size_.x_panels}, group_.index, group_.size), w_ih_);
     }
     for (int64_t gate = 0; gate < 4; ++gate) {
       for (int64_t j = own_blocks_.begin; j < own_blocks_.end; ++j) store(bias_sum(gate, j), Vec<Real>{});
@@ -195,9 +193,7 @@ class BackwardWorker {
     wait_for(group_);
   }
 
-  Real* bias_sum(int64_t gate, int64_t block) const noexcept {
-    return bias_ + gate * round_up(a_.H, W) + block * W;
-  }
+  Real* bias_sum(int64_t gate, int64_t block) const noexcept { return bias_ + gate * round_up(a_.H, W) + block * W; }
 
   void run_batch() noexcept {
     start();
@@ -231,8 +227,7 @@ class BackwardWorker {
 
   Chunk next_chunk(int64_t begin, int64_t limit, int buffer) const noexcept {
     Chunk chunk{begin, begin, 0, buffer};
-    while (chunk.end < limit && chunk.rows + active(chunk.end) <= size_.chunk)
-      chunk.rows += active(chunk.end++);
+    while (chunk.end < limit && chunk.rows + active(chunk.end) <= size_.chunk) chunk.rows += active(chunk.end++);
     return chunk;
   }
 
@@ -261,8 +256,8 @@ class BackwardWorker {
     for (int64_t panel = panels_.begin; panel < panels_.end; ++panel) {
       for (int64_t b = rows_.begin, m; b < min_of(before, rows_.end); b += m) {
         m = tile_rows(min_of(before, rows_.end) - b, kBackwardRows);
-        multiply<Real, kBackwardRows, 2>(m, previous_ + b * size_.ldg + a_.H, size_.ldg,
-                                         w_hh_ + panel * 3 * a_.H * W2, 3 * a_.H, kZeros<Real>, dh);
+        multiply<Real, kBackwardRows, 2>(m, previous_ + b * size_.ldg + a_.H, size_.ldg, w_hh_ + panel * 3 * a_.H * W2,
+                                         3 * a_.H, kZeros<Real>, dh);
         const int64_t going_on = min_of(max_of(n - b, 0), m);
         gates(s, panel, b, going_on, dh, W2, dgates);
         if (a_.dh0) end_rows(panel, b + going_on, b + m, dh + going_on * W2);
@@ -275,8 +270,7 @@ class BackwardWorker {
     previous_ = dgates;
   }
 
-  void gates(int64_t s, int64_t panel, int64_t b, int64_t m, const Real* dh, int64_t ldd,
-             Real* dgates) noexcept {
+  void gates(int64_t s, int64_t panel, int64_t b, int64_t m, const Real* dh, int64_t ldd, Real* dgates) noexcept {
     const int64_t t = time_of(s);
     for (int64_t unit = panel * W2; unit < min_of(a_.H, panel * W2 + W2); unit += W) {
       GradientTile<Real> tile;
@@ -293,8 +287,7 @@ class BackwardWorker {
         const Real* h = state_before(t, sequence);
         tile.h[i] = h ? h + unit : kZeros<Real>;
       }
-      tile.saved = a_.saved +
-                   (d_ * saved_rows(a_.steps) + saved_row(a_.steps, t) + batch_.begin + b) * 4 * a_.H + unit;
+      tile.saved = a_.saved + (d_ * saved_rows(a_.steps) + saved_row(a_.steps, t) + batch_.begin + b) * 4 * a_.H + unit;
       tile.dgates = dgates + b * size_.ldg + unit;
       tile.ldg = size_.ldg;
       if (tile.units >= W) {
@@ -364,10 +357,8 @@ class BackwardWorker {
         pack_gradients(dgates + gate * a_.H + unit, chunk.rows, m);
         // Row of the weights, in torch's order r z n: gate n (of x) and q (of h) are both the last.
         const int64_t row = (gate == 0 || gate == 3 ? 2 : gate - 1) * a_.H + unit;
-        if (g_.w_ih && gate < 3)
-          add_product(x_[chunk.buffer], chunk.rows, a_.I, g_.w_ih + row * a_.I, m, adds);
-        if (g_.w_hh && gate > 0)
-          add_product(h_[chunk.buffer], chunk.rows, a_.H, g_.w_hh + row * a_.H, m, adds);
+        if (g_.w_ih && gate < 3) add_product(x_[chunk.buffer], chunk.rows, a_.I, g_.w_ih + row * a_.I, m, adds);
+        if (g_.w_hh && gate > 0) add_product(h_[chunk.buffer], chunk.rows, a_.H, g_.w_hh + row * a_.H, m, adds);
       }
       if (g_.b_ih || g_.b_hh) add_bias(dgates, gate, chunk.rows);
     }
@@ -385,13 +376,11 @@ class BackwardWorker {
     }
   }
 
-  void add_product(const Real* panels, int64_t rows, int64_t columns, Real* out, int64_t m,
-                   bool adds) noexcept {
+  void add_product(const Real* panels, int64_t rows, int64_t columns, Real* out, int64_t m, bool adds) noexcept {
     alignas(64) Real c[kOuterRows * W2];
     for (int64_t column = 0; column < columns; column += W2) {
       outer_tile<Real, kOuterRows>(own_, panels + column * size_.chunk, rows, c, out + column, columns);
-      for (int64_t i = 0; i < m; ++i)
-        write_row(out + i * columns + column, c + i * W2, columns - column, adds);
+      for (int64_t i = 0; i < m; ++i) write_row(out + i * columns + column, c + i * W2, columns - column, adds);
     }
   }
 

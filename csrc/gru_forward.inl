@@ -1,6 +1,7 @@
 // The forward pass of one layer: the input projection of a few steps at a time, then those steps.
 #pragma once
 
+#include "fingerprint.inl"
 #include "layout.inl"
 
 namespace fastgru {
@@ -22,10 +23,7 @@ struct Packed {
   static int64_t elements(int64_t I, int64_t H) noexcept { return blocks(H) * kRow * (I + H + 2); }
 
   Packed(const Real* at, int64_t I, int64_t H) noexcept
-      : w_ih(at),
-        w_hh(w_ih + blocks(H) * kRow * I),
-        b_ih(w_hh + blocks(H) * kRow * H),
-        b_hh(b_ih + blocks(H) * kRow) {}
+      : w_ih(at), w_hh(w_ih + blocks(H) * kRow * I), b_ih(w_hh + blocks(H) * kRow * H), b_hh(b_ih + blocks(H) * kRow) {}
 };
 
 // Transposes kLanes rows in registers: log2(kLanes) rounds of interleaving row i with row i + kLanes / 2.
@@ -69,8 +67,7 @@ void pack_gate(const Real* w, int64_t K, int64_t units, Real* to) noexcept {
 
 // Unit blocks [blocks.begin, blocks.end) of a direction.
 template <class Real>
-void pack_blocks(const Parameters<const Real>& from, int64_t I, int64_t H, Range blocks,
-                 Real* packed) noexcept {
+void pack_blocks(const Parameters<const Real>& from, int64_t I, int64_t H, Range blocks, Real* packed) noexcept {
   constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
   const Packed<Real> at(packed, I, H);
   for (int64_t j = blocks.begin; j < blocks.end; ++j) {
@@ -134,8 +131,8 @@ constexpr int64_t state_pitch(int64_t H) noexcept {
 template <class Real, bool kSave>
 class ForwardWorker {
  public:
-  ForwardWorker(const ForwardArgs<Real>& args, const Packed<Real>& packed, const Group& group,
-                int64_t direction, Range rows, Range blocks, bool waits) noexcept
+  ForwardWorker(const ForwardArgs<Real>& args, const Packed<Real>& packed, const Group& group, int64_t direction,
+                Range rows, Range blocks, bool waits) noexcept
       : a_(args),
         packed_(packed),
         group_(group),
@@ -318,10 +315,26 @@ struct ForwardScratch {
   }
 };
 
+// Packed weights of a direction that can be used: those of an earlier call if they still are the parameters,
+// otherwise packed here and now. All of a group's threads come here together.
 template <class Real>
-int64_t forward_scratch(const ForwardArgs<Real>& a, int32_t threads) noexcept {
-  const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
-  return ForwardScratch<Real>(a, group.size).total(a.D, group.groups, group.size);
+Packed<Real> packed_weights(const ForwardArgs<Real>& a, const Group& group, int64_t d, Real* scratch,
+                            uint64_t* parts) noexcept {
+  const Parameters<const Real>& parameters = a.parameters[d];
+  Real* fresh = scratch;
+  if (a.packed[d]) {
+    parts[group.index] = fingerprint_part(parameters, a.I, a.H, group.index, group.size);
+    wait_for(group);
+    uint64_t fingerprint = 0;
+    for (int64_t i = 0; i < group.size; ++i) fingerprint += parts[i];
+    if (fingerprint == a.fingerprint[d]) return Packed<Real>(a.packed[d], a.I, a.H);
+    if (group.index == 0) *a.stale = true;
+  } else if (a.pack_into[d]) {
+    fresh = a.pack_into[d];
+  }
+  pack_blocks(parameters, a.I, a.H, part_of({0, Packed<Real>::blocks(a.H)}, group.index, group.size), fresh);
+  wait_for(group);
+  return Packed<Real>(fresh, a.I, a.H);
 }
 
 template <class Real>
@@ -342,35 +355,6 @@ void forward_direction(const ForwardArgs<Real>& a, const Packed<Real>& packed, c
       ForwardWorker<Real, false>(a, packed, group, d, rows, blocks, units).run(h, own);
     }
   }
-}
-
-template <class Real>
-void forward(const ForwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
-  const Group group = group_of(team, a.D);
-  if (group.index >= group.size) return;
-  const ForwardScratch<Real> sizes(a, group.size);
-  Real* state = scratch + a.D * sizes.packed + group.group * (sizes.state + group.size * sizes.own);
-  Real* own = state + sizes.state + group.index * sizes.own;
-  for (int64_t d = group.directions.begin; d < group.directions.end; ++d) {
-    const Real* packed = a.packed[d];
-    if (!packed) {
-      Real* fresh = scratch + d * sizes.packed;
-      const Range blocks = part_of({0, Packed<Real>::blocks(a.H)}, group.index, group.size);
-      pack_blocks(a.parameters[d], a.I, a.H, blocks, fresh);
-      wait_for(group);
-      packed = fresh;
-    }
-    forward_direction(a, Packed<Real>(packed, a.I, a.H), group, d, state, own);
-  }
-}
-
-// Below this a second thread costs more than it does: about 10 us to start, and a barrier each step.
-template <class Real>
-int32_t forward_threads(const ForwardArgs<Real>& a, int32_t available) noexcept {
-  const int64_t rows = a.steps.T * a.steps.B, work = rows * a.D * 3 * a.H * (a.I + a.H);
-  if (work < 400000) return 1;
-  if (a.D == 1 && a.steps.B * a.H < 64) return 1;
-  return available;
 }
 
 }  // namespace

@@ -1,20 +1,20 @@
 // All kernels of one instruction set, as a KernelSet. The including file defines FASTGRU_KERNELS, the
 // name of the function that returns it.
 #include "gru_backward.inl"
-#include "gru_forward.inl"
+#include "gru_forward_calls.inl"
 
 namespace fastgru {
 namespace {
 
 template <class Real>
-void pack(const Parameters<const Real>& parameters, int64_t I, int64_t H, Real* packed) noexcept {
-  pack_blocks(parameters, I, H, {0, Packed<Real>::blocks(H)}, packed);
+uint64_t fingerprint(const Parameters<const Real>& parameters, int64_t I, int64_t H) noexcept {
+  return fingerprint_part(parameters, I, H, 0, 1);
 }
 
 template <class Real>
-constexpr Kernels<Real> kKernels = {&Packed<Real>::elements, &pack<Real>,    &forward_threads<Real>,
-                                    &forward_scratch<Real>,  &forward<Real>, &backward_threads<Real>,
-                                    &backward_scratch<Real>, &backward<Real>};
+constexpr Kernels<Real> kKernels = {&Packed<Real>::elements, &reuses_packed<Real>,    &fingerprint<Real>,
+                                    &forward_threads<Real>,  &forward_scratch<Real>,  &forward<Real>,
+                                    &backward_threads<Real>, &backward_scratch<Real>, &backward<Real>};
 
 constexpr KernelSet kKernelSet = {kKernels<float>, kKernels<double>};
 

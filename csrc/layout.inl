@@ -13,13 +13,9 @@ FASTGRU_INLINE int64_t rows_at(const Steps& steps, int64_t t) noexcept {
   return steps.rows ? steps.rows[t] : steps.B;
 }
 
-FASTGRU_INLINE int64_t first_of(const Steps& steps, int64_t t) noexcept {
-  return steps.first ? steps.first[t] : t;
-}
+FASTGRU_INLINE int64_t first_of(const Steps& steps, int64_t t) noexcept { return steps.first ? steps.first[t] : t; }
 
-FASTGRU_INLINE int64_t slot_of(const Steps& steps, int64_t b) noexcept {
-  return steps.order ? steps.order[b] : b;
-}
+FASTGRU_INLINE int64_t slot_of(const Steps& steps, int64_t b) noexcept { return steps.order ? steps.order[b] : b; }
 
 // Row of (t, 0) in `saved`; (t, b) is b rows further.
 FASTGRU_INLINE int64_t saved_row(const Steps& steps, int64_t t) noexcept {

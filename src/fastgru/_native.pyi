@@ -1,2 +1,48 @@
+# csrc/gru.h says what each tensor must hold. Addresses are data_ptr(), 0 for a tensor that is not there.
+type Sizes = tuple[int, int, int, int, int]  # I, H, D, T, B
+type Steps = tuple[int, int, int]  # addresses of rows, first, order
+type Series = tuple[int, int, int]  # address, time stride, batch stride
+type Parameters = tuple[int, ...]  # 8 addresses: w_ih, w_hh, b_ih, b_hh of each direction
+
 def instruction_sets() -> list[str]:
     """The instruction sets that this CPU and operating system can run, slowest first."""
+
+def instruction_set() -> str:
+    """The set in use. ValueError if FASTGRU_ISA names one that is not there."""
+
+def force_instruction_set(name: str) -> None:
+    """Use another set from now on; "" goes back to the default. ValueError if it is not there."""
+
+def forward_f32(
+    sizes: Sizes,
+    steps: Steps,
+    parameters: Parameters,
+    x: Series,
+    h0: int,
+    y: Series,
+    h_n: int,
+    saved: int,
+    threads: int,
+) -> None:
+    """Run a layer; without `saved`, packed weights are kept for the next call."""
+
+forward_f64 = forward_f32
+
+def backward_f32(
+    sizes: Sizes,
+    steps: Steps,
+    parameters: Parameters,
+    x: Series,
+    h0: int,
+    y: Series,
+    saved: int,
+    dy: Series,
+    dh_n: int,
+    dx: Series,
+    dh0: int,
+    gradients: Parameters,
+    threads: int,
+) -> None:
+    """Differentiate a layer."""
+
+backward_f64 = backward_f32

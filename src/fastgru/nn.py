@@ -99,42 +99,54 @@ class GRU(torch.nn.RNNBase):
 
         Returns the output, `[T, B, D*H]` in the form of the input, and the final states h_n in the form of hx.
         """
-        self._update_flat_weights()
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
-        if input.dim() not in (2, 3):
-            raise ValueError(f"GRU: Expected input to be 2D or 3D, got {input.dim()}D instead")
-        is_batched = input.dim() == 3
-        if hx is not None and hx.dim() != input.dim():
-            kind = f"{'' if is_batched else 'un'}batched {input.dim()}-D"
-            raise RuntimeError(f"For {kind} input, hx should also be {input.dim()}-D but got {hx.dim()}-D tensor")
-        batch_dim = 0 if self.batch_first else 1
-        x = input if is_batched else input.unsqueeze(batch_dim)
-        h0 = hx if is_batched or hx is None else hx.unsqueeze(1)
-        self._check(x, h0, None)
-        y, h_n = self._run(x.transpose(0, 1) if self.batch_first else x, h0, None)
+        dimensions = input.dim()
+        if dimensions == 2:
+            return self._forward_one(input, hx)
+        if dimensions != 3:
+            raise ValueError(f"GRU: Expected input to be 2D or 3D, got {dimensions}D instead")
+        if hx is not None and hx.dim() != 3:
+            raise RuntimeError(f"For batched 3-D input, hx should also be 3-D but got {hx.dim()}-D tensor")
         if self.batch_first:
-            y = y.transpose(0, 1)
-        if not is_batched:
-            return y.squeeze(batch_dim), h_n.squeeze(1)
-        return y, h_n
+            y, h_n = self._run(input.transpose(0, 1), hx, input.shape[0], None)
+            return y.transpose(0, 1), h_n
+        return self._run(input, hx, input.shape[1], None)
+
+    def _forward_one(self, input: Tensor, hx: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One sequence [T, I]: a batch of one."""
+        if hx is not None:
+            if hx.dim() != 2:
+                raise RuntimeError(f"For unbatched 2-D input, hx should also be 2-D but got {hx.dim()}-D tensor")
+            hx = hx.unsqueeze(1)
+        y, h_n = self._run(input.unsqueeze(1), hx, 1, None)
+        return y.squeeze(1), h_n.squeeze(1)
 
     def _forward_packed(self, input: PackedSequence, hx: Tensor | None) -> tuple[PackedSequence, Tensor]:
         x, batch_sizes, sorted_indices, unsorted_indices = input
         h0 = None if hx is None else self.permute_hidden(hx, sorted_indices)
-        self._check(x, h0, batch_sizes)
-        y, h_n = self._run(x, h0, batch_sizes)
+        y, h_n = self._run(x, h0, int(batch_sizes[0]), batch_sizes)
         h_n = self.permute_hidden(h_n, unsorted_indices)
         return PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices), h_n
 
-    def _check(self, x: Tensor, h0: Tensor | None, batch_sizes: Tensor | None) -> None:
-        self.check_input(x, batch_sizes)
-        if h0 is not None:
-            self.check_hidden_size(h0, self.get_expected_hidden_size(x, batch_sizes))
+    def _run(self, x: Tensor, h0: Tensor | None, batch: int, batch_sizes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Time-major or packed steps, checked here once; torch's own checks are asked only for their words."""
+        weights = self._weights()
+        spec = self.spec
+        if x.dtype is not weights[0].dtype or x.dim() != 2 + (batch_sizes is None) or x.shape[-1] != self.input_size:
+            self._update_flat_weights()
+            self.check_input(x, batch_sizes)
+        if h0 is not None and h0.shape != (spec.num_layers * spec.directions, batch, spec.hidden_size):
+            self.check_hidden_size(h0, (spec.num_layers * spec.directions, batch, spec.hidden_size))
+        return ops.gru(pick(self.backend, x, h0, weights), spec, x, h0, weights, batch_sizes)
 
-    def _run(self, x: Tensor, h0: Tensor | None, batch_sizes: Tensor | None) -> tuple[Tensor, Tensor]:
-        weights: list[Tensor] = self._flat_weights  # type: ignore[assignment]
-        return ops.gru(pick(self.backend, x, h0, weights), self.spec, x, h0, weights, batch_sizes)
+    def _weights(self) -> list[Tensor]:
+        """The weights as they are now, in torch's order: never `_flat_weights`, which must be brought up to date."""
+        names = self._flat_weights_names
+        parameters = self._parameters
+        if list(parameters) == names:
+            return list(parameters.values())  # type: ignore[arg-type]
+        return [getattr(self, name) for name in names]
 
     def extra_repr(self) -> str:
         """torch's, and the backend where one was asked for."""

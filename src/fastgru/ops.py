@@ -32,8 +32,10 @@ def gru(
     batch_sizes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run a stack of layers on a backend; the tensors are as `fastgru.backends.Composed` describes them."""
-    if hasattr(backend, "gru"):
+    if backend.composed:
         return backend.gru(spec, x, h0, weights, batch_sizes)
+    if spec.num_layers == 1:
+        return _layer(backend, x, h0, weights, spec.directions, batch_sizes)
     states = []
     y = x
     for layer in range(spec.num_layers):
@@ -44,12 +46,12 @@ def gru(
         start = None if h0 is None else h0[first : first + spec.directions]
         y, h_n = _layer(backend, y, start, own, spec.directions, batch_sizes)
         states.append(h_n)
-    return y, states[0] if spec.num_layers == 1 else torch.cat(states)
+    return y, torch.cat(states)
 
 
 def cell(backend: Backend, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Run one step on a backend: x [B, I], h [B, H] to h' [B, H]."""
-    if hasattr(backend, "cell"):
+    if backend.composed:
         return backend.cell(x, h, weights)
     reference.check_cell(x, h, weights)
     return _layer(backend, x[None], h[None], weights, 1, None)[1][0]
@@ -79,7 +81,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(
         kernel: Kernel, directions: int, batch_sizes: Maybe, x: Tensor, h0: Maybe, *weights: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         return kernel.forward(x, h0, weights, directions, batch_sizes, save=True)
 
     @staticmethod
@@ -195,7 +197,7 @@ _library.define(
 
 
 def _kernel(name: str) -> Kernel:
-    return next(backend for backend in BACKENDS if backend.name == name and not hasattr(backend, "gru"))
+    return next(backend for backend in BACKENDS if backend.name == name and not backend.composed)
 
 
 def _layer_op(
@@ -208,7 +210,8 @@ def _layer_op(
     batch: int,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _kernel(kernel).forward(x, h0, weights, directions, batch_sizes, save)
+    y, h_n, saved = _kernel(kernel).forward(x, h0, weights, directions, batch_sizes, save)
+    return y, h_n, x.new_empty(0) if saved is None else saved
 
 
 def _layer_fake(

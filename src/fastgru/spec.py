@@ -1,10 +1,9 @@
 """GRUSpec: one frozen description of a GRU's variant and sizes, the same word in every room."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class GRUSpec:
+class GRUSpec(NamedTuple):
     """What a backend must know of a layer besides its tensors.
 
     Sizes in the letters used everywhere: I = `input_size`, H = `hidden_size`, L = `num_layers`, D = `directions`.

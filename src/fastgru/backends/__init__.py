@@ -5,7 +5,7 @@ place of another silently: `fastgru.info(layer)` tells who serves a layer, and w
 """
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -24,6 +24,7 @@ class Composed(Protocol):
     """
 
     name: str
+    composed: Literal[True]
 
     def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
         """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
@@ -41,6 +42,7 @@ class Kernel(Protocol):
     """A backend of kernels: the two passes of one layer, which `fastgru.ops` stacks and makes differentiable."""
 
     name: str
+    composed: Literal[False]
 
     def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
         """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
@@ -53,8 +55,8 @@ class Kernel(Protocol):
         directions: int,
         batch_sizes: Tensor | None,
         save: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One layer: y, h_n [D, B, H] and what backward needs, which is empty where `save` is false."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One layer: y, h_n [D, B, H] and what backward needs, None where `save` is false."""
 
     def backward(
         self,

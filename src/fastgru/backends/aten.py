@@ -1,6 +1,7 @@
 """Torch's own GRU operators: ATen's on a CPU, cuDNN's on a GPU. Never worse than torch.nn.GRU, for it is the same."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ class AtenBackend:
     """`torch.gru` and `torch.gru_cell`; they differentiate themselves and check their own sizes."""
 
     name = "aten"
+    composed: Literal[True] = True
 
     def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
         """Whatever torch.nn.GRU takes."""

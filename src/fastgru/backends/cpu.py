@@ -6,14 +6,20 @@ csrc/gru.h is the contract: what each address must hold.
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import chain
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-_native = import_module("fastgru._native") if find_spec("fastgru._native") is not None else None
+_native: Any = import_module("fastgru._native") if find_spec("fastgru._native") is not None else None
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+_FORWARD: dict[torch.dtype, Any] = {
+    dtype: getattr(_native, f"forward_{suffix}", None) for dtype, suffix in _SUFFIX.items()
+}
+_BACKWARD: dict[torch.dtype, Any] = {
+    dtype: getattr(_native, f"backward_{suffix}", None) for dtype, suffix in _SUFFIX.items()
+}
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
@@ -21,20 +27,22 @@ class CpuBackend:
     """Layers of float32 or float64 in this machine's memory."""
 
     name = "cpu"
+    composed: Literal[False] = False
 
     def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
         """It takes plain tensors of one dtype on the CPU, outside of autocast, torch.func and forward-mode AD."""
+        dtype = x.dtype
         if _native is None:
             return "the native module is not built; install fastgru with a C++17 compiler"
-        if x.dtype not in _SUFFIX:
-            return f"its kernels take float32 and float64, not {x.dtype}".replace("torch.", "")
+        if dtype not in _SUFFIX:
+            return f"its kernels take float32 and float64, not {dtype}".replace("torch.", "")
         for tensor in (x, *weights) if h0 is None else (x, h0, *weights):
             if type(tensor) not in _PLAIN or tensor.layout is not torch.strided:
                 return f"its kernels take plain dense tensors, not {type(tensor).__name__} ({tensor.layout})"
-            if tensor.device.type != "cpu":
+            if not tensor.is_cpu:
                 return f"its kernels run on the CPU, not on {tensor.device}"
-            if tensor.dtype is not x.dtype:
-                return f"its kernels take one dtype, not {x.dtype} and {tensor.dtype}".replace("torch.", "")
+            if tensor.dtype is not dtype:
+                return f"its kernels take one dtype, not {dtype} and {tensor.dtype}".replace("torch.", "")
         return _mode()
 
     def forward(
@@ -45,27 +53,27 @@ class CpuBackend:
         directions: int,
         batch_sizes: Tensor | None,
         save: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """As the protocol says; saved is [D, T*B or sum(batch_sizes), 4, H]: r, z, n and W_hn h + b_hn."""
         steps = _Steps(x, batch_sizes)
-        hidden = weights[1].size(1)
-        y = x.new_empty(*x.shape[:-1], directions * hidden)
+        *outer, features = x.shape
+        hidden = weights[1].shape[1]
+        y = x.new_empty(*outer, directions * hidden)  # sizes one by one: 0.5 us faster than as a tuple
         h_n = x.new_empty(directions, steps.batch, hidden)
-        saved = x.new_empty(directions, steps.rows, 4, hidden) if save else x.new_empty(0)
+        saved = x.new_empty(directions, steps.rows, 4, hidden) if save else None
         if steps.batch == 0:
             return y, h_n, saved
-        x, weights = _readable(x), [_dense(w) for w in weights]
+        x, weights = _readable(x), _all_dense(weights)
         h0 = None if h0 is None else _dense(h0)
-        getattr(_native, f"forward_{_SUFFIX[x.dtype]}")(
-            (x.size(-1), hidden, directions, steps.length, steps.batch),
+        _FORWARD[x.dtype](
+            (features, hidden, directions, steps.length, steps.batch),
             steps.addresses,
             _parameters(weights, directions),
-            (0, 0),
             steps.series(x),
             _address(h0),
             steps.series(y),
             h_n.data_ptr(),
-            saved.data_ptr() if save else 0,
+            _address(saved),
             torch.get_num_threads(),
         )
         return y, h_n, saved
@@ -92,11 +100,11 @@ class CpuBackend:
         ]
         if steps.batch == 0:
             return [None if gradient is None else gradient.zero_() for gradient in gradients]
-        x, weights = _readable(x), [_dense(w) for w in weights]
+        x, weights = _readable(x), _all_dense(weights)
         h0 = None if h0 is None else _dense(h0)
         dy = None if dy is None else _readable(dy)
         dh_n = None if dh_n is None else _dense(dh_n)
-        getattr(_native, f"backward_{_SUFFIX[x.dtype]}")(
+        _BACKWARD[x.dtype](
             (x.size(-1), weights[1].size(1), directions, steps.length, steps.batch),
             steps.addresses,
             _parameters(weights, directions),
@@ -121,7 +129,7 @@ class _Steps:
 
     def __init__(self, x: Tensor, batch_sizes: Tensor | None) -> None:
         if batch_sizes is None:
-            self.length, self.batch = x.size(0), x.size(1)
+            self.length, self.batch, _ = x.shape
             self.rows = self.length * self.batch
             self.addresses = (0, 0, 0)
         else:
@@ -136,14 +144,15 @@ class _Steps:
         """Address, time stride and batch stride of x, y or a gradient of theirs; packed steps have one stride."""
         if tensor is None:
             return (0, 0, 0)
-        return (tensor.data_ptr(), tensor.stride(0), tensor.stride(-2))
+        stride = tensor.stride()
+        return (tensor.data_ptr(), stride[0], stride[-2])
 
 
 def _mode() -> str | None:
     """Why no kernel can run in the present mode of torch; None where one can."""
     if torch._C._are_functorch_transforms_active():
         return "a torch.func transform is active"
-    if torch.is_autocast_enabled("cpu"):
+    if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled("cpu"):
         return "autocast is on"
     if torch.autograd.forward_ad._current_level >= 0:
         return "forward-mode differentiation is on"
@@ -152,12 +161,22 @@ def _mode() -> str | None:
 
 def _readable(tensor: Tensor) -> Tensor:
     """With its last dimension dense, and no pending negation."""
+    if tensor.is_contiguous() and not tensor.is_neg():
+        return tensor
     tensor = tensor.resolve_neg()
     return tensor if tensor.stride(-1) == 1 or tensor.size(-1) == 1 else tensor.contiguous()
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    return tensor.resolve_neg().contiguous()
+    """With all dimensions dense, and no pending negation."""
+    return tensor if tensor.is_contiguous() and not tensor.is_neg() else tensor.resolve_neg().contiguous()
+
+
+def _all_dense(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    for tensor in tensors:
+        if not tensor.is_contiguous() or tensor.is_neg():
+            return [_dense(tensor) for tensor in tensors]
+    return tensors
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -166,7 +185,8 @@ def _address(tensor: Tensor | None) -> int:
 
 def _parameters(tensors: Sequence[Tensor | None], directions: int) -> tuple[int, ...]:
     """The addresses of w_ih, w_hh, b_ih, b_hh for two directions: 0 for a bias or a direction that is not there."""
-    each = len(tensors) // directions
-    absent = (0,) * (4 - each)
-    groups = ((*map(_address, tensors[d * each : (d + 1) * each]), *absent) for d in range(directions))
-    return (*chain.from_iterable(groups), *(0,) * (8 - 4 * directions))
+    found = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+    if len(found) == 2 * directions:
+        found[2:2] = [0, 0]
+        found += [0, 0]
+    return (*found, 0, 0, 0, 0)[:8]

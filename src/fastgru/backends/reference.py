@@ -1,6 +1,7 @@
 """The definition itself as a backend: slow, exact, and willing to run anywhere."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ class ReferenceBackend:
     """`fastgru.reference` on padded sequences."""
 
     name = "reference"
+    composed: Literal[True] = True
 
     def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
         """It takes everything."""

@@ -1,0 +1,57 @@
+// The entry points of the forward pass.
+#pragma once
+
+#include "gru_step.inl"
+
+namespace fastgru {
+namespace {
+
+// Room for one number of 64 bits a thread.
+template <class Real>
+constexpr int64_t fingerprint_elements(int64_t threads) noexcept {
+  return round_up(threads * static_cast<int64_t>(sizeof(uint64_t) / sizeof(Real)), 16);
+}
+
+template <class Real>
+int64_t forward_scratch(const ForwardArgs<Real>& a, int32_t threads) noexcept {
+  if (is_single_step(a)) return 2 * state_pitch<Real>(a.H);
+  const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
+  return ForwardScratch<Real>(a, group.size).total(a.D, group.groups, group.size) +
+         group.groups * fingerprint_elements<Real>(group.size);
+}
+
+template <class Real>
+void forward(const ForwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
+  if (is_single_step(a)) return single_step(a, scratch);
+  const Group group = group_of(team, a.D);
+  if (group.index >= group.size) return;
+  const ForwardScratch<Real> sizes(a, group.size);
+  Real* shared = scratch + a.D * sizes.packed + group.group * (sizes.state + group.size * sizes.own);
+  Real* own = shared + sizes.state + group.index * sizes.own;
+  Real* parts =
+      scratch + sizes.total(a.D, group.groups, group.size) + group.group * fingerprint_elements<Real>(group.size);
+  for (int64_t d = group.directions.begin; d < group.directions.end; ++d) {
+    const Packed<Real> packed =
+        packed_weights(a, group, d, scratch + d * sizes.packed, reinterpret_cast<uint64_t*>(parts));
+    forward_direction(a, packed, group, d, shared, own);
+  }
+}
+
+// Packing takes as long as some 25 rows. Beyond 2048 rows it is not worth the memory, or a look at the cache.
+template <class Real>
+bool reuses_packed(const ForwardArgs<Real>& a) noexcept {
+  return !a.saved && !is_single_step(a) && a.steps.T * a.steps.B < 2048;
+}
+
+// Below this a second thread costs more than it does: about 10 us to start, and a barrier each step.
+template <class Real>
+int32_t forward_threads(const ForwardArgs<Real>& a, int32_t available) noexcept {
+  if (is_single_step(a)) return 1;
+  const int64_t rows = a.steps.T * a.steps.B, work = rows * a.D * 3 * a.H * (a.I + a.H);
+  if (work < 400000) return 1;
+  if (a.D == 1 && a.steps.B * a.H < 64) return 1;
+  return available;
+}
+
+}  // namespace
+}  // namespace fastgru

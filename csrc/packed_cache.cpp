@@ -1,0 +1,134 @@
+#include "packed_cache.h"
+
+#include <array>
+#include <list>
+#include <mutex>
+#include <new>
+
+namespace fastgru {
+namespace {
+
+// What identifies a direction's packed weights: whose kernels, which tensors, of what sizes.
+struct Key {
+  const void* kernels;
+  std::array<const void*, 4> parameters;
+  int64_t I, H;
+
+  bool operator==(const Key& other) const noexcept {
+    return kernels == other.kernels && parameters == other.parameters && I == other.I && H == other.H;
+  }
+};
+
+}  // namespace
+
+struct PackedWeights {
+  static constexpr std::align_val_t kAlignment{64};
+
+  PackedWeights(const Key& its_key, size_t size)
+      : key(its_key), bytes(size), memory(::operator new(size, kAlignment)) {}
+  ~PackedWeights() { ::operator delete(memory, kAlignment); }
+  PackedWeights(const PackedWeights&) = delete;
+  PackedWeights& operator=(const PackedWeights&) = delete;
+
+  const Key key;
+  const size_t bytes;
+  void* const memory;
+  uint64_t fingerprint = 0;
+  bool complete = false;  // packed and fingerprinted; from then on it does not change
+};
+
+namespace {
+
+using Entry = std::shared_ptr<PackedWeights>;
+
+// Newest use first.
+class Cache {
+ public:
+  Entry find(const Key& key) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+      if ((*it)->key == key) {
+        entries_.splice(entries_.begin(), entries_, it);
+        return *it;
+      }
+    }
+    return nullptr;
+  }
+
+  void keep(const Entry& entry) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    remove_if([&](const Entry& other) { return other->key == entry->key; });
+    entries_.push_front(entry);
+    bytes_ += entry->bytes;
+    while (bytes_ > kBytes && !entries_.empty()) {
+      bytes_ -= entries_.back()->bytes;
+      entries_.pop_back();
+    }
+  }
+
+  void drop(const Entry& entry) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    remove_if([&](const Entry& other) { return other == entry; });
+  }
+
+ private:
+  static constexpr size_t kBytes = size_t{256} << 20;
+
+  template <class Condition>
+  void remove_if(Condition condition) {
+    entries_.remove_if([&](const Entry& entry) {
+      if (!condition(entry)) return false;
+      bytes_ -= entry->bytes;
+      return true;
+    });
+  }
+
+  std::mutex mutex_;
+  std::list<Entry> entries_;
+  size_t bytes_ = 0;
+};
+
+Cache& cache() {
+  static Cache instance;
+  return instance;
+}
+
+}  // namespace
+
+template <class Real>
+PackedLoan<Real>::PackedLoan(const Kernels<Real>& kernels, ForwardArgs<Real>& args) : kernels_(kernels), args_(args) {
+  if (!kernels.reuses_packed(args)) return;
+  args.stale = &stale_;
+  for (int64_t d = 0; d < args.D; ++d) {
+    const Parameters<const Real>& p = args.parameters[d];
+    const Key key{&kernels, {p.w_ih, p.w_hh, p.b_ih, p.b_hh}, args.I, args.H};
+    lent_[d] = cache().find(key);
+    if (lent_[d]) {
+      args.packed[d] = static_cast<const Real*>(lent_[d]->memory);
+      args.fingerprint[d] = lent_[d]->fingerprint;
+    } else {
+      const auto elements = static_cast<size_t>(kernels.packed_elements(args.I, args.H));
+      lent_[d] = std::make_shared<PackedWeights>(key, elements * sizeof(Real));
+      args.pack_into[d] = static_cast<Real*>(lent_[d]->memory);
+    }
+  }
+}
+
+template <class Real>
+PackedLoan<Real>::~PackedLoan() {
+  for (int64_t d = 0; d < 2; ++d) {
+    if (!lent_[d]) continue;
+    if (!lent_[d]->complete) {
+      lent_[d]->fingerprint = kernels_.fingerprint(args_.parameters[d], args_.I, args_.H);
+      lent_[d]->complete = true;
+      cache().keep(lent_[d]);
+    } else if (stale_) {
+      cache().drop(lent_[d]);
+    }
+  }
+}
+
+template class PackedLoan<float>;
+template class PackedLoan<double>;
+
+}  // namespace fastgru
