@@ -7,13 +7,16 @@ RUN ?= runs/reviews
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 PIP_INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo accuracy test bench lint format clean
 
 demo: $(VENV)/train.done
 	$(BIN)/fastgru train classify --out $(RUN) --overwrite
 	$(BIN)/fastgru evaluate $(RUN)
 	$(BIN)/fastgru predict $(RUN) "a warm, funny and moving film" "two hours of my life that i will never get back"
 	$(BIN)/fastgru bench --plot $(RUN)/bench.png
+
+accuracy: $(VENV)/train.done
+	$(BIN)/python -m benchmarks.classify_seeds
 
 bench: $(VENV)/dev.done $(VENV)/rivals.done
 	$(BIN)/python -m benchmarks.layers

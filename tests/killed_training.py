@@ -13,6 +13,8 @@ from fastgru.training.callbacks import Keep
 from fastgru.training.classify import ClassifyModule, train_classifier
 from fastgru.training.run_folder import RunFolder
 
+# A process started in the background of a shell inherits that SIGINT is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 data, out, moment = sys.argv[1:]
 step, save = ClassifyModule.training_step, Trainer.save_checkpoint
 

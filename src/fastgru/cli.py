@@ -79,7 +79,7 @@ def train_classify(
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better accuracy.")] = 4,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 64,
     lr: Annotated[float, typer.Option(min=1e-9, max=1.0, help="Learning rate.")] = 2e-3,
-    embedding_size: Annotated[int, typer.Option(min=1, help="Size of the word vectors.")] = 100,
+    embedding_size: Annotated[int, typer.Option(min=1, help="Size of the word vectors.")] = 200,
     hidden_size: Annotated[int, typer.Option(min=1, help="Size of the GRU's state in each direction.")] = 64,
     dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Dropout before the last layer.")] = 0.5,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU; more pay for large models only.")] = 1,

