@@ -259,7 +259,7 @@ class BackwardWorker {
         multiply<Real, kBackwardRows, 2>(m, previous_ + b * size_.ldg + a_.H, size_.ldg, w_hh_ + panel * 3 * a_.H * W2,
                                          3 * a_.H, kZeros<Real>, dh);
         const int64_t going_on = min_of(max_of(n - b, 0), m);
-        gates(s, panel, b, going_on, dh, W2, dgates);
+        if (going_on > 0) gates(s, panel, b, going_on, dh, W2, dgates);
         if (a_.dh0) end_rows(panel, b + going_on, b + m, dh + going_on * W2);
       }
       for (int64_t b = max_of(before, rows_.begin), m; b < min_of(n, rows_.end); b += m) {

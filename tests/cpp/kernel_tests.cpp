@@ -1,0 +1,402 @@
+// Random layers on every instruction set of this machine against a plain loop in double. Every tensor is a
+// heap block of exactly its size, and outputs are NaN before, so that a sanitizer, or the comparison, sees a
+// read or a write too many or too few. Prints the first difference and returns 1.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "dispatch.h"
+#include "gru.h"
+#include "packed_cache.h"
+#include "threads.h"
+
+namespace {
+
+using fastgru::BackwardArgs;
+using fastgru::ForwardArgs;
+using fastgru::Kernels;
+using fastgru::Team;
+
+template <class Real>
+using Tensor = std::vector<Real>;
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+// A layer, its input and its cotangents in double; lengths do not grow.
+struct Problem {
+  int64_t I, H, D, T, B;
+  bool bias, packed, ordered, with_h0;
+  std::vector<int64_t> lengths, rows, first, order;
+  Tensor<double> w_ih[2], w_hh[2], b_ih[2], b_hh[2], x, h0, dy, dh_n;
+
+  int64_t steps_in_memory() const { return packed ? total_rows() : T * B; }
+  int64_t total_rows() const {
+    int64_t n = 0;
+    for (int64_t r : rows) n += r;
+    return n;
+  }
+  // Row of (t, b) in x, y and their gradients.
+  int64_t at(int64_t t, int64_t b) const { return packed ? first[static_cast<size_t>(t)] + slot(b) : t * B + slot(b); }
+  int64_t slot(int64_t b) const { return ordered ? order[static_cast<size_t>(b)] : b; }
+};
+
+struct Results {
+  Tensor<double> y, h_n, dx, dh0, dw_ih[2], dw_hh[2], db_ih[2], db_hh[2];
+};
+
+class Random {
+ public:
+  explicit Random(uint32_t seed) : engine_(seed) {}
+  int64_t below(int64_t n) { return static_cast<int64_t>(engine_() % static_cast<uint64_t>(n)); }
+  bool flip() { return below(2) == 1; }
+  // Numbers that float holds exactly.
+  Tensor<double> tensor(int64_t n, double scale) {
+    Tensor<double> out(static_cast<size_t>(n));
+    std::normal_distribution<float> normal;
+    for (double& v : out) v = static_cast<double>(static_cast<float>(scale) * normal(engine_));
+    return out;
+  }
+
+ private:
+  std::mt19937 engine_;
+};
+
+Problem draw(Random& random) {
+  const int64_t sizes[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 40, 65};
+  Problem p{};
+  p.I = sizes[random.below(13)];
+  p.H = sizes[random.below(13)];
+  p.D = 1 + random.below(2);
+  p.T = 1 + random.below(random.flip() ? 3 : 12);
+  p.B = random.below(12) == 0 ? 270 : 1 + random.below(20);
+  p.bias = random.flip();
+  p.packed = random.below(3) == 0;
+  const bool ragged = p.packed || random.below(3) == 0;
+  p.ordered = !p.packed && ragged;
+  p.with_h0 = random.flip();
+  for (int64_t b = 0, length = p.T; b < p.B; ++b) {
+    if (ragged && random.below(3) == 0) length = p.packed ? 1 + random.below(length) : random.below(length + 1);
+    p.lengths.push_back(length);
+    p.order.push_back((b * 7 + 3) % p.B);
+  }
+  if (p.B % 7 == 0) {
+    for (int64_t b = 0; b < p.B; ++b) p.order[static_cast<size_t>(b)] = p.B - 1 - b;
+  }
+  for (int64_t t = 0, n = 0; t < p.T; ++t) {
+    int64_t rows = 0;
+    for (int64_t length : p.lengths) rows += t < length ? 1 : 0;
+    p.rows.push_back(rows);
+    p.first.push_back(n);
+    n += rows;
+  }
+  const double scale = 0.8 / std::sqrt(static_cast<double>(p.H));
+  for (int64_t d = 0; d < p.D; ++d) {
+    p.w_ih[d] = random.tensor(3 * p.H * p.I, 0.3);
+    p.w_hh[d] = random.tensor(3 * p.H * p.H, scale);
+    if (p.bias) p.b_ih[d] = random.tensor(3 * p.H, 0.3);
+    if (p.bias) p.b_hh[d] = random.tensor(3 * p.H, 0.3);
+  }
+  p.x = random.tensor(p.steps_in_memory() * p.I, 1);
+  if (p.with_h0) p.h0 = random.tensor(p.D * p.B * p.H, 1);
+  if (random.below(4) != 0) p.dy = random.tensor(p.steps_in_memory() * p.D * p.H, 1);
+  if (p.dy.empty() || random.flip()) p.dh_n = random.tensor(p.D * p.B * p.H, 1);
+  return p;
+}
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+// One sequence of one direction, forward and back.
+void expect_sequence(const Problem& p, int64_t d, int64_t b, Results& out) {
+  const int64_t H = p.H, I = p.I, length = p.lengths[static_cast<size_t>(b)], state = (d * p.B + p.slot(b)) * H;
+  const auto index = [](int64_t i) { return static_cast<size_t>(i); };
+  std::vector<Tensor<double>> h{Tensor<double>(index(H))}, gates;
+  for (int64_t i = 0; i < H && p.with_h0; ++i) h[0][index(i)] = p.h0[index(state + i)];
+  const auto time = [&](int64_t s) { return d ? length - 1 - s : s; };
+  const auto bias = [&](const Tensor<double>& from, int64_t i) { return p.bias ? from[index(i)] : 0.0; };
+  for (int64_t s = 0; s < length; ++s) {
+    const double* x = &p.x[index(p.at(time(s), b) * I)];
+    Tensor<double> next(index(H)), gate(index(4 * H));
+    for (int64_t i = 0; i < H; ++i) {
+      double gx[3], gh[3];
+      for (int64_t g = 0; g < 3; ++g) {
+        gx[g] = bias(p.b_ih[d], g * H + i);
+        gh[g] = bias(p.b_hh[d], g * H + i);
+        for (int64_t k = 0; k < I; ++k) gx[g] += p.w_ih[d][index((g * H + i) * I + k)] * x[k];
+        for (int64_t k = 0; k < H; ++k) gh[g] += p.w_hh[d][index((g * H + i) * H + k)] * h.back()[index(k)];
+      }
+      const double r = sigmoid(gx[0] + gh[0]), z = sigmoid(gx[1] + gh[1]), n = std::tanh(gx[2] + r * gh[2]);
+      next[index(i)] = (1 - z) * n + z * h.back()[index(i)];
+      gate[index(i)] = r, gate[index(H + i)] = z, gate[index(2 * H + i)] = n, gate[index(3 * H + i)] = gh[2];
+      out.y[index(p.at(time(s), b) * p.D * H + d * H + i)] = next[index(i)];
+    }
+    h.push_back(next);
+    gates.push_back(gate);
+  }
+  for (int64_t i = 0; i < H; ++i) out.h_n[index(state + i)] = h.back()[index(i)];
+
+  Tensor<double> dh(index(H));
+  for (int64_t i = 0; i < H && !p.dh_n.empty(); ++i) dh[index(i)] = p.dh_n[index(state + i)];
+  for (int64_t s = length - 1; s >= 0; --s) {
+    const int64_t row = p.at(time(s), b);
+    const Tensor<double>&gate = gates[index(s)], &before = h[index(s)];
+    Tensor<double> dgx(index(3 * H)), dgh(index(3 * H)), dprevious(index(H));
+    for (int64_t i = 0; i < H; ++i) {
+      if (!p.dy.empty()) dh[index(i)] += p.dy[index(row * p.D * H + d * H + i)];
+      const double r = gate[index(i)], z = gate[index(H + i)], n = gate[index(2 * H + i)], q = gate[index(3 * H + i)];
+      const double dn = dh[index(i)] * (1 - z) * (1 - n * n);
+      const double dz = dh[index(i)] * (before[index(i)] - n) * z * (1 - z), dr = dn * q * r * (1 - r);
+      dgx[index(i)] = dgh[index(i)] = dr;
+      dgx[index(H + i)] = dgh[index(H + i)] = dz;
+      dgx[index(2 * H + i)] = dn;
+      dgh[index(2 * H + i)] = dn * r;
+      dprevious[index(i)] += dh[index(i)] * z;
+    }
+    for (int64_t j = 0; j < 3 * H; ++j) {
+      out.db_ih[d][index(j)] += dgx[index(j)];
+      out.db_hh[d][index(j)] += dgh[index(j)];
+      for (int64_t k = 0; k < I; ++k) {
+        out.dw_ih[d][index(j * I + k)] += dgx[index(j)] * p.x[index(row * I + k)];
+        out.dx[index(row * I + k)] += dgx[index(j)] * p.w_ih[d][index(j * I + k)];
+      }
+      for (int64_t k = 0; k < H; ++k) {
+        out.dw_hh[d][index(j * H + k)] += dgh[index(j)] * before[index(k)];
+        dprevious[index(k)] += dgh[index(j)] * p.w_hh[d][index(j * H + k)];
+      }
+    }
+    dh = dprevious;
+  }
+  for (int64_t i = 0; i < H; ++i) out.dh0[index(state + i)] = dh[index(i)];
+}
+
+Results blank(const Problem& p, double fill) {
+  Results out;
+  const auto make = [&](int64_t n) { return Tensor<double>(static_cast<size_t>(n), fill); };
+  out.y = make(p.steps_in_memory() * p.D * p.H);
+  out.dx = make(p.steps_in_memory() * p.I);
+  out.h_n = out.dh0 = make(p.D * p.B * p.H);
+  for (int64_t d = 0; d < p.D; ++d) {
+    out.dw_ih[d] = make(3 * p.H * p.I);
+    out.dw_hh[d] = make(3 * p.H * p.H);
+    out.db_ih[d] = out.db_hh[d] = make(3 * p.H);
+  }
+  return out;
+}
+
+Results expect(const Problem& p) {
+  Results out = blank(p, 0);
+  for (int64_t d = 0; d < p.D; ++d) {
+    for (int64_t b = 0; b < p.B; ++b) expect_sequence(p, d, b, out);
+  }
+  return out;
+}
+
+template <class Args, class Real>
+struct Call {
+  void (*run)(const Args&, Real*, const Team&) noexcept;
+  const Args& args;
+  Real* scratch;
+
+  static void body(const Team& team, void* context) noexcept {
+    const auto& call = *static_cast<const Call*>(context);
+    call.run(call.args, call.scratch, team);
+  }
+};
+
+template <class Args, class Real>
+void run(const Args& args, int64_t elements, int32_t threads,
+         void (*kernel)(const Args&, Real*, const Team&) noexcept) {
+  const auto alignment = std::align_val_t(64);
+  auto* scratch = static_cast<Real*>(::operator new(static_cast<size_t>(elements) * sizeof(Real), alignment));
+  for (int64_t i = 0; i < elements; ++i) scratch[i] = static_cast<Real>(kNaN);
+  Call<Args, Real> call{kernel, args, scratch};
+  fastgru::run_team(threads, &Call<Args, Real>::body, &call);
+  ::operator delete(scratch, alignment);
+}
+
+// The problem and its results in Real, and the kernels' view of them.
+template <class Real>
+class Layer {
+ public:
+  Layer(const Problem& p, const Kernels<Real>& kernels) : p_(p), kernels_(kernels), out_(blank(p, kNaN)) {}
+
+  // Forward for inference with packed weights kept, then with saved, then back twice: all must agree.
+  Results compute(int32_t threads) {
+    ForwardArgs<Real> forward = forward_args();
+    for (int round = 0; round < 2; ++round) {  // packs, then uses what was packed
+      forward.packed[0] = forward.packed[1] = nullptr;
+      forward.pack_into[0] = forward.pack_into[1] = nullptr;
+      const fastgru::PackedLoan<Real> loan(kernels_, forward);
+      run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
+    }
+    forward = forward_args();
+    saved_.assign(static_cast<size_t>(p_.D * p_.steps_in_memory() * 4 * p_.H), static_cast<Real>(kNaN));
+    forward.saved = saved_.data();
+    run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
+    const BackwardArgs<Real> backward = backward_args();
+    for (int round = 0; round < 2; ++round) {
+      run(backward, kernels_.backward_scratch(backward, threads), threads, kernels_.backward);
+    }
+    return results();
+  }
+
+ private:
+  static Tensor<Real> narrow(const Tensor<double>& from) { return Tensor<Real>(from.begin(), from.end()); }
+  static Tensor<double> widen(const Tensor<Real>& from) { return Tensor<double>(from.begin(), from.end()); }
+  static const Real* data(const Tensor<Real>& t) { return t.empty() ? nullptr : t.data(); }
+
+  template <class Args>
+  Args common() {
+    Args args{};
+    args.I = p_.I;
+    args.H = p_.H;
+    args.D = p_.D;
+    const bool ragged = p_.packed || p_.ordered;
+    args.steps = {p_.T, p_.B, ragged ? p_.rows.data() : nullptr, p_.packed ? p_.first.data() : nullptr,
+                  p_.ordered ? p_.order.data() : nullptr};
+    for (int64_t d = 0; d < p_.D; ++d) {
+      args.parameters[d] = {data(w_ih_[d]), data(w_hh_[d]), data(b_ih_[d]), data(b_hh_[d])};
+    }
+    args.x = series<const Real>(data(x_), p_.I);
+    args.h0 = data(h0_);
+    return args;
+  }
+
+  template <class T>
+  fastgru::Series<T> series(T* at, int64_t features) const {
+    return {at, p_.packed ? features : p_.B * features, features};
+  }
+
+  ForwardArgs<Real> forward_args() {
+    auto args = common<ForwardArgs<Real>>();
+    args.y = series<Real>(y_.data(), p_.D * p_.H);
+    args.h_n = h_n_.data();
+    return args;
+  }
+
+  BackwardArgs<Real> backward_args() {
+    auto args = common<BackwardArgs<Real>>();
+    args.y = series<const Real>(y_.data(), p_.D * p_.H);
+    args.saved = saved_.data();
+    args.dy = series<const Real>(data(dy_), p_.D * p_.H);
+    args.dh_n = data(dh_n_);
+    args.dx = series<Real>(dx_.data(), p_.I);
+    args.dh0 = dh0_.data();
+    for (int64_t d = 0; d < p_.D; ++d) {
+      args.gradients[d] = {dw_ih_[d].data(), dw_hh_[d].data(), db_ih_[d].data(), db_hh_[d].data()};
+    }
+    return args;
+  }
+
+  Results results() const {
+    Results out = out_;
+    out.y = widen(y_), out.h_n = widen(h_n_), out.dx = widen(dx_), out.dh0 = widen(dh0_);
+    for (int64_t d = 0; d < p_.D; ++d) {
+      out.dw_ih[d] = widen(dw_ih_[d]), out.dw_hh[d] = widen(dw_hh_[d]);
+      out.db_ih[d] = widen(db_ih_[d]), out.db_hh[d] = widen(db_hh_[d]);
+    }
+    return out;
+  }
+
+  const Problem& p_;
+  const Kernels<Real>& kernels_;
+  const Results out_;
+  const Tensor<Real> w_ih_[2]{narrow(p_.w_ih[0]), narrow(p_.w_ih[1])}, w_hh_[2]{narrow(p_.w_hh[0]), narrow(p_.w_hh[1])};
+  const Tensor<Real> b_ih_[2]{narrow(p_.b_ih[0]), narrow(p_.b_ih[1])}, b_hh_[2]{narrow(p_.b_hh[0]), narrow(p_.b_hh[1])};
+  const Tensor<Real> x_{narrow(p_.x)}, h0_{narrow(p_.h0)}, dy_{narrow(p_.dy)}, dh_n_{narrow(p_.dh_n)};
+  Tensor<Real> y_{narrow(out_.y)}, h_n_{narrow(out_.h_n)}, dx_{narrow(out_.dx)}, dh0_{narrow(out_.dh0)}, saved_;
+  Tensor<Real> dw_ih_[2]{narrow(out_.dw_ih[0]), narrow(out_.dw_ih[1])};
+  Tensor<Real> dw_hh_[2]{narrow(out_.dw_hh[0]), narrow(out_.dw_hh[1])};
+  Tensor<Real> db_ih_[2]{narrow(out_.db_ih[0]), narrow(out_.db_ih[1])};
+  Tensor<Real> db_hh_[2]{narrow(out_.db_hh[0]), narrow(out_.db_hh[1])};
+};
+
+// Root of the squared differences over that of the squares (at least 1e-3: cancelled sums have no digits), over
+// what the problem has; steps that a sequence has not must be untouched.
+double error_of(const Tensor<double>& got, const Tensor<double>& expected, const std::vector<bool>& exists) {
+  double difference = 0, scale = 1e-6;
+  for (size_t i = 0; i < got.size(); ++i) {
+    if (!exists.empty() && !exists[i]) {
+      if (!std::isnan(got[i])) return std::numeric_limits<double>::infinity();
+      continue;
+    }
+    difference += (got[i] - expected[i]) * (got[i] - expected[i]);
+    scale += expected[i] * expected[i];
+  }
+  return std::sqrt(difference / scale);
+}
+
+std::vector<bool> existing(const Problem& p, int64_t features) {
+  std::vector<bool> out(static_cast<size_t>(p.steps_in_memory() * features), false);
+  for (int64_t b = 0; b < p.B; ++b) {
+    for (int64_t t = 0; t < p.lengths[static_cast<size_t>(b)]; ++t) {
+      for (int64_t i = 0; i < features; ++i) out[static_cast<size_t>(p.at(t, b) * features + i)] = true;
+    }
+  }
+  return out;
+}
+
+// True where all is within the bounds: of the outputs, and of the gradients.
+bool agrees(const Problem& p, const Results& got, const Results& expected, double outputs, double gradients) {
+  bool good = true;
+  const auto check = [&](const char* name, double error, double bound) {
+    if (error <= bound) return;
+    good = false;
+    std::printf("%s: error %.2e, bound %.2e\n", name, error, bound);
+  };
+  check("y", error_of(got.y, expected.y, existing(p, p.D * p.H)), outputs);
+  check("h_n", error_of(got.h_n, expected.h_n, {}), outputs);
+  check("dx", error_of(got.dx, expected.dx, existing(p, p.I)), gradients);
+  check("dh0", error_of(got.dh0, expected.dh0, {}), gradients);
+  for (int64_t d = 0; d < p.D; ++d) {
+    check("dw_ih", error_of(got.dw_ih[d], expected.dw_ih[d], {}), gradients);
+    check("dw_hh", error_of(got.dw_hh[d], expected.dw_hh[d], {}), gradients);
+    check("db_ih", error_of(got.db_ih[d], expected.db_ih[d], {}), gradients);
+    check("db_hh", error_of(got.db_hh[d], expected.db_hh[d], {}), gradients);
+  }
+  if (!good) {
+    std::printf("  at I %d H %d D %d T %d B %d, bias %d packed %d ordered %d h0 %d\n", int(p.I), int(p.H), int(p.D),
+                int(p.T), int(p.B), p.bias, p.packed, p.ordered, p.with_h0);
+  }
+  return good;
+}
+
+bool test_isa(fastgru::Isa isa, uint32_t seed, int64_t count) {
+  const fastgru::KernelSet& set = fastgru::kernels_of(isa);
+  Random random(seed);
+  for (int64_t i = 0; i < count; ++i) {
+    const Problem p = draw(random);
+    const Results expected = expect(p);
+    const auto threads = static_cast<int32_t>(1 + i % 4);
+    if (!agrees(p, Layer<float>(p, set.f32).compute(threads), expected, 1e-6, 3e-6) ||
+        !agrees(p, Layer<double>(p, set.f64).compute(threads), expected, 1e-14, 1e-13)) {
+      std::printf("  %s, %d threads, case %d\n", fastgru::isa_name(isa), threads, int(i));
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int64_t count = argc > 1 ? std::atoi(argv[1]) : 60;
+  bool good = true;
+  for (int32_t i = 0; i < fastgru::kIsaCount; ++i) {
+    const auto isa = static_cast<fastgru::Isa>(i);
+    if (!fastgru::isa_supported(isa)) continue;
+    // Two callers at once: nothing but the cache of packed weights is shared between them.
+    bool other = true;
+    std::thread caller([&] { other = test_isa(isa, 1, count / 2); });
+    good = test_isa(isa, 2, count) && good;
+    caller.join();
+    good = good && other;
+    std::printf("%s: %s\n", fastgru::isa_name(isa), good ? "good" : "BAD");
+  }
+  return good ? 0 : 1;
+}
