@@ -16,6 +16,8 @@ namespace {
 
 // Rows of a chunk. A tile of gate gradients (8 KiB) and a panel of x or h (32 KiB) then share L1.
 constexpr int64_t kChunkRows = 256;
+// Where one thread does the steps and the others the rest: less is left for them to do when the steps are over.
+constexpr int64_t kPipelinedRows = 64;
 
 // `rows` rows of at most 2 * kLanes columns each, `pitch` numbers apart, appended to a panel.
 template <class Real>
@@ -138,7 +140,8 @@ class BackwardWorker {
         team_(team),
         d_(direction),
         units_split_(splits_units<Real>(args.steps.B, args.H, group.size, kBackwardRows)),
-        own_blocks_(part_of({0, divide_up(args.H, W)}, group.index, group.size)),
+        pipelined_(group.size > 1 && !units_split_ && args.steps.B == 1),
+        own_blocks_(own_part({0, divide_up(args.H, W)})),
         own_(own) {
     carry_ = shared;
     dgates_[0] = carry_ + sizes.carry;
@@ -173,6 +176,14 @@ class BackwardWorker {
     int64_t begin, end, rows;
     int buffer;
   };
+
+  // The thread's part of work on a whole chunk. A single sequence's steps are one thread's, the last one's;
+  // it does nothing else, and the others work on one chunk while it is at the next.
+  Range own_part(Range whole) const noexcept {
+    if (!pipelined_) return part_of(whole, group_.index, group_.size);
+    if (group_.index == group_.size - 1) return {whole.end, whole.end};
+    return part_of(whole, group_.index, group_.size - 1);
+  }
 
   int64_t time_of(int64_t s) const noexcept { return d_ ? s : a_.steps.T - 1 - s; }
 
@@ -227,7 +238,8 @@ class BackwardWorker {
 
   Chunk next_chunk(int64_t begin, int64_t limit, int buffer) const noexcept {
     Chunk chunk{begin, begin, 0, buffer};
-    while (chunk.end < limit && chunk.rows + active(chunk.end) <= size_.chunk) chunk.rows += active(chunk.end++);
+    const int64_t most = pipelined_ ? kPipelinedRows : size_.chunk;
+    while (chunk.end < limit && chunk.rows + active(chunk.end) <= most) chunk.rows += active(chunk.end++);
     return chunk;
   }
 
@@ -319,7 +331,7 @@ class BackwardWorker {
   // Calls f(row in the chunk, t, sequence) for a thread's part of the chunk's rows.
   template <class F>
   FASTGRU_INLINE void for_own_rows(const Chunk& chunk, F f) const noexcept {
-    const Range own = part_of({0, chunk.rows}, group_.index, group_.size);
+    const Range own = own_part({0, chunk.rows});
     int64_t row = 0;
     for (int64_t s = chunk.begin; s < chunk.end; ++s) {
       const int64_t n = active(s);
@@ -404,7 +416,7 @@ class BackwardWorker {
   }
 
   void write_dx(const Chunk& chunk, bool adds) noexcept {
-    const Range own = part_of({0, chunk.rows}, group_.index, group_.size);
+    const Range own = own_part({0, chunk.rows});
     alignas(64) Real c[kBackwardRows * W2];
     for (int64_t panel = 0; panel < size_.x_panels; ++panel) {
       int64_t m = 0, done = 0;
@@ -427,7 +439,7 @@ class BackwardWorker {
   const Group& group_;
   const Team& team_;
   const int64_t d_;
-  const bool units_split_;
+  const bool units_split_, pipelined_;
   const Range own_blocks_;  // of units, for the weights' gradients
   Real* own_;
   Range batch_{0, 0}, rows_{0, 0}, panels_{0, 0};
