@@ -15,7 +15,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,12 +25,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.rivals import Contender, Problem, contenders
+from benchmarks.rivals import Contender, Problem, contenders, steps
 from fastgru.bench import Shape, machine
 
 ROOT = Path(__file__).parents[1]
 NUMERICS = ["tests/test_gru.py", "tests/test_reference.py"]
-OURS = "fastgru.GRU"
+STEP = Shape(128, 128, 1, 1, 1)
 SHAPES = [
     Shape(*sizes)
     for sizes in [
@@ -50,21 +51,27 @@ PACKAGES = ["torch", "onnxruntime", "openvino", "onednn-cpu-gomp", "numpy"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """The medians of one shape, one number of threads and one mode ("inference" or "training"), in seconds."""
+    """The medians of one shape, one number of threads and one mode (inference, training, one step), in seconds."""
 
     shape: Shape
     threads: int
     mode: str
     seconds: dict[str, float]
 
-    def over(self, rival: str) -> float:
-        """How many times the rival's time is ours: above 1 we are faster."""
-        return self.seconds[rival] / self.seconds[OURS]
+    @property
+    def ours(self) -> str:
+        """fastgru on the fastest instruction set: the first contender."""
+        return next(iter(self.seconds))
+
+    def over(self, other: str) -> float:
+        """How many times another's time is ours: above 1 we are faster."""
+        return self.seconds[other] / self.seconds[self.ours]
 
     @property
     def best_rival(self) -> str:
-        """The fastest of the others."""
-        return min((name for name in self.seconds if name != OURS), key=self.seconds.__getitem__)
+        """The fastest of those that are not fastgru."""
+        rivals = [name for name in self.seconds if not name.startswith("fastgru")]
+        return min(rivals, key=self.seconds.__getitem__)
 
     @property
     def gflops(self) -> float:
@@ -73,19 +80,32 @@ class Measurement:
         """
         s = self.shape
         products = 2 * 3 * s.hidden_size * (s.input_size + s.hidden_size) * s.batch * s.steps * s.directions
-        return products * (3 if self.mode == "training" else 1) / self.seconds[OURS] / 1e9
+        return products * (3 if self.mode == "training" else 1) / self.seconds[self.ours] / 1e9
 
 
-def measure(shape: Shape, threads: int, seconds: float, rounds: int = 7) -> Iterable[Measurement]:
-    """Both modes at one shape; each contender runs for about `seconds` a mode, in at least `rounds` bursts."""
+def measure(shape: Shape, threads: int, seconds: float) -> Iterable[Measurement]:
+    """Both modes at one shape; each contender runs for about `seconds` a mode."""
+    with _checked(contenders, shape, threads) as those:
+        yield Measurement(shape, threads, "inference", _medians({c.name: c.infer for c in those}, seconds))
+        trainers = {c.name: c.train for c in those if c.trains}
+        yield Measurement(shape, threads, "training", _medians(trainers, seconds))
+
+
+def measure_step(threads: int, seconds: float) -> Measurement:
+    """One step without gradients, layers and cells."""
+    with _checked(steps, STEP, threads) as those:
+        return Measurement(STEP, threads, "one step", _medians({c.name: c.infer for c in those}, seconds))
+
+
+@contextmanager
+def _checked(make: Callable[[Problem], list[Contender]], shape: Shape, threads: int) -> Iterator[list[Contender]]:
+    """The contenders, each of which computes the right thing."""
     problem = Problem.draw(shape, threads)
-    those = contenders(problem)
+    those = make(problem)
     try:
         for contender in those:
             check(contender, problem)
-        yield Measurement(shape, threads, "inference", _medians({c.name: c.infer for c in those}, seconds, rounds))
-        trainers = {c.name: c.train for c in those if c.trains}
-        yield Measurement(shape, threads, "training", _medians(trainers, seconds, rounds))
+        yield those
     finally:
         for contender in those:
             contender.close()
@@ -101,10 +121,10 @@ def check(contender: Contender, problem: Problem, bound: float = 1e-5) -> None:
             )
 
 
-def _medians(runs: dict[str, Callable[[int], list[float]]], seconds: float, rounds: int) -> dict[str, float]:
+def _medians(runs: dict[str, Callable[[int], list[float]]], seconds: float, rounds: int = 7) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in runs}
     first = {name: min(run(3)) for name, run in runs.items()}
-    burst = {name: max(1, min(100, int(seconds / rounds / once))) for name, once in first.items()}
+    burst = {name: max(1, min(1000, int(seconds / rounds / once))) for name, once in first.items()}
     for _ in range(rounds):
         for name, run in runs.items():
             taken[name] += run(1 + burst[name])[1:]  # the first of a burst finds its data out of the cache
@@ -133,11 +153,11 @@ def show(measurements: list[Measurement]) -> None:
         title = f"{mode}, {threads} thread{'s' if threads > 1 else ''}: medians in ms, in brackets the time over ours"
         table = Table("shape", *names, "GFLOP/s", "best rival over ours", title=title, title_justify="left")
         for row in rows:
-            cells = [f"{row.seconds[n] * 1e3:.3f}" + ("" if n == OURS else f" ({row.over(n):.2f})") for n in names]
+            cells = [f"{row.seconds[n] * 1e3:.3f}" + ("" if n == row.ours else f" ({row.over(n):.2f})") for n in names]
             table.add_row(
                 str(row.shape), *cells, f"{row.gflops:.0f}", f"{row.over(row.best_rival):.2f} {row.best_rival}"
             )
-        means = ["" if n == OURS else f"({_mean(row.over(n) for row in rows):.2f})" for n in names]
+        means = [f"({_mean(row.over(n) for row in rows):.2f})" for n in names]
         table.add_row("geometric mean", *means, "", f"{_mean(row.over(row.best_rival) for row in rows):.2f}")
         console.print(table)
 
@@ -198,6 +218,7 @@ def main() -> None:
         for number in options.shapes:
             measurements += measure(SHAPES[number], threads, options.seconds)
             print(f"{SHAPES[number]}, threads {threads}: done", file=sys.stderr)
+    measurements.append(measure_step(1, options.seconds))
     show(measurements)
     options.out.mkdir(parents=True, exist_ok=True)
     write_csv(measurements, options.out / "layers.csv")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import fastgru
+from fastgru import _native
 from fastgru.bench import Shape
 
 
@@ -104,6 +105,56 @@ class TorchModule:
         with torch.no_grad():
             y, _ = self.module(self.x)
         return [y.numpy(), self._gradients()[0].numpy()] if self.module.mode == "GRU" else []
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Ours(TorchModule):
+    """fastgru.GRU on one instruction set."""
+
+    def __init__(self, problem: Problem, isa: str) -> None:
+        shape = problem.shape
+        gru = fastgru.GRU(shape.input_size, shape.hidden_size, bidirectional=shape.directions == 2, backend="cpu")
+        gru.load_state_dict(problem.layer.state_dict())
+        super().__init__(f"fastgru.GRU {isa}", gru, problem)
+        self.isa = isa
+
+    def infer(self, count: int) -> list[float]:
+        """Run without gradients."""
+        _native.force_instruction_set(self.isa)
+        return super().infer(count)
+
+    def train(self, count: int) -> list[float]:
+        """Run forward and backward."""
+        _native.force_instruction_set(self.isa)
+        return super().train(count)
+
+
+class Cell:
+    """A cell on the first step of the problem, without gradients."""
+
+    trains = False
+
+    def __init__(self, name: str, cell: torch.nn.RNNCellBase, problem: Problem) -> None:
+        self.name, self.cell, self.threads = name, cell, problem.threads
+        cell.load_state_dict({key.removesuffix("_l0"): value for key, value in problem.layer.state_dict().items()})
+        self.x, self.h = problem.x[0], torch.zeros(problem.shape.batch, problem.shape.hidden_size)
+
+    def infer(self, count: int) -> list[float]:
+        """Run without gradients."""
+        torch.set_num_threads(self.threads)
+        with torch.no_grad():
+            return timed(lambda: self.cell(self.x, self.h), count)
+
+    def train(self, count: int) -> list[float]:
+        """It is not asked to."""
+        raise NotImplementedError(f"{self.name} is timed in inference only")
+
+    def results(self) -> list[np.ndarray]:
+        """As the protocol says."""
+        with torch.no_grad():
+            return [self.cell(self.x, self.h)[None].numpy()]
 
     def close(self) -> None:
         """Nothing is held."""
@@ -295,16 +346,29 @@ def _onednn_root() -> Path:
 
 
 def contenders(problem: Problem) -> list[Contender]:
-    """All of them, fastgru.GRU first."""
-    shape, layer = problem.shape, problem.layer
-    options = {"bidirectional": shape.directions == 2}
-    ours = fastgru.GRU(shape.input_size, shape.hidden_size, **options)
-    ours.load_state_dict(layer.state_dict())
+    """All of them, ours first: the fastest instruction set, then, on a machine with AVX-512, AVX2."""
+    shape = problem.shape
+    lstm = torch.nn.LSTM(shape.input_size, shape.hidden_size, bidirectional=shape.directions == 2)
+    fastest, *others = reversed(_native.instruction_sets())
     return [
-        TorchModule("fastgru.GRU", ours, problem),
-        TorchModule("torch.nn.GRU", layer, problem),
-        TorchModule("torch.nn.LSTM", torch.nn.LSTM(shape.input_size, shape.hidden_size, **options), problem),
+        Ours(problem, fastest),
+        *(Ours(problem, isa) for isa in others if isa == "avx2"),
+        TorchModule("torch.nn.GRU", problem.layer, problem),
+        TorchModule("torch.nn.LSTM", lstm, problem),
         onnxruntime(problem),
         openvino(problem),
         OneDnn(problem),
+    ]
+
+
+def steps(problem: Problem) -> list[Contender]:
+    """One step, as in streaming: the layers, and the cells beside them."""
+    shape = problem.shape
+    cell = fastgru.GRUCell(shape.input_size, shape.hidden_size, backend="cpu")
+    rival = torch.nn.GRUCell(shape.input_size, shape.hidden_size)
+    return [
+        Ours(problem, _native.instruction_sets()[-1]),
+        TorchModule("torch.nn.GRU", problem.layer, problem),
+        Cell("fastgru.GRUCell", cell, problem),
+        Cell("torch.nn.GRUCell", rival, problem),
     ]

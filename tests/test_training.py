@@ -17,7 +17,7 @@ from task_data import write_reviews
 
 from fastgru.data.split import load_splits
 from fastgru.errors import InputError
-from fastgru.models.text_classifier import TextClassifier
+from fastgru.models import TextClassifier
 from fastgru.training.batches import EncodedTexts
 from fastgru.training.callbacks import COLUMNS, History
 from fastgru.training.classify import ClassifyModule, resume_classifier, train_classifier

@@ -1,8 +1,11 @@
+from typing import TypeAlias
+
 # csrc/gru.h says what each tensor must hold. Addresses are data_ptr(), 0 for a tensor that is not there.
-type Sizes = tuple[int, int, int, int, int]  # I, H, D, T, B
-type Steps = tuple[int, int, int]  # addresses of rows, first, order
-type Series = tuple[int, int, int]  # address, time stride, batch stride
-type Parameters = tuple[int, ...]  # 8 addresses: w_ih, w_hh, b_ih, b_hh of each direction
+
+Sizes: TypeAlias = tuple[int, int, int, int, int]  # I, H, D, T, B
+Steps: TypeAlias = tuple[int, int, int]  # addresses of rows, first, order
+Series: TypeAlias = tuple[int, int, int]  # address, time stride, batch stride
+Parameters: TypeAlias = tuple[int, ...]  # 8 addresses: w_ih, w_hh, b_ih, b_hh of each direction
 
 def instruction_sets() -> list[str]:
     """The instruction sets that this CPU and operating system can run, slowest first."""

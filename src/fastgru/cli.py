@@ -15,7 +15,7 @@ from fastgru.errors import InputError
 if TYPE_CHECKING:
     from fastgru.bench import Row
     from fastgru.data.labelled import LabelledTexts
-    from fastgru.models.text_classifier import TextClassifier
+    from fastgru.models import TextClassifier
 
 
 class _Commands(TyperGroup):
@@ -267,7 +267,7 @@ def info(
 
 
 def _load_model(run: str) -> "TextClassifier":
-    from fastgru.models.text_classifier import TextClassifier
+    from fastgru.models import TextClassifier
 
     if not Path(run).exists() and run.count("/") != 1:
         raise InputError(f"{run}: there is no such folder")

@@ -1,1 +1,5 @@
-"""Ready models on top of the GRU, each a configuration dataclass and a module."""
+"""Ready models: a configuration and a module each."""
+
+from fastgru.models.text_classifier import Prediction, TextClassifier, TextClassifierConfig
+
+__all__ = ["Prediction", "TextClassifier", "TextClassifierConfig"]

@@ -24,7 +24,7 @@ MODEL_CARD = """---
 
 A text classifier on a bidirectional GRU, made with fastgru. Install `fastgru[train]`, then
 
-    from fastgru.models.text_classifier import TextClassifier
+    from fastgru.models import TextClassifier
 
     model = TextClassifier.from_pretrained("this folder, or its name on the Hub")
     model.predict(["a text"])

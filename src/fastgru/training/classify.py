@@ -19,7 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from fastgru.data.split import Splits, load_splits
 from fastgru.data.text import train_tokenizer
 from fastgru.errors import InputError
-from fastgru.models.text_classifier import TextClassifier, TextClassifierConfig
+from fastgru.models import TextClassifier, TextClassifierConfig
 from fastgru.training.batches import Batch, ClassifyData
 from fastgru.training.callbacks import History, Keep
 from fastgru.training.curves import draw_curves

@@ -7,7 +7,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix, 
 
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.split import check_labels
-from fastgru.models.text_classifier import TextClassifier
+from fastgru.models import TextClassifier
 
 
 @dataclass(frozen=True)
