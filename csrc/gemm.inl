@@ -23,10 +23,11 @@ constexpr int kSums = 4 * M * kVectors <= kAccumulators            ? 4
                       : M < 4 && 2 * M * kVectors <= kAccumulators ? 2
                                                                    : 1;
 
-// c[m] = start + sum_k a[m * lda + k] * panel[k], m < M, kVectors vectors a row.
+// c[m] = start + sum_k a[m * lda + k] * panel[k], m < M, kVectors vectors a row. `ahead`, which may point
+// anywhere, is fetched into L2 meanwhile: a quarter of a panel, so that four tiles fetch the next one.
 template <class Real, int M, int kVectors>
 [[gnu::noinline]] void multiply_tile(const Real* a, int64_t lda, const Real* panel, int64_t K, const Real* start,
-                                     Real* c) noexcept {
+                                     Real* c, const Real* ahead) noexcept {
   constexpr int kWidth = kVectors * static_cast<int>(kLanes<Real>);
   constexpr int S = kSums<M, kVectors>;
   Vec<Real> sum[S][M][kVectors] = {};
@@ -56,6 +57,10 @@ template <class Real, int M, int kVectors>
   for (; k + 4 <= K; k += 4) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) multiply(k + i, i % S);
+    if constexpr (M > 3) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(ahead + k / 4 * kWidth + v * kLanes<Real>, 0, 2);
+    }
   }
   for (; k < K; ++k) multiply(k, 0);
 #pragma GCC unroll 16
@@ -73,11 +78,17 @@ template <class Real, int M, int kVectors>
 // multiply_tile for 1 <= rows <= M.
 template <class Real, int M, int kVectors>
 FASTGRU_INLINE void multiply(int64_t rows, const Real* a, int64_t lda, const Real* panel, int64_t K, const Real* start,
-                             Real* c) noexcept {
+                             Real* c, const Real* ahead) noexcept {
   if constexpr (M > 1) {
-    if (rows < M) return multiply<Real, M - 1, kVectors>(rows, a, lda, panel, K, start, c);
+    if (rows < M) return multiply<Real, M - 1, kVectors>(rows, a, lda, panel, K, start, c, ahead);
   }
-  multiply_tile<Real, M, kVectors>(a, lda, panel, K, start, c);
+  multiply_tile<Real, M, kVectors>(a, lda, panel, K, start, c, ahead);
+}
+
+// What the tile that begins at `row` fetches of the panel that comes next.
+template <class Real, int kVectors>
+FASTGRU_INLINE const Real* quarter_of(const Real* next, int64_t K, int64_t row, int64_t tile) noexcept {
+  return next + row / tile % 4 * (K / 4) * kVectors * kLanes<Real>;
 }
 
 // c[m] = sum_k a[k][m] * panel[k], a packed as [K][M], two vectors a row. `out` is where c will be added

@@ -16,6 +16,8 @@ namespace {
 
 // Rows of a chunk. A tile of gate gradients (8 KiB) and a panel of x or h (32 KiB) then share L1.
 constexpr int64_t kChunkRows = 256;
+// Where one thread does the steps and the others the rest: less is left for them to do when the steps are over.
+constexpr int64_t kPipelinedRows = 64;
 
 // `rows` rows of at most 2 * kLanes columns each, `pitch` numbers apart, appended to a panel.
 template <class Real>
@@ -138,7 +140,8 @@ class BackwardWorker {
         team_(team),
         d_(direction),
         units_split_(splits_units<Real>(args.steps.B, args.H, group.size, kBackwardRows)),
-        own_blocks_(part_of({0, divide_up(args.H, W)}, group.index, group.size)),
+        pipelined_(group.size > 1 && !units_split_ && args.steps.B == 1),
+        own_blocks_(own_part({0, divide_up(args.H, W)})),
         own_(own) {
     carry_ = shared;
     dgates_[0] = carry_ + sizes.carry;
@@ -173,6 +176,14 @@ class BackwardWorker {
     int64_t begin, end, rows;
     int buffer;
   };
+
+  // The thread's part of work on a whole chunk. A single sequence's steps are one thread's, the last one's;
+  // it does nothing else, and the others work on one chunk while it is at the next.
+  Range own_part(Range whole) const noexcept {
+    if (!pipelined_) return part_of(whole, group_.index, group_.size);
+    if (group_.index == group_.size - 1) return {whole.end, whole.end};
+    return part_of(whole, group_.index, group_.size - 1);
+  }
 
   int64_t time_of(int64_t s) const noexcept { return d_ ? s : a_.steps.T - 1 - s; }
 
@@ -227,7 +238,8 @@ class BackwardWorker {
 
   Chunk next_chunk(int64_t begin, int64_t limit, int buffer) const noexcept {
     Chunk chunk{begin, begin, 0, buffer};
-    while (chunk.end < limit && chunk.rows + active(chunk.end) <= size_.chunk) chunk.rows += active(chunk.end++);
+    const int64_t most = pipelined_ ? kPipelinedRows : size_.chunk;
+    while (chunk.end < limit && chunk.rows + active(chunk.end) <= most) chunk.rows += active(chunk.end++);
     return chunk;
   }
 
@@ -253,11 +265,13 @@ class BackwardWorker {
   void step(int64_t s, Real* dgates) noexcept {
     const int64_t n = active(s), before = active(s - 1);
     alignas(64) Real dh[kBackwardRows * W2];
+    const int64_t K = 3 * a_.H;
     for (int64_t panel = panels_.begin; panel < panels_.end; ++panel) {
+      const int64_t next = panel + 1 < panels_.end ? panel + 1 : panels_.begin;
       for (int64_t b = rows_.begin, m; b < min_of(before, rows_.end); b += m) {
         m = tile_rows(min_of(before, rows_.end) - b, kBackwardRows);
-        multiply<Real, kBackwardRows, 2>(m, previous_ + b * size_.ldg + a_.H, size_.ldg, w_hh_ + panel * 3 * a_.H * W2,
-                                         3 * a_.H, kZeros<Real>, dh);
+        multiply<Real, kBackwardRows, 2>(m, previous_ + b * size_.ldg + a_.H, size_.ldg, w_hh_ + panel * K * W2, K,
+                                         kZeros<Real>, dh, quarter_of<Real, 2>(w_hh_ + next * K * W2, K, b, m));
         const int64_t going_on = min_of(max_of(n - b, 0), m);
         if (going_on > 0) gates(s, panel, b, going_on, dh, W2, dgates);
         if (a_.dh0) end_rows(panel, b + going_on, b + m, dh + going_on * W2);
@@ -319,7 +333,7 @@ class BackwardWorker {
   // Calls f(row in the chunk, t, sequence) for a thread's part of the chunk's rows.
   template <class F>
   FASTGRU_INLINE void for_own_rows(const Chunk& chunk, F f) const noexcept {
-    const Range own = part_of({0, chunk.rows}, group_.index, group_.size);
+    const Range own = own_part({0, chunk.rows});
     int64_t row = 0;
     for (int64_t s = chunk.begin; s < chunk.end; ++s) {
       const int64_t n = active(s);
@@ -404,16 +418,19 @@ class BackwardWorker {
   }
 
   void write_dx(const Chunk& chunk, bool adds) noexcept {
-    const Range own = part_of({0, chunk.rows}, group_.index, group_.size);
+    const Range own = own_part({0, chunk.rows});
     alignas(64) Real c[kBackwardRows * W2];
+    const int64_t K = 3 * a_.H;
     for (int64_t panel = 0; panel < size_.x_panels; ++panel) {
+      const int64_t next = panel + 1 < size_.x_panels ? panel + 1 : 0;
       int64_t m = 0, done = 0;
       for_own_rows(chunk, [&](int64_t row, int64_t t, int64_t sequence) {
         if (done == m) {
           m = tile_rows(own.end - row, kBackwardRows);
           done = 0;
           multiply<Real, kBackwardRows, 2>(m, dgates_[chunk.buffer] + row * size_.ldg, size_.ldg,
-                                           w_ih_ + panel * 3 * a_.H * W2, 3 * a_.H, kZeros<Real>, c);
+                                           w_ih_ + panel * K * W2, K, kZeros<Real>, c,
+                                           quarter_of<Real, 2>(w_ih_ + next * K * W2, K, row, m));
         }
         write_row(row_of(a_.dx, a_.steps, t, sequence) + panel * W2, c + done * W2, a_.I - panel * W2, adds);
         ++done;
@@ -427,7 +444,7 @@ class BackwardWorker {
   const Group& group_;
   const Team& team_;
   const int64_t d_;
-  const bool units_split_;
+  const bool units_split_, pipelined_;
   const Range own_blocks_;  // of units, for the weights' gradients
   Real* own_;
   Range batch_{0, 0}, rows_{0, 0}, panels_{0, 0};
