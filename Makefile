@@ -7,7 +7,7 @@ RUN ?= runs/reviews
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 PIP_INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo accuracy test bench lint format clean
+.PHONY: demo accuracy test bench lint format sanitize neon clean
 
 demo: $(VENV)/train.done
 	$(BIN)/fastgru train classify --out $(RUN) --overwrite
@@ -34,17 +34,17 @@ format: $(VENV)/dev.done
 	$(BIN)/ruff format .
 
 # The kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer: one minute.
-sanitize:
-	cmake -S tests/cpp -B build/address -DSANITIZE=address,undefined
-	cmake --build build/address && build/address/kernel_tests
-	cmake -S tests/cpp -B build/thread -DSANITIZE=thread
-	cmake --build build/thread && build/thread/kernel_tests
+sanitize: $(VENV)/dev.done
+	$(BIN)/cmake -S tests/cpp -B build/address -DSANITIZE=address,undefined
+	$(BIN)/cmake --build build/address && build/address/kernel_tests
+	$(BIN)/cmake -S tests/cpp -B build/thread -DSANITIZE=thread
+	$(BIN)/cmake --build build/thread && build/thread/kernel_tests
 
 # The NEON kernels where there is no such processor (Debian: g++-aarch64-linux-gnu, qemu-user).
-neon:
-	cmake -S tests/cpp -B build/neon -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+neon: $(VENV)/dev.done
+	$(BIN)/cmake -S tests/cpp -B build/neon -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static
-	cmake --build build/neon && qemu-aarch64 build/neon/kernel_tests 20
+	$(BIN)/cmake --build build/neon && qemu-aarch64 build/neon/kernel_tests 20
 
 $(VENV)/train.done: $(SOURCES) | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[train,bench]'
