@@ -22,10 +22,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.rivals import Contender, Problem, contenders, steps
+from fastgru import _native
 from fastgru.bench import Shape, machine
 
 ROOT = Path(__file__).parents[1]
@@ -144,22 +143,30 @@ def gate() -> None:
         sys.exit(f"the numerics tests are red, so no speed is shown:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
 
 
-def show(measurements: list[Measurement]) -> None:
-    """A table for each mode and number of threads, with geometric means."""
-    console = Console(width=150)
+def tables(measurements: list[Measurement], peaks: dict[int, float]) -> str:
+    """A Markdown table for each mode and number of threads, with geometric means.
+
+    peaks: by number of threads, the rate of the product's microkernel on panels that stay in the cache, in GFLOP/s.
+    """
+    text = []
     for mode, threads in dict.fromkeys((m.mode, m.threads) for m in measurements):
         rows = [m for m in measurements if (m.mode, m.threads) == (mode, threads)]
         names = list(rows[0].seconds)
-        title = f"{mode}, {threads} thread{'s' if threads > 1 else ''}: medians in ms, in brackets the time over ours"
-        table = Table("shape", *names, "GFLOP/s", "best rival over ours", title=title, title_justify="left")
-        for row in rows:
-            cells = [f"{row.seconds[n] * 1e3:.3f}" + ("" if n == row.ours else f" ({row.over(n):.2f})") for n in names]
-            table.add_row(
-                str(row.shape), *cells, f"{row.gflops:.0f}", f"{row.over(row.best_rival):.2f} {row.best_rival}"
+        text.append(f"{mode}, {threads} thread{'s' if threads > 1 else ''}, microkernel {peaks[threads]:.0f} GFLOP/s\n")
+        cells = [["I, H, B, T, D", *names, "best rival over ours", "share of peak"]]
+        cells.append([":--", *["--:"] * (len(names) + 2)])
+        for m in rows:
+            times = [f"{m.seconds[n] * 1e3:.3f}" + ("" if n == m.ours else f" ({m.over(n):.2f})") for n in names]
+            best = f"{m.over(m.best_rival):.2f} {m.best_rival}"
+            cells.append(
+                [", ".join(map(str, vars(m.shape).values())), *times, best, f"{m.gflops / peaks[threads]:.0%}"]
             )
-        means = [f"({_mean(row.over(n) for row in rows):.2f})" for n in names]
-        table.add_row("geometric mean", *means, "", f"{_mean(row.over(row.best_rival) for row in rows):.2f}")
-        console.print(table)
+        means = ["", *(f"({_mean(m.over(name) for m in rows):.2f})" for name in names[1:])]
+        cells.append(["geometric mean", *means, f"{_mean(m.over(m.best_rival) for m in rows):.2f}", ""])
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        text += ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
+        text.append("")
+    return "\n".join(text)
 
 
 def _mean(ratios: Iterable[float]) -> float:
@@ -202,7 +209,7 @@ def plot(measurements: list[Measurement], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print, and write layers.csv and layers.png."""
+    """Measure, print, and write layers.md, layers.csv and layers.png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, min(2, os.cpu_count() or 1)}))
     parser.add_argument(
@@ -219,11 +226,14 @@ def main() -> None:
             measurements += measure(SHAPES[number], threads, options.seconds)
             print(f"{SHAPES[number]}, threads {threads}: done", file=sys.stderr)
     measurements.append(measure_step(1, options.seconds))
-    show(measurements)
+    peaks = {threads: _native.microkernel_gflops(threads) for threads in {1, *options.threads}}
+    report = tables(measurements, peaks)
+    print(report)
     options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "layers.md").write_text(f"{machine()}. Medians in ms; in brackets, the time over ours.\n\n{report}")
     write_csv(measurements, options.out / "layers.csv")
     plot(measurements, options.out / "layers.png")
-    print(f"written: {options.out}/layers.csv, {options.out}/layers.png")
+    print(f"written: {options.out}/layers.md, layers.csv, layers.png")
 
 
 if __name__ == "__main__":

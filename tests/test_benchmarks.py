@@ -48,3 +48,13 @@ def test_gate_refuses_speeds_while_numerics_are_red(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(layers.subprocess, "run", red)
     with pytest.raises(SystemExit, match="the numerics tests are red, so no speed is shown"):
         layers.gate()
+
+
+def test_tables_compare_with_the_first_contender() -> None:
+    m = Measurement(SHAPE, 1, "inference", {"fastgru.GRU avx2": 2e-6, "torch.nn.GRU": 8e-6, "onednn": 3e-6})
+    lines = layers.tables([m], {1: 2 * m.gflops}).splitlines()
+    assert lines[0].startswith("inference, 1 thread, microkernel")
+    assert lines[2].split(" | ")[0].strip("| ") == "I, H, B, T, D"
+    cells = [cell.strip() for cell in lines[4].strip("| ").split(" | ")]
+    assert cells == ["3, 4, 2, 5, 2", "0.002", "0.008 (4.00)", "0.003 (1.50)", "1.50 onednn", "50%"]
+    assert lines[5].split()[1:3] == ["geometric", "mean"]

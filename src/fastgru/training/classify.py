@@ -75,7 +75,7 @@ class ClassifyModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the model's own weights."""
-        return torch.optim.AdamW(self.model.parameters(), lr=self.lr, weight_decay=0.01)
+        return torch.optim.AdamW(self.model.parameters(), lr=self.lr, weight_decay=0.01, fused=True)
 
 
 @torch.no_grad()
