@@ -13,6 +13,13 @@ constexpr int64_t max_of(int64_t a, int64_t b) noexcept { return a < b ? b : a; 
 constexpr int64_t divide_up(int64_t a, int64_t b) noexcept { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) noexcept { return divide_up(a, b) * b; }
 
+// Half-open range of rows, unit blocks, columns.
+struct Range {
+  int64_t begin, end;
+
+  int64_t size() const noexcept { return end - begin; }
+};
+
 // The next tile's rows when `left` are to be split into the fewest tiles of nearly one size.
 constexpr int64_t tile_rows(int64_t left, int64_t most) noexcept { return divide_up(left, divide_up(left, most)); }
 
@@ -23,8 +30,8 @@ constexpr int kSums = 4 * M * kVectors <= kAccumulators            ? 4
                       : M < 4 && 2 * M * kVectors <= kAccumulators ? 2
                                                                    : 1;
 
-// c[m] = start + sum_k a[m * lda + k] * panel[k], m < M, kVectors vectors a row. `ahead`, which may point
-// anywhere, is fetched into L2 meanwhile: a quarter of a panel, so that four tiles fetch the next one.
+// c[m] = start + sum_k a[m * lda + k] * panel[k], m < M, kVectors vectors a row. `ahead`, where it is not null,
+// is fetched into L2 meanwhile: a quarter of a panel, so that four tiles fetch the next one.
 template <class Real, int M, int kVectors>
 [[gnu::noinline]] void multiply_tile(const Real* a, int64_t lda, const Real* panel, int64_t K, const Real* start,
                                      Real* c, const Real* ahead) noexcept {
@@ -54,13 +61,17 @@ template <class Real, int M, int kVectors>
     }
   };
   int64_t k = 0;
-  for (; k + 4 <= K; k += 4) {
+  if (M > 3 && ahead) {
+    for (; k + 4 <= K; k += 4) {
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) multiply(k + i, i % S);
-    if constexpr (M > 3) {
+      for (int i = 0; i < 4; ++i) multiply(k + i, i % S);
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) __builtin_prefetch(ahead + k / 4 * kWidth + v * kLanes<Real>, 0, 2);
     }
+  }
+  for (; k + 4 <= K; k += 4) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) multiply(k + i, i % S);
   }
   for (; k < K; ++k) multiply(k, 0);
 #pragma GCC unroll 16
@@ -85,10 +96,17 @@ FASTGRU_INLINE void multiply(int64_t rows, const Real* a, int64_t lda, const Rea
   multiply_tile<Real, M, kVectors>(a, lda, panel, K, start, c, ahead);
 }
 
-// What the tile that begins at `row` fetches of the panel that comes next.
+// Weights up to this stay in the L2 of a core.
+constexpr int64_t kWeightBytesPerCore = 1 << 20;
+
+// What the tile that begins at `row` fetches of panel `next` of `panels`; null where they stay in L2 anyway.
 template <class Real, int kVectors>
-FASTGRU_INLINE const Real* quarter_of(const Real* next, int64_t K, int64_t row, int64_t tile) noexcept {
-  return next + row / tile % 4 * (K / 4) * kVectors * kLanes<Real>;
+FASTGRU_INLINE const Real* quarter_of(const Real* weights, Range panels, int64_t next, int64_t K, int64_t row,
+                                      int64_t tile) noexcept {
+  const int64_t panel = K * kVectors * kLanes<Real>;
+  if (panels.size() * panel * static_cast<int64_t>(sizeof(Real)) <= kWeightBytesPerCore) return nullptr;
+  if (next == panels.end) next = panels.begin;  // the next step begins there
+  return weights + next * panel + row / tile % 4 * (panel / 4);
 }
 
 // c[m] = sum_k a[k][m] * panel[k], a packed as [K][M], two vectors a row. `out` is where c will be added

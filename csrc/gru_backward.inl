@@ -267,11 +267,10 @@ class BackwardWorker {
     alignas(64) Real dh[kBackwardRows * W2];
     const int64_t K = 3 * a_.H;
     for (int64_t panel = panels_.begin; panel < panels_.end; ++panel) {
-      const int64_t next = panel + 1 < panels_.end ? panel + 1 : panels_.begin;
       for (int64_t b = rows_.begin, m; b < min_of(before, rows_.end); b += m) {
         m = tile_rows(min_of(before, rows_.end) - b, kBackwardRows);
         multiply<Real, kBackwardRows, 2>(m, previous_ + b * size_.ldg + a_.H, size_.ldg, w_hh_ + panel * K * W2, K,
-                                         kZeros<Real>, dh, quarter_of<Real, 2>(w_hh_ + next * K * W2, K, b, m));
+                                         kZeros<Real>, dh, quarter_of<Real, 2>(w_hh_, panels_, panel + 1, K, b, m));
         const int64_t going_on = min_of(max_of(n - b, 0), m);
         if (going_on > 0) gates(s, panel, b, going_on, dh, W2, dgates);
         if (a_.dh0) end_rows(panel, b + going_on, b + m, dh + going_on * W2);
@@ -422,7 +421,6 @@ class BackwardWorker {
     alignas(64) Real c[kBackwardRows * W2];
     const int64_t K = 3 * a_.H;
     for (int64_t panel = 0; panel < size_.x_panels; ++panel) {
-      const int64_t next = panel + 1 < size_.x_panels ? panel + 1 : 0;
       int64_t m = 0, done = 0;
       for_own_rows(chunk, [&](int64_t row, int64_t t, int64_t sequence) {
         if (done == m) {
@@ -430,7 +428,7 @@ class BackwardWorker {
           done = 0;
           multiply<Real, kBackwardRows, 2>(m, dgates_[chunk.buffer] + row * size_.ldg, size_.ldg,
                                            w_ih_ + panel * K * W2, K, kZeros<Real>, c,
-                                           quarter_of<Real, 2>(w_ih_ + next * K * W2, K, row, m));
+                                           quarter_of<Real, 2>(w_ih_, {0, size_.x_panels}, panel + 1, K, row, m));
         }
         write_row(row_of(a_.dx, a_.steps, t, sequence) + panel * W2, c + done * W2, a_.I - panel * W2, adds);
         ++done;

@@ -206,9 +206,9 @@ class ForwardWorker {
       const int64_t block = blocks_.begin + j;
       for (int64_t row = 0, m; row < rows; row += m) {
         m = tile_rows(rows - row, kForwardRows);
-        multiply<Real, kForwardRows, 3>(m, x_ + row * ldx_, ldx_, panel(packed_.w_ih, a_.I, j), a_.I,
+        multiply<Real, kForwardRows, 3>(m, x_ + row * ldx_, ldx_, packed_.w_ih + block * kRow * a_.I, a_.I,
                                         packed_.b_ih + block * kRow, gx(j, row),
-                                        quarter_of<Real, 3>(panel(packed_.w_ih, a_.I, j + 1), a_.I, row, m));
+                                        quarter_of<Real, 3>(packed_.w_ih, blocks_, block + 1, a_.I, row, m));
       }
     }
     return s;
@@ -225,11 +225,6 @@ class ForwardWorker {
     return row + n;
   }
 
-  // Our j-th block of w_ih or w_hh; after the last the first again, which the next step begins with.
-  const Real* panel(const Real* weights, int64_t K, int64_t j) const noexcept {
-    return weights + (blocks_.begin + (j < blocks_.size() ? j : 0)) * kRow * K;
-  }
-
   Real* gx(int64_t j, int64_t row) const noexcept { return gx_ + (j * projected_ + row) * kRow; }
 
   // row: of this step in gx.
@@ -241,9 +236,9 @@ class ForwardWorker {
       const int64_t block = blocks_.begin + j;
       for (int64_t b = 0, m; b < n; b += m) {
         m = tile_rows(n - b, kForwardRows);
-        multiply<Real, kForwardRows, 3>(m, h_ + b * ldh_, ldh_, panel(packed_.w_hh, a_.H, j), K,
+        multiply<Real, kForwardRows, 3>(m, h_ + b * ldh_, ldh_, packed_.w_hh + block * kRow * a_.H, K,
                                         packed_.b_hh + block * kRow, gh,
-                                        quarter_of<Real, 3>(panel(packed_.w_hh, a_.H, j + 1), a_.H, b, m));
+                                        quarter_of<Real, 3>(packed_.w_hh, blocks_, block + 1, a_.H, b, m));
         gates(t, block, b, m, gx(j, row + b), gh);
       }
     }

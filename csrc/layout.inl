@@ -32,13 +32,6 @@ FASTGRU_INLINE Real* row_of(const Series<Real>& series, const Steps& steps, int6
   return series.data + first_of(steps, t) * series.time + slot_of(steps, b) * series.batch;
 }
 
-// Half-open range of rows, unit blocks, columns.
-struct Range {
-  int64_t begin, end;
-
-  int64_t size() const noexcept { return end - begin; }
-};
-
 // Part `index` of `count` nearly equal parts.
 constexpr Range part_of(Range whole, int64_t index, int64_t count) noexcept {
   const int64_t n = whole.end - whole.begin;
@@ -70,9 +63,6 @@ inline void wait_for(const Group& group) noexcept {
   if (group.size > 1) wait_at(*group.barrier, static_cast<int32_t>(group.size));
 }
 
-// Weights beyond this are read from memory shared by the cores at each step: half of them each is better
-// than all of them for half the sequences.
-constexpr int64_t kWeightBytesPerCore = 1 << 20;
 // Weights up to this lie in L1, where a tile of few rows is nearly as fast as a full one.
 constexpr int64_t kWeightBytesInL1 = 1 << 16;
 
@@ -82,6 +72,7 @@ template <class Real>
 bool splits_units(int64_t B, int64_t H, int64_t threads, int64_t tile) noexcept {
   const int64_t weight_bytes = 3 * H * H * static_cast<int64_t>(sizeof(Real));
   if (threads == 1 || H < 64) return false;
+  // Beyond L2, half the weights each is better than all of them for half the sequences.
   if (weight_bytes > kWeightBytesPerCore) return true;
   return B < threads * tile && (B < 2 * threads || weight_bytes > kWeightBytesInL1);
 }

@@ -1,4 +1,10 @@
 // One parallel region a call, and barriers inside it.
+//
+// The threads are OpenMP's, of the very libgomp that torch has loaded (it is found by its name, so there is one
+// in a process). After each operator of its own torch's worker threads spin for milliseconds: threads of ours
+// would have to win the processor from them, theirs are there at once. What OpenMP cannot do is done with
+// threads made for the one region: in a forked process libgomp waits forever for workers that the fork left
+// behind, and ThreadSanitizer does not see its barriers. Each Python thread that calls has a team of its own.
 #pragma once
 
 #include <cstdint>
