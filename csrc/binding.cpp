@@ -5,6 +5,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <new>
 #include <string>
@@ -170,6 +172,34 @@ void define_kernels(nb::module_& m, const std::string& suffix) {
         "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "gradients"_a, "threads"_a);
 }
 
+// The best of some trials of about 5 ms, all threads at once, in 10^9 operations a second.
+double microkernel_gflops(int32_t threads) {
+  constexpr int64_t kRepeats = 10000, kTerms = 128, kElements = fastgru::kProbeWidth * (kTerms + 1);
+  constexpr int kTrials = 10;
+  struct Probe {
+    std::vector<float> memory;
+    std::vector<int64_t> operations;
+  };
+  const auto count = static_cast<size_t>(std::max(threads, 1));
+  Probe probe{std::vector<float>(count * kElements), std::vector<int64_t>(count)};
+  const auto body = [](const Team& team, void* context) noexcept {
+    auto& own = *static_cast<Probe*>(context);
+    const auto index = static_cast<size_t>(team.index);
+    own.operations[index] = active_kernels<float>().probe(kRepeats, kTerms, &own.memory[index * kElements]);
+  };
+  active_kernels<float>();  // throws here, if at all, and not in a thread
+  double best = 0;
+  for (int trial = 0; trial < kTrials; ++trial) {
+    const auto start = std::chrono::steady_clock::now();
+    fastgru::run_team(static_cast<int32_t>(count), body, &probe);
+    const std::chrono::duration<double, std::nano> taken = std::chrono::steady_clock::now() - start;
+    int64_t operations = 0;
+    for (const int64_t done : probe.operations) operations += done;
+    best = std::max(best, static_cast<double>(operations) / taken.count());
+  }
+  return best;
+}
+
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
   for (int32_t i = 0; i < fastgru::kIsaCount; ++i) {
@@ -190,6 +220,8 @@ NB_MODULE(_native, m) {
       "The set in use. ValueError if FASTGRU_ISA names one that is not there.");
   m.def("force_instruction_set", &fastgru::force_isa, "name"_a,
         "Uses another set from now on; '' goes back to the default. ValueError if it is not there.");
+  m.def("microkernel_gflops", &microkernel_gflops, nb::call_guard<nb::gil_scoped_release>(), "threads"_a,
+        "The rate of the product's innermost tile in float32, on memory that stays in L1: what can be had at best.");
   define_kernels<float>(m, "f32");
   define_kernels<double>(m, "f64");
 }

@@ -96,7 +96,12 @@ struct Kernels {
   int32_t (*backward_threads)(const BackwardArgs<Real>& args, int32_t available) noexcept;
   int64_t (*backward_scratch)(const BackwardArgs<Real>& args, int32_t threads) noexcept;
   void (*backward)(const BackwardArgs<Real>& args, Real* scratch, const Team& team) noexcept;
+  // What the product's innermost tile can do at best: runs it `repeats` times with K terms a sum, on kProbeWidth
+  // elements of memory for each k and as many again, and returns the floating-point operations of that.
+  int64_t (*probe)(int64_t repeats, int64_t K, Real* memory) noexcept;
 };
+
+constexpr int64_t kProbeWidth = 448;
 
 struct KernelSet {
   Kernels<float> f32;

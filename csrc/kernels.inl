@@ -12,9 +12,22 @@ uint64_t fingerprint(const Parameters<const Real>& parameters, int64_t I, int64_
 }
 
 template <class Real>
+int64_t probe(int64_t repeats, int64_t K, Real* memory) noexcept {
+  constexpr int64_t kWidth = 3 * kLanes<Real>;
+  static_assert(kForwardRows + kWidth <= kProbeWidth && (1 + kForwardRows) * kWidth <= kProbeWidth);
+  const Real *panel = memory + kForwardRows * K, *start = panel + kWidth * K;
+  Real* c = memory + kProbeWidth * K;
+  for (int64_t i = 0; i < repeats; ++i) {
+    multiply_tile<Real, kForwardRows, 3>(memory, K, panel, K, start, c, nullptr);
+  }
+  return repeats * 2 * kForwardRows * K * kWidth;
+}
+
+template <class Real>
 constexpr Kernels<Real> kKernels = {&Packed<Real>::elements, &reuses_packed<Real>,    &fingerprint<Real>,
                                     &forward_threads<Real>,  &forward_scratch<Real>,  &forward<Real>,
-                                    &backward_threads<Real>, &backward_scratch<Real>, &backward<Real>};
+                                    &backward_threads<Real>, &backward_scratch<Real>, &backward<Real>,
+                                    &probe<Real>};
 
 constexpr KernelSet kKernelSet = {kKernels<float>, kKernels<double>};
 
