@@ -20,7 +20,7 @@ _FORWARD: dict[torch.dtype, Any] = {
 _BACKWARD: dict[torch.dtype, Any] = {
     dtype: getattr(_native, f"backward_{suffix}", None) for dtype, suffix in _SUFFIX.items()
 }
-_PLAIN = (Tensor, torch.nn.Parameter)
+_PLAIN = frozenset((Tensor, torch.nn.Parameter))
 
 
 class CpuBackend:
@@ -37,12 +37,13 @@ class CpuBackend:
         if dtype not in _SUFFIX:
             return f"its kernels take float32 and float64, not {dtype}".replace("torch.", "")
         for tensor in (x, *weights) if h0 is None else (x, h0, *weights):
-            if type(tensor) not in _PLAIN or tensor.layout is not torch.strided:
-                return f"its kernels take plain dense tensors, not {type(tensor).__name__} ({tensor.layout})"
-            if not tensor.is_cpu:
-                return f"its kernels run on the CPU, not on {tensor.device}"
-            if tensor.dtype is not dtype:
-                return f"its kernels take one dtype, not {dtype} and {tensor.dtype}".replace("torch.", "")
+            if (
+                type(tensor) not in _PLAIN
+                or tensor.dtype is not dtype
+                or not tensor.is_cpu
+                or tensor.layout is not torch.strided
+            ):
+                return _what_is_wrong(tensor, dtype)
         return _mode()
 
     def forward(
@@ -145,7 +146,15 @@ class _Steps:
         if tensor is None:
             return (0, 0, 0)
         stride = tensor.stride()
-        return (tensor.data_ptr(), stride[0], stride[-2])
+        return tensor.data_ptr(), stride[0], stride[-2]
+
+
+def _what_is_wrong(tensor: Tensor, dtype: torch.dtype) -> str:
+    if type(tensor) not in _PLAIN or tensor.layout is not torch.strided:
+        return f"its kernels take plain dense tensors, not {type(tensor).__name__} ({tensor.layout})"
+    if not tensor.is_cpu:
+        return f"its kernels run on the CPU, not on {tensor.device}"
+    return f"its kernels take one dtype, not {dtype} and {tensor.dtype}".replace("torch.", "")
 
 
 def _mode() -> str | None:
