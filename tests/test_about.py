@@ -1,5 +1,9 @@
 """fastgru.info: who serves a layer, and why the others do not."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -40,14 +44,14 @@ def test_info_looks_at_the_input_too() -> None:
 def test_info_prints_a_page() -> None:
     lines = str(fastgru.info(fastgru.GRU(3, 4, 2))).splitlines()
     assert lines[0].split() == ["fastgru", fastgru.__version__]
-    assert lines[3].startswith("native     built; this machine runs generic")
+    assert lines[3].startswith("native     built; of generic")
+    assert lines[3].endswith(f"it uses {_native.instruction_set()}")
     assert lines[4] == "layer      GRU(3, 4, num_layers=2), float32 on cpu"
     assert lines[5] == "cpu        serves this layer"
 
 
 def test_info_says_when_the_native_module_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastgru.about.find_spec", lambda name: None)
-    assert fastgru.info().instruction_sets is None
     assert "not built" in str(fastgru.info())
 
 
@@ -63,5 +67,16 @@ def test_native_finds_what_the_kernel_says_of_this_cpu() -> None:
 def test_auto_takes_backends_in_order() -> None:
     gru = fastgru.GRU(3, 4)
     x, weights = torch.zeros(1, 1, 3), list(gru.parameters())
-    assert backends.pick("auto", x, None, weights) is backends.BACKENDS[0]
-    assert backends.pick("reference", x, None, weights).name == "reference"
+    assert backends.pick("auto", gru.spec, x, None, weights) is backends.BACKENDS[0]
+    assert backends.pick("reference", gru.spec, x, None, weights).name == "reference"
+
+
+def test_info_refuses_what_is_not_ours() -> None:
+    with pytest.raises(TypeError, match=r"info tells of a fastgru\.GRU, not of a GRUCell"):
+        fastgru.info(fastgru.GRUCell(3, 4))
+
+
+def test_info_refuses_an_instruction_set_that_is_not_there() -> None:
+    ask = [sys.executable, "-c", "import fastgru; fastgru.info()"]
+    done = subprocess.run(ask, env={**os.environ, "FASTGRU_ISA": "mmx"}, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("ValueError: instruction set 'mmx' is unknown")

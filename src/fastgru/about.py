@@ -17,24 +17,17 @@ class Info:
     """The answer of `info`; `str` of it is a page for people.
 
     versions: of fastgru, torch and Python.
-    instruction_sets: those that the native module found here, slowest first; None where it is not built.
+    native: the state of the native module: whether it is built, the instruction sets here, and the one in use.
     layer: the layer asked about, its dtype and its device, in words.
     backend: the name of the backend that serves it, None where its own `backend` cannot.
     reasons: for each backend in order of preference, None where it could serve, otherwise why not.
     """
 
     versions: dict[str, str]
-    instruction_sets: tuple[str, ...] | None
+    native: str
     layer: str
     backend: str | None
     reasons: dict[str, str | None]
-
-    @property
-    def native(self) -> str:
-        """The native module's state, in words."""
-        if self.instruction_sets is None:
-            return "not built; install fastgru with a C++17 compiler and Python's headers to have it"
-        return f"built; this machine runs {', '.join(self.instruction_sets)}"
 
     def verdict(self, backend: str) -> str:
         """What the named backend does for this layer, in words."""
@@ -61,25 +54,31 @@ def info(layer: GRU | None = None, x: Tensor | None = None) -> Info:
 
     layer: a GRU; a plain one of 128 features and 128 units where it is None.
     x: an input such as the layer will get; one like its weights where it is None.
+
+    Raises TypeError for anything but a fastgru.GRU, and ValueError, as the layer itself does, where FASTGRU_ISA names
+    an instruction set that is not there.
     """
     layer = GRU(128, 128) if layer is None else layer
-    weights = list(layer.parameters())
+    if not isinstance(layer, GRU):
+        raise TypeError(f"info tells of a fastgru.GRU, not of a {type(layer).__name__}")
+    weights = layer.weights()
     weight = weights[0]
     x = weight.new_empty(1, 1, layer.input_size) if x is None else x
-    reasons = {backend.name: backend.why_not(x, None, weights) for backend in BACKENDS}
+    reasons = {backend.name: backend.why_not(layer.spec, x, None, weights, None) for backend in BACKENDS}
     able = [name for name, reason in reasons.items() if reason is None and layer.backend in ("auto", name)]
     return Info(
         versions={"fastgru": fastgru.__version__, "torch": torch.__version__, "python": platform.python_version()},
-        instruction_sets=_instruction_sets(),
+        native=_native_state(),
         layer=f"{layer}, {weight.dtype} on {weight.device}".replace("torch.", ""),
         backend=able[0] if able else None,
         reasons=reasons,
     )
 
 
-def _instruction_sets() -> tuple[str, ...] | None:
+def _native_state() -> str:
+    """The native module's state, in words."""
     if find_spec("fastgru._native") is None:
-        return None
+        return "not built; install fastgru with a C++17 compiler and Python's headers to have it"
     from fastgru import _native
 
-    return tuple(_native.instruction_sets())
+    return f"built; of {', '.join(_native.instruction_sets())} it uses {_native.instruction_set()}"

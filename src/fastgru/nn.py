@@ -131,16 +131,17 @@ class GRU(torch.nn.RNNBase):
 
     def _run(self, x: Tensor, h0: Tensor | None, batch: int, batch_sizes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Time-major or packed steps, checked here once; torch's own checks are asked only for their words."""
-        weights = self._weights()
+        weights = self.weights()
         spec = self.spec
         if x.dtype is not weights[0].dtype or x.dim() != 2 + (batch_sizes is None) or x.shape[-1] != self.input_size:
             self._update_flat_weights()
             self.check_input(x, batch_sizes)
         if h0 is not None and h0.shape != (spec.num_layers * spec.directions, batch, spec.hidden_size):
             self.check_hidden_size(h0, (spec.num_layers * spec.directions, batch, spec.hidden_size))
-        return ops.gru(pick(self.backend, x, h0, weights), spec, x, h0, weights, batch_sizes)
+        backend = pick(self.backend, spec, x, h0, weights, batch_sizes)
+        return ops.gru(backend, spec, x, h0, weights, batch_sizes)
 
-    def _weights(self) -> list[Tensor]:
+    def weights(self) -> list[Tensor]:
         """The weights as they are now, in torch's order: never `_flat_weights`, which must be brought up to date."""
         names = self._flat_weights_names
         parameters = self._parameters
@@ -202,7 +203,8 @@ class GRUCell(torch.nn.RNNCellBase):
         weights = [self.weight_ih, self.weight_hh]
         if self.bias:
             weights += [self.bias_ih, self.bias_hh]
-        h = ops.cell(pick(self.backend, x, h, weights), x, h, weights)
+        spec = GRUSpec(self.input_size, self.hidden_size, bias=self.bias)
+        h = ops.cell(pick(self.backend, spec, x, h, weights), x, h, weights)
         return h if is_batched else h.squeeze(0)
 
     def extra_repr(self) -> str:

@@ -6,7 +6,7 @@ around each layer
 - a direct call, where no gradient is wanted;
 - an `autograd.Function`, where one is; its backward is a Function too, whose own backward, for derivatives of second
   and higher order, goes through the reference;
-- the operators `fastgru::layer` and `fastgru::layer_backward`, while torch compiles or exports.
+- the operators `fastgru::layer` and `fastgru::layer_backward`, while torch compiles, exports or traces.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ def _layer(
     differentiate = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in (x, h0, *weights)
     )
-    if torch.compiler.is_compiling():
+    if _traced():
         batch = x.size(1) if batch_sizes is None else batch_sizes[0].item()
         arguments = (kernel.name, x, h0, weights, directions, batch_sizes, batch, differentiate)
         y, h_n, _ = torch.ops.fastgru.layer(*arguments)
@@ -73,6 +73,15 @@ def _layer(
     else:
         y, h_n, _ = kernel.forward(x, h0, weights, directions, batch_sizes, save=False)
     return y, h_n
+
+
+def _traced() -> bool:
+    """Whether somebody writes down what torch runs: a call of a kernel must then be one operator that he can see."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
 
 
 class _Layer(torch.autograd.Function):
@@ -98,9 +107,19 @@ class _Layer(torch.autograd.Function):
         wanted = ctx.needs_input_grad[3:]
         if dy is None and dh_n is None:
             return (None,) * (3 + len(wanted))
+        if _is_batched(dy) or _is_batched(dh_n):
+            return (None, None, None, *_gradients(ctx.directions, batch_sizes, wanted, dy, dh_n, [x, h0, *weights]))
         arguments = (ctx.kernel, ctx.directions, batch_sizes, y, saved, wanted, dy, dh_n, x, h0, *weights)
         run = _LayerBackward.apply if torch.is_grad_enabled() else _LayerBackward.forward
         return (None, None, None, *run(*arguments))
+
+
+def _is_batched(cotangent: Maybe) -> bool:
+    """Whether it stands for a batch of cotangents, under either of torch's vmaps, which kernels do not take."""
+    functorch = torch._C._functorch
+    return cotangent is not None and (
+        functorch.is_batchedtensor(cotangent) or functorch.is_legacy_batchedtensor(cotangent)
+    )
 
 
 class _LayerBackward(torch.autograd.Function):
@@ -130,16 +149,39 @@ class _LayerBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Maybe) -> tuple[Maybe, ...]:
-        """The reference's gradients, differentiated by torch with respect to dy, dh_n and all that they depend on."""
         batch_sizes, *variables = ctx.saved_tensors
-        again = torch.is_grad_enabled()
-        with torch.enable_grad():
-            dy, dh_n, *leaves = (_differentiable(tensor, again) for tensor in variables)
-            outputs = _reference(ctx.directions, batch_sizes, leaves)
-            gradients = _grad(outputs, leaves, [dy, dh_n], create_graph=True)
-            used = [g if want else None for g, want in zip(gradients, ctx.wanted, strict=True)]
-            second = _grad(used, [dy, dh_n, *leaves], cotangents, create_graph=again)
-        return (None,) * 6 + second
+        return (None,) * 6 + _second_gradients(ctx.directions, batch_sizes, ctx.wanted, variables, cotangents)
+
+
+def _second_gradients(
+    directions: int, batch_sizes: Maybe, wanted: Sequence[bool], variables: Sequence[Maybe], cotangents: Sequence[Maybe]
+) -> tuple[Maybe, ...]:
+    """The reference's gradients, differentiated by torch with respect to dy, dh_n and all that they depend on.
+
+    variables: dy, dh_n, x, h0 and the weights; cotangents: one for each gradient, of x, h0 and the weights.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        dy, dh_n, *leaves = (_differentiable(tensor, again) for tensor in variables)
+        gradients = _gradients(directions, batch_sizes, wanted, dy, dh_n, leaves, create_graph=True)
+        return _grad(gradients, [dy, dh_n, *leaves], cotangents, create_graph=again)
+
+
+def _gradients(
+    directions: int,
+    batch_sizes: Maybe,
+    wanted: Sequence[bool],
+    dy: Maybe,
+    dh_n: Maybe,
+    leaves: list[Any],
+    create_graph: bool = False,
+) -> list[Maybe]:
+    """The gradients of x, h0 and the weights by the reference, None where not wanted."""
+    with torch.enable_grad():
+        leaves = [_differentiable(leaf, create_graph) for leaf in leaves] if not create_graph else leaves
+        outputs = _reference(directions, batch_sizes, leaves)
+        found = _grad(outputs, leaves, [dy, dh_n], create_graph=create_graph)
+    return [gradient if want else None for gradient, want in zip(found, wanted, strict=True)]
 
 
 def _differentiable(tensor: Maybe, connected: bool) -> Maybe:
@@ -210,6 +252,10 @@ def _layer_op(
     batch: int,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    if batch_sizes is not None:  # a tracer could not look at its values
+        problem = reference.why_not_packed(x, batch_sizes)
+        if problem is not None:
+            raise RuntimeError(problem)
     y, h_n, saved = _kernel(kernel).forward(x, h0, weights, directions, batch_sizes, save)
     return y, h_n, x.new_empty(0) if saved is None else saved
 
@@ -288,8 +334,24 @@ def _layer_gradients(ctx: Any, dy: Maybe, dh_n: Maybe, _: Maybe) -> tuple[Any, .
     return None, dx, dh0, dweights, None, None, None, None
 
 
+def _layer_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    _, x, h0, weights, ctx.directions, batch_sizes, _, _, dy, dh_n, ctx.wanted = inputs
+    ctx.save_for_backward(batch_sizes, dy, dh_n, x, h0, *weights)
+
+
+def _layer_second_gradients(ctx: Any, cotangents: list[Maybe]) -> tuple[Any, ...]:
+    batch_sizes, *variables = ctx.saved_tensors
+    given = iter(cotangents)
+    each = [next(given) if want else None for want in ctx.wanted]
+    dy, dh_n, x, h0, *weights = _second_gradients(ctx.directions, batch_sizes, ctx.wanted, variables, each)
+    return None, x, h0, weights, None, None, None, None, dy, dh_n, None
+
+
 _library.impl("layer", _layer_op, "CompositeExplicitAutograd")
 _library.impl("layer_backward", _layer_backward_op, "CompositeExplicitAutograd")
 torch.library.register_fake("fastgru::layer", _layer_fake, lib=_library)
 torch.library.register_fake("fastgru::layer_backward", _layer_backward_fake, lib=_library)
 torch.library.register_autograd("fastgru::layer", _layer_gradients, setup_context=_layer_setup, lib=_library)
+torch.library.register_autograd(
+    "fastgru::layer_backward", _layer_second_gradients, setup_context=_layer_backward_setup, lib=_library
+)

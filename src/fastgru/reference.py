@@ -14,6 +14,7 @@ mode. In half precision the products are half, the gates and the carried state f
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,8 @@ def gru(
     """
     if x.size(0) == 0:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+    if lengths is not None and not bool(((lengths >= 0) & (lengths <= x.size(0))).all()):
+        raise ValueError(f"lengths must be from 0 to T={x.size(0)}, got {lengths.tolist()}")
     real = None if lengths is None else torch.arange(x.size(0), device=x.device)[:, None] < lengths.to(x.device)
     h_n: list[Tensor] = []
     y = x
@@ -87,8 +90,23 @@ def check_cell(x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> None:
         raise RuntimeError(f"input has inconsistent input_size: got {x.size(1)} expected {input_size}")
     if x.size(0) != h.size(0):
         raise RuntimeError(f"Input batch size {x.size(0)} doesn't match hidden0 batch size {h.size(0)}")
-    if h.size(1) != hidden_size:
-        raise RuntimeError(f"hidden0 has inconsistent hidden_size: got {h.size(1)}, expected {hidden_size}")
+    if h.size(1) != hidden_size or h.dim() != 2:
+        raise RuntimeError(f"hidden0 has inconsistent hidden_size: got {h.size(-1)}, expected {hidden_size}")
+
+
+def why_not_packed(x: Tensor, batch_sizes: Tensor) -> str | None:
+    """What is wrong with batch_sizes [T] for the packed steps x [sum(batch_sizes), I], in words; None where nothing is.
+
+    They are int64 on the CPU, at least 1, never growing, and together the rows of x.
+    """
+    if batch_sizes.dtype is not torch.int64 or batch_sizes.dim() != 1 or not batch_sizes.is_cpu:
+        return f"batch_sizes must be [T] int64 on the CPU, not {batch_sizes.dim()}-D {batch_sizes.dtype}"
+    sizes = batch_sizes.tolist()
+    if any(later > earlier for earlier, later in pairwise(sizes)) or sizes[-1] < 1:
+        return "batch_sizes must be at least 1 and never grow"
+    if sum(sizes) != x.size(0):
+        return f"batch_sizes promise {sum(sizes)} rows, and there are {x.size(0)}"
+    return None
 
 
 def _sweep(

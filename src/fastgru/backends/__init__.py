@@ -26,7 +26,9 @@ class Composed(Protocol):
     name: str
     composed: Literal[True]
 
-    def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
+    def why_not(
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+    ) -> str | None:
         """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
 
     def gru(
@@ -44,7 +46,9 @@ class Kernel(Protocol):
     name: str
     composed: Literal[False]
 
-    def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
+    def why_not(
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+    ) -> str | None:
         """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
 
     def forward(
@@ -89,8 +93,15 @@ def check_name(name: str) -> None:
         raise ValueError(f"backend must be one of {', '.join(map(repr, names))}, got {name!r}")
 
 
-def pick(name: str, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> Backend:
-    """The backend that serves such tensors: the named one, or for "auto" the first that can.
+def pick(
+    name: str,
+    spec: GRUSpec,
+    x: Tensor,
+    h0: Tensor | None,
+    weights: Sequence[Tensor],
+    batch_sizes: Tensor | None = None,
+) -> Backend:
+    """The backend that serves such a layer: the named one, or for "auto" the first that can.
 
     Raises RuntimeError with the backend's own reason where it cannot.
     """
@@ -98,7 +109,7 @@ def pick(name: str, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> 
     for backend in BACKENDS:
         if name not in ("auto", backend.name):
             continue
-        reason = backend.why_not(x, h0, weights)
+        reason = backend.why_not(spec, x, h0, weights, batch_sizes)
         if reason is None:
             return backend
         reasons.append(f"{backend.name}: {reason}")

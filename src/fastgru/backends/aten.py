@@ -16,8 +16,13 @@ class AtenBackend:
     name = "aten"
     composed: Literal[True] = True
 
-    def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
-        """Whatever torch.nn.GRU takes."""
+    def why_not(
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+    ) -> str | None:
+        """Whatever torch.nn.GRU takes, outside of vmap, for which torch's operator has no rule."""
+        levels = torch._C._functorch.get_interpreter_stack() or []
+        if any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels):
+            return "torch's operator has no rule for vmap"
         return None
 
     def gru(

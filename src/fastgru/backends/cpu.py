@@ -10,6 +10,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from fastgru import reference
+from fastgru.spec import GRUSpec
 
 _native: Any = import_module("fastgru._native") if find_spec("fastgru._native") is not None else None
 
@@ -21,6 +25,10 @@ _BACKWARD: dict[torch.dtype, Any] = {
     dtype: getattr(_native, f"backward_{suffix}", None) for dtype, suffix in _SUFFIX.items()
 }
 _PLAIN = frozenset((Tensor, torch.nn.Parameter))
+_TRACED = _PLAIN | {FakeTensor}  # what torch.export traces with
+
+# The shapes of a layer's weights by its spec: a look-up takes 0.2 us, making them 3 us.
+_SHAPES: dict[GRUSpec, list[tuple[int, ...]]] = {}
 
 
 class CpuBackend:
@@ -29,21 +37,39 @@ class CpuBackend:
     name = "cpu"
     composed: Literal[False] = False
 
-    def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
-        """It takes plain tensors of one dtype on the CPU, outside of autocast, torch.func and forward-mode AD."""
+    def why_not(
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+    ) -> str | None:
+        """It takes plain tensors of one dtype on the CPU, outside of autocast, torch.func and forward-mode AD.
+
+        What it refuses for its shape goes to torch's operators, which broadcast it or say what is wrong.
+        """
         dtype = x.dtype
         if _native is None:
             return "the native module is not built; install fastgru with a C++17 compiler"
         if dtype not in _SUFFIX:
             return f"its kernels take float32 and float64, not {dtype}".replace("torch.", "")
+        compiling = torch.compiler.is_compiling()
+        plain = _TRACED if compiling else _PLAIN
         for tensor in (x, *weights) if h0 is None else (x, h0, *weights):
             if (
-                type(tensor) not in _PLAIN
+                type(tensor) not in plain
                 or tensor.dtype is not dtype
                 or not tensor.is_cpu
                 or tensor.layout is not torch.strided
             ):
                 return _what_is_wrong(tensor, dtype)
+        shapes = None if compiling else _SHAPES.get(spec)
+        if shapes is None:
+            shapes = _shapes(spec)
+            if not compiling:
+                _SHAPES[spec] = shapes
+        if [w.shape for w in weights] != shapes:
+            return f"its kernels take weights of {[*shapes]}, not {[tuple(w.shape) for w in weights]}"
+        if batch_sizes is not None and not compiling:
+            problem = reference.why_not_packed(x, batch_sizes)
+            if problem is not None:
+                return problem
         return _mode()
 
     def forward(
@@ -101,7 +127,7 @@ class CpuBackend:
         ]
         if steps.batch == 0:
             return [None if gradient is None else gradient.zero_() for gradient in gradients]
-        x, weights = _readable(x), _all_dense(weights)
+        x, y, saved, weights = _readable(x), _readable(y), _dense(saved), _all_dense(weights)
         h0 = None if h0 is None else _dense(h0)
         dy = None if dy is None else _readable(dy)
         dh_n = None if dh_n is None else _dense(dh_n)
@@ -121,6 +147,17 @@ class CpuBackend:
             torch.get_num_threads(),
         )
         return gradients
+
+
+def _shapes(spec: GRUSpec) -> list[tuple[int, ...]]:
+    """What a spec's weights must be, in their order."""
+    hidden, gates = spec.hidden_size, 3 * spec.hidden_size
+    biases: list[tuple[int, ...]] = [(gates,), (gates,)] if spec.bias else []
+    shapes: list[tuple[int, ...]] = []
+    for layer in range(spec.num_layers):
+        features = spec.input_size if layer == 0 else spec.directions * hidden
+        shapes += [(gates, features), (gates, hidden), *biases] * spec.directions
+    return shapes
 
 
 class _Steps:

@@ -16,9 +16,11 @@ class ReferenceBackend:
     name = "reference"
     composed: Literal[True] = True
 
-    def why_not(self, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
-        """It takes everything."""
-        return None
+    def why_not(
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+    ) -> str | None:
+        """It takes everything that makes sense."""
+        return None if batch_sizes is None else reference.why_not_packed(x, batch_sizes)
 
     def gru(
         self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
