@@ -38,6 +38,9 @@ class GRU(torch.nn.RNNBase):
     `bias_hh_l0 [3H]`, `..._l0_reverse`, ...), rows in the order r, z, n, so a state_dict goes both ways; they are drawn
     from U(-1/sqrt(H), 1/sqrt(H)) as in torch.
 
+    Backward needs the output: where a gradient is wanted, changing it in place makes backward raise, as it does for
+    torch.nn.LSTM and for torch.nn.GRU on a GPU (torch.nn.GRU on a CPU allows it).
+
     Raises what torch.nn.GRU raises, and ValueError for an unknown backend.
     Source: Cho et al. 2014, arXiv:1406.1078, in the reset-after form that cuDNN and torch compute.
     """
