@@ -23,7 +23,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.rivals import Contender, Problem, contenders, steps
+from benchmarks.problem import Problem
+from benchmarks.rivals import Contender, contenders, steps
 from fastgru import _native
 from fastgru.bench import Shape, machine
 
@@ -220,13 +221,13 @@ def main() -> None:
     options = parser.parse_args()
     gate()
     print(machine())
+    peaks = {threads: _native.microkernel_gflops(threads) for threads in {1, *options.threads}}
     measurements: list[Measurement] = []
     for threads in options.threads:
         for number in options.shapes:
             measurements += measure(SHAPES[number], threads, options.seconds)
             print(f"{SHAPES[number]}, threads {threads}: done", file=sys.stderr)
     measurements.append(measure_step(1, options.seconds))
-    peaks = {threads: _native.microkernel_gflops(threads) for threads in {1, *options.threads}}
     report = tables(measurements, peaks)
     print(report)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,7 @@
 """The contenders: fastgru.GRU and everything that a user could run a GRU on instead, each behind the same two calls."""
 
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,34 +9,9 @@ import torch
 from torch import Tensor
 
 import fastgru
+from benchmarks import onednn
+from benchmarks.problem import Problem, zrn
 from fastgru import _native
-from fastgru.bench import Shape
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A shape, an input x [T, B, I] in time-major order, and the layer with the weights that every contender gets."""
-
-    shape: Shape
-    x: Tensor
-    layer: torch.nn.GRU
-    threads: int
-
-    @classmethod
-    def draw(cls, shape: Shape, threads: int, seed: int = 0) -> "Problem":
-        """Seeded weights and input."""
-        torch.manual_seed(seed)
-        layer = torch.nn.GRU(shape.input_size, shape.hidden_size, bidirectional=shape.directions == 2)
-        return cls(shape, torch.randn(shape.steps, shape.batch, shape.input_size), layer, threads)
-
-    def expected(self) -> tuple[Tensor, Tensor]:
-        """y and the gradient of x for a cotangent of ones, in float64."""
-        exact = torch.nn.GRU(self.shape.input_size, self.shape.hidden_size, bidirectional=self.shape.directions == 2)
-        exact.load_state_dict(self.layer.state_dict())
-        x = self.x.double().requires_grad_()
-        y, _ = exact.double()(x)
-        (dx,) = torch.autograd.grad(y.sum(), x)
-        return y.detach(), dx
 
 
 class Contender(Protocol):
@@ -167,10 +136,10 @@ def onnx_model(problem: Problem) -> bytes:
     shape, layer = problem.shape, problem.layer
     suffixes = ["", "_reverse"][: shape.directions]
     stacked = {
-        "W": [_zrn(getattr(layer, f"weight_ih_l0{suffix}")) for suffix in suffixes],
-        "R": [_zrn(getattr(layer, f"weight_hh_l0{suffix}")) for suffix in suffixes],
+        "W": [zrn(getattr(layer, f"weight_ih_l0{suffix}")) for suffix in suffixes],
+        "R": [zrn(getattr(layer, f"weight_hh_l0{suffix}")) for suffix in suffixes],
         "B": [
-            np.concatenate([_zrn(getattr(layer, f"bias_{side}_l0{suffix}")) for side in ("ih", "hh")])
+            np.concatenate([zrn(getattr(layer, f"bias_{side}_l0{suffix}")) for side in ("ih", "hh")])
             for suffix in suffixes
         ],
     }
@@ -188,12 +157,6 @@ def onnx_model(problem: Problem) -> bytes:
     weights = [numpy_helper.from_array(np.stack(parts), name) for name, parts in stacked.items()]
     graph = helper.make_graph([node], "gru", [x], [y], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
-
-
-def _zrn(weight: Tensor) -> np.ndarray:
-    """Rows r, z, n to rows z, r, n."""
-    r, z, n = weight.detach().chunk(3)
-    return torch.cat([z, r, n]).numpy()
 
 
 class Inference:
@@ -248,103 +211,6 @@ def openvino(problem: Problem) -> Inference:
     return Inference("openvino", lambda: request.infer([x], share_inputs=True, share_outputs=True)[0])
 
 
-class OneDnn:
-    """oneDNN's lbr_gru, in a process of its own: torch holds another version, and two must not share one process."""
-
-    name = "onednn"
-    trains = True
-
-    def __init__(self, problem: Problem) -> None:
-        self.shape, self.folder = problem.shape, tempfile.TemporaryDirectory(prefix="fastgru-onednn-")
-        self._write_weights(problem)
-        s = problem.shape
-        sizes = [s.input_size, s.hidden_size, s.batch, s.steps, s.directions]
-        self.process = subprocess.Popen(
-            [_onednn_server(), *map(str, sizes), self.folder.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={"OMP_NUM_THREADS": str(problem.threads)},
-        )
-
-    def _write_weights(self, problem: Problem) -> None:
-        for side, name in (("ih", "weights_layer"), ("hh", "weights_iter")):
-            weights = [_zrn(getattr(problem.layer, f"weight_{side}_l0{suffix}")) for suffix in self._suffixes]
-            self._file(name).write_bytes(np.stack([np.ascontiguousarray(w.T) for w in weights]).tobytes())
-        biases = []
-        for suffix in self._suffixes:
-            z, r, n = np.split(_zrn(getattr(problem.layer, f"bias_ih_l0{suffix}")), 3)
-            hz, hr, hn = np.split(_zrn(getattr(problem.layer, f"bias_hh_l0{suffix}")), 3)
-            biases.append(np.stack([z + hz, r + hr, n, hn]))
-        self._file("bias").write_bytes(np.stack(biases).tobytes())
-        self._file("x").write_bytes(problem.x.numpy().tobytes())
-
-    @property
-    def _suffixes(self) -> list[str]:
-        return ["", "_reverse"][: self.shape.directions]
-
-    def _file(self, name: str) -> Path:
-        return Path(self.folder.name) / name
-
-    def _ask(self, command: str) -> str:
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the oneDNN process ended at {command!r} with exit code {self.process.wait()}")
-        return answer
-
-    def infer(self, count: int) -> list[float]:
-        """Run forward_inference."""
-        return [int(nanoseconds) / 1e9 for nanoseconds in self._ask(f"infer {count}").split()]
-
-    def train(self, count: int) -> list[float]:
-        """Run forward_training and backward."""
-        return [int(nanoseconds) / 1e9 for nanoseconds in self._ask(f"train {count}").split()]
-
-    def results(self) -> list[np.ndarray]:
-        """As the protocol says."""
-        self._ask("dump")
-        s = self.shape
-        forms = {"y": (s.steps, s.batch, s.directions * s.hidden_size), "dx": (s.steps, s.batch, s.input_size)}
-        return [np.fromfile(self._file(name), np.float32).reshape(form) for name, form in forms.items()]
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.stdin.close()
-        self.process.wait()
-        self.folder.cleanup()
-
-
-def _onednn_server() -> Path:
-    """The program, built beside the wheels' library where it is older than its source."""
-    source = Path(__file__).with_name("onednn_server.cpp")
-    library = _onednn_root()
-    program = Path(tempfile.gettempdir()) / f"fastgru-onednn-server-{source.stat().st_mtime_ns}"
-    if not program.exists():
-        compiler = shutil.which("c++") or shutil.which("g++")
-        if compiler is None:
-            raise RuntimeError("oneDNN's driver needs a C++ compiler on the PATH")
-        flags = [
-            "-O2",
-            "-std=c++17",
-            f"-I{library / 'include'}",
-            f"-L{library / 'lib'}",
-            f"-Wl,-rpath,{library / 'lib'}",
-        ]
-        subprocess.run([compiler, *flags, source, "-ldnnl", "-o", program], check=True)
-    return program
-
-
-def _onednn_root() -> Path:
-    """Where the wheels onednn-cpu-gomp and onednn-devel-cpu-gomp put `include` and `lib`."""
-    roots = [Path(sys.prefix), *(Path(entry).parents[2] for entry in sys.path if entry.endswith("site-packages"))]
-    for root in roots:
-        if (root / "include" / "oneapi" / "dnnl" / "dnnl.hpp").is_file() and (root / "lib" / "libdnnl.so").exists():
-            return root
-    raise RuntimeError("oneDNN was not found; install onednn-cpu-gomp and onednn-devel-cpu-gomp (the extra `rivals`)")
-
-
 def contenders(problem: Problem) -> list[Contender]:
     """All of them, ours first: the fastest instruction set, then, on a machine with AVX-512, AVX2."""
     shape = problem.shape
@@ -357,7 +223,7 @@ def contenders(problem: Problem) -> list[Contender]:
         TorchModule("torch.nn.LSTM", lstm, problem),
         onnxruntime(problem),
         openvino(problem),
-        OneDnn(problem),
+        onednn.OneDnn(problem),
     ]
 
 

@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import layers
 from benchmarks.layers import Measurement, check
-from benchmarks.rivals import Problem, TorchModule
+from benchmarks.problem import Problem
+from benchmarks.rivals import TorchModule, steps
 from fastgru.bench import Shape
 
 SHAPE = Shape(3, 4, 2, 5, 2)
@@ -58,3 +60,16 @@ def test_tables_compare_with_the_first_contender() -> None:
     cells = [cell.strip() for cell in lines[4].strip("| ").split(" | ")]
     assert cells == ["3, 4, 2, 5, 2", "0.002", "0.008 (4.00)", "0.003 (1.50)", "1.50 onednn", "50%"]
     assert lines[5].split()[1:3] == ["geometric", "mean"]
+
+
+def test_a_step_is_timed_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(layers, "gate", lambda: None)
+    monkeypatch.setattr(layers, "contenders", steps)
+    monkeypatch.setattr(layers, "SHAPES", [layers.STEP])
+    monkeypatch.setattr(layers, "PACKAGES", ["torch"])
+    monkeypatch.setattr(sys, "argv", ["layers", "--threads", "1", "--seconds", "0.01", "--out", str(tmp_path)])
+    layers.main()
+    assert {path.name for path in tmp_path.iterdir()} == {"layers.md", "layers.csv", "layers.png"}
+    assert "one step, 1 thread" in (tmp_path / "layers.md").read_text()
+    rows = (tmp_path / "layers.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4 + 2 + 4  # header, inference, training, one step
