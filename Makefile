@@ -14,7 +14,7 @@ demo: $(VENV)/train.done
 	$(BIN)/fastgru train classify --out $(RUN) --overwrite
 	$(BIN)/fastgru evaluate $(RUN)
 	$(BIN)/fastgru predict $(RUN) "a warm, funny and moving film" "two hours of my life that i will never get back"
-	$(BIN)/fastgru bench --plot $(RUN)/bench.png
+	$(BIN)/fastgru bench --plot $(dir $(RUN))bench.png
 
 accuracy: $(VENV)/train.done
 	$(BIN)/python -m benchmarks.classify_seeds

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 from test_training import options_for
 
+from fastgru.errors import Stopped
 from fastgru.training.callbacks import Keep
 from fastgru.training.classify import ClassifyModule, train_classifier
 from fastgru.training.run_folder import RunFolder
@@ -21,7 +22,8 @@ step, save = ClassifyModule.training_step, Trainer.save_checkpoint
 
 def step_or_die(module: ClassifyModule, batch: object, index: int) -> object:
     if module.current_epoch == 2 and index == 2:
-        os.kill(os.getpid(), signal.SIGINT if moment == "ctrl-c" else signal.SIGKILL)
+        signals = {"ctrl-c": signal.SIGINT, "sigterm": signal.SIGTERM}
+        os.kill(os.getpid(), signals.get(moment, signal.SIGKILL))
     return step(module, batch, index)
 
 
@@ -35,4 +37,7 @@ if moment == "before the checkpoint":
     Keep.on_train_epoch_end.__globals__["Trainer"].save_checkpoint = save_or_die
 else:
     ClassifyModule.training_step = step_or_die
-train_classifier(options_for(data), RunFolder(Path(out)), Console(stderr=True))
+try:
+    train_classifier(options_for(data), RunFolder(Path(out)), Console(stderr=True))
+except Stopped as stop:
+    sys.exit(stop.code)

@@ -67,6 +67,14 @@ def whole(trained: RunFolder, tmp_path: Path) -> RunFolder:
     return RunFolder(Path(shutil.copytree(trained.path, tmp_path / "whole")))
 
 
+@pytest.fixture
+def unfinished(whole: RunFolder) -> RunFolder:
+    """A run that could go on."""
+    state = json.loads((whole.path / "train.json").read_text())
+    (whole.path / "train.json").write_text(json.dumps({**state, "finished": False}))
+    return whole
+
+
 def test_train_learns_and_leaves_a_whole_run_folder(data: str, tmp_path: Path) -> None:
     run, history = train(tmp_path / "run", replace(options_for(data), epochs=8))
     assert sorted(path.name for path in run.path.iterdir()) == [*FILES, "train.json"]
@@ -95,13 +103,14 @@ def test_train_with_the_same_seed_gives_the_same_model(whole: RunFolder, data: s
     assert content(other)[1] != content(whole)[1]
 
 
-@pytest.mark.parametrize("moment", ["in a step", "before the checkpoint", "ctrl-c"])
+@pytest.mark.parametrize("moment", ["in a step", "before the checkpoint", "ctrl-c", "sigterm"])
 def test_resume_after_a_kill_ends_as_the_whole_run(whole: RunFolder, data: str, tmp_path: Path, moment: str) -> None:
     run = RunFolder(tmp_path / "killed")
     command = [sys.executable, str(Path(__file__).with_name("killed_training.py")), data, str(run.path), moment]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == (1 if moment == "ctrl-c" else -signal.SIGKILL), done.stderr
-    assert ("stopped after 2 whole epochs; --resume goes on" in done.stderr) == (moment == "ctrl-c")
+    codes = {"ctrl-c": 128 + signal.SIGINT, "sigterm": 128 + signal.SIGTERM}
+    assert done.returncode == codes.get(moment, -signal.SIGKILL), done.stderr
+    assert ("stopped after 2 whole epochs; --resume goes on" in done.stderr) == (moment in codes)
     assert not run.finished
     resume_classifier(run, Console(quiet=True))
     assert run.finished
@@ -112,7 +121,7 @@ def test_resume_after_a_kill_ends_as_the_whole_run(whole: RunFolder, data: str, 
 
 def test_resume_before_the_first_checkpoint_starts_anew(whole: RunFolder, data: str, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "young")
-    run.create(options_for(data), load_splits(data, "text", "label").fingerprint(), overwrite=False)
+    run.create(options_for(data), load_splits(data, "text", "label").fingerprint())
     resume_classifier(run, Console(quiet=True))
     assert content(run) == content(whole)
 
@@ -134,32 +143,86 @@ def test_resume_after_patience_ran_out_trains_no_further(data: str, tmp_path: Pa
 
 def test_resume_with_changed_data_is_refused(tmp_path: Path) -> None:
     data = write_reviews(tmp_path / "reviews.csv")
-    run, _ = train(tmp_path / "run", replace(options_for(data), epochs=1))
+    run = RunFolder(tmp_path / "run")
+    run.create(options_for(data), load_splits(data, "text", "label").fingerprint())
     write_reviews(tmp_path / "reviews.csv", seed=1)
     with pytest.raises(InputError, match="has changed since that run was started"):
         resume_classifier(run, Console(quiet=True))
 
 
 @pytest.mark.parametrize("broken", [b"", b"no checkpoint", b"PK\x03\x04 cut"])
-def test_resume_from_an_unreadable_checkpoint(whole: RunFolder, broken: bytes) -> None:
-    whole.checkpoint.write_bytes(broken)
+def test_resume_from_an_unreadable_checkpoint(unfinished: RunFolder, broken: bytes) -> None:
+    unfinished.checkpoint.write_bytes(broken)
     with pytest.raises(InputError, match=r"last\.ckpt is not a readable checkpoint"):
-        resume_classifier(whole, Console(quiet=True))
+        resume_classifier(unfinished, Console(quiet=True))
 
 
-def test_resume_from_a_cut_checkpoint(whole: RunFolder) -> None:
-    whole.checkpoint.write_bytes(whole.checkpoint.read_bytes()[:-2000])
+def test_resume_from_a_cut_checkpoint(unfinished: RunFolder) -> None:
+    unfinished.checkpoint.write_bytes(unfinished.checkpoint.read_bytes()[:-2000])
     with pytest.raises(InputError, match=r"last\.ckpt is not a readable checkpoint"):
-        resume_classifier(whole, Console(quiet=True))
+        resume_classifier(unfinished, Console(quiet=True))
+
+
+@pytest.mark.parametrize("foreign", [{"a": 1}, [1], {"pytorch-lightning_version": "2", "state_dict": {}}], ids=str)
+def test_resume_from_a_foreign_checkpoint(unfinished: RunFolder, foreign: object) -> None:
+    torch.save(foreign, unfinished.checkpoint)
+    with pytest.raises(InputError, match=r"last\.ckpt is not a readable checkpoint"):
+        resume_classifier(unfinished, Console(quiet=True))
+
+
+def test_resume_with_the_checkpoint_of_other_sizes(unfinished: RunFolder) -> None:
+    state = json.loads((unfinished.path / "train.json").read_text())
+    state["options"]["hidden_size"] = 7
+    (unfinished.path / "train.json").write_text(json.dumps(state))
+    with pytest.raises(InputError, match="holds a model of other sizes"):
+        resume_classifier(unfinished, Console(quiet=True))
 
 
 def test_create_refuses_a_run_that_is_there(whole: RunFolder, data: str) -> None:
     with pytest.raises(InputError, match="already holds a run: go on with it with --resume"):
         train_classifier(options_for(data), whole, Console(quiet=True))
-    (whole.path / "old.txt").write_text("")
     train_classifier(replace(options_for(data), epochs=1), whole, Console(quiet=True), overwrite=True)
     assert len(log_of(whole)) == 1
-    assert not (whole.path / "old.txt").exists()
+
+
+def test_overwrite_takes_nothing_but_a_runs_own_files(whole: RunFolder, data: str) -> None:
+    before = content(whole)
+    (whole.path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"other things in it \(notes\.txt\)"):
+        train_classifier(options_for(data), whole, Console(quiet=True), overwrite=True)
+    (whole.path / "notes.txt").unlink()
+    inside = str(shutil.copy(data, whole.path / "metrics.csv"))
+    with pytest.raises(InputError, match="which --overwrite would empty"):
+        train_classifier(options_for(inside), whole, Console(quiet=True), overwrite=True)
+    assert (whole.path / "model.safetensors").read_bytes() == before[1]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError, MemoryError])
+def test_overwrite_that_fails_in_its_first_epoch_leaves_the_old_run(
+    whole: RunFolder, data: str, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
+) -> None:
+    before, options = content(whole), whole.read_options()
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(ClassifyModule, "training_step", fail)
+    with pytest.raises((failure, SystemExit)):
+        train_classifier(replace(options_for(data), seed=3), whole, Console(quiet=True), overwrite=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert content(whole) == before
+    assert whole.read_options() == options
+    assert whole.finished
+
+
+def test_two_trainings_in_one_folder(unfinished: RunFolder, data: str) -> None:
+    with unfinished.locked():
+        for begin in (
+            lambda: resume_classifier(unfinished, Console(quiet=True)),
+            lambda: train_classifier(options_for(data), unfinished, Console(quiet=True), overwrite=True),
+        ):
+            with pytest.raises(InputError, match="another process is training into"):
+                begin()
 
 
 def test_create_never_empties_a_folder_that_is_no_run(data: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """LSTM, torch.nn.GRU and fastgru.GRU side by side: parameters, gates, time, and memory kept for backward."""
 
+import os
 import platform
 import statistics
 import time
@@ -116,6 +117,8 @@ def check_image(path: Path) -> None:
         raise InputError(f"{path}: an image's name ends in one of .{', .'.join(kinds)}")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent} to write it into")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: name a file in a folder that can")
 
 
 def plot(rows: list[Row], shape: Shape, path: Path) -> None:

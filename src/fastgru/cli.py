@@ -3,14 +3,16 @@
 import dataclasses
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from safetensors import SafetensorError
 from typer.core import TyperGroup
 
-from fastgru.errors import InputError
+from fastgru.errors import InputError, Stopped
 
 if TYPE_CHECKING:
     from fastgru.bench import Row
@@ -24,14 +26,34 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except InputError as error:
-            typer.echo(f"fastgru: {' '.join(str(error).split())}", err=True)
+        except BrokenPipeError:  # whoever read our output has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except Stopped as stop:
+            raise typer.Exit(stop.code) from stop
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except (InputError, ModuleNotFoundError, OSError, MemoryError, RuntimeError, SafetensorError) as error:
+            line = _one_line(error)
+            if line is None:
+                raise
+            typer.echo(f"fastgru: {' '.join(line.split())}", err=True)
             raise typer.Exit(2) from error
-        except ModuleNotFoundError as error:
-            typer.echo(
-                f"fastgru: {error.name} is not installed. Install it with: pip install 'fastgru[train]'", err=True
-            )
-            raise typer.Exit(2) from error
+
+
+def _one_line(error: BaseException) -> str | None:
+    """What to tell the user of an error that lies outside of fastgru; None for one that is ours."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed. Install it with: pip install 'fastgru[train]'"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
+    if isinstance(error, SafetensorError):  # safetensors has no class of its own for a full disk
+        return f"the model cannot be written: {error}"
+    if isinstance(error, MemoryError) or "alloc" in str(error):
+        return "this does not fit into the machine's memory: choose smaller sizes or fewer threads"
+    return None
 
 
 app = typer.Typer(
@@ -74,7 +96,7 @@ def train_classify(
     test: Annotated[str | None, typer.Option(help="File to test on; otherwise a tenth of the data is kept.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its options.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same model.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 12,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better accuracy.")] = 4,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 64,
@@ -82,7 +104,7 @@ def train_classify(
     embedding_size: Annotated[int, typer.Option(min=1, help="Size of the word vectors.")] = 200,
     hidden_size: Annotated[int, typer.Option(min=1, help="Size of the GRU's state in each direction.")] = 64,
     dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Dropout before the last layer.")] = 0.5,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU; more pay for large models only.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads; more pay for large models only.")] = 1,
 ) -> None:
     """Train a text classifier: a bidirectional GRU.
 
@@ -93,6 +115,8 @@ def train_classify(
     from fastgru.training.classify import resume_classifier, train_classifier
     from fastgru.training.run_folder import ClassifyOptions, RunFolder
 
+    if not data or not str(out) or out == Path():
+        raise InputError("--data and --out need a name, and --out one of a folder below this one")
     if resume and overwrite:
         raise InputError("--resume goes on with a run and --overwrite replaces it: give one of them")
     names = [field.name for field in dataclasses.fields(ClassifyOptions)]
@@ -201,7 +225,9 @@ def bench(
     steps: Annotated[int, typer.Option(min=1, help="T, the steps of a sequence.")] = 100,
     bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Run in both directions.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Calls of each module; the medians are shown.")] = 30,
-    threads: Annotated[int | None, typer.Option(min=1, help="torch's threads; as torch chooses without it.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="torch's threads, if not torch's own choice.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the result into this image file.")] = None,
 ) -> None:
     """Compare LSTM, torch.nn.GRU and fastgru.GRU on this machine: parameters, gates, speed, memory."""
@@ -260,10 +286,11 @@ def info(
         raise InputError(f"--dtype must be a dtype of torch such as float32 or bfloat16, got {dtype!r}")
     try:
         layer = fastgru.GRU(input_size, hidden_size, device=device, dtype=kind, backend=backend)
+        found = fastgru.info(layer)
     except (RuntimeError, ValueError, AssertionError, NotImplementedError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"such a layer cannot be made on this machine: {first}") from error
-    typer.echo(fastgru.info(layer))
+    typer.echo(found)
 
 
 def _load_model(run: str) -> "TextClassifier":

@@ -1,4 +1,4 @@
-"""InputError: the one exception that says that what the user gave cannot be used."""
+"""What ends a command early: input that cannot be used, and a signal to stop."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,14 @@ class InputError(ValueError):
 
     The message is one line: what was expected, what came, the remedy. The commands print it and exit with code 2.
     """
+
+
+class Stopped(Exception):  # noqa: N818 (nothing went wrong)
+    """A training was told to stop by Ctrl-C or SIGTERM, after its state was written.
+
+    `code`: the exit code that a shell expects, 128 + the signal's number.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by signal {signum}")
+        self.code = 128 + signum

@@ -4,6 +4,7 @@ import csv
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,12 +29,20 @@ class History(Callback):
 
     The rows are part of the checkpoint, so that a resumed run's log is the log of one whole run.
     `rows`: for every epoch the values of COLUMNS; `seconds` is the wall-clock time of that epoch.
+    `begin`: what makes the folder this run's, called when the first epoch is done and before anything is written.
     """
 
-    def __init__(self, run: RunFolder, console: Console) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        console: Console,
+        rows: list[dict[str, float]] | None = None,
+        begin: Callable[[], None] | None = None,
+    ) -> None:
         self.run = run
         self.console = console
-        self.rows: list[dict[str, float]] = []
+        self.rows = rows or []
+        self._begin = begin
         self._started = 0.0
 
     @property
@@ -49,6 +58,8 @@ class History(Callback):
         """Add the epoch's row, show it and write the log."""
         values = {name: float(trainer.callback_metrics[name]) for name in COLUMNS[1:-1]}
         row = {"epoch": trainer.current_epoch + 1, **values, "seconds": time.perf_counter() - self._started}
+        if self._begin is not None and not self.rows:
+            self._begin()
         self.rows.append(row)
         self.console.print(
             f"epoch {row['epoch']:>2}/{trainer.max_epochs}"
@@ -108,6 +119,5 @@ class Keep(Checkpoint):
         """Tell who stops the training with Ctrl-C how to go on."""
         if isinstance(exception, KeyboardInterrupt):
             whole = len(self.history.rows)
-            self.history.console.print(
-                f"stopped after {whole} whole epochs; --resume goes on from there", highlight=False
-            )
+            told = f"stopped after {whole} whole epochs; --resume goes on from there"
+            self.history.console.print(told if whole else "stopped before the first epoch was done", highlight=False)

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import cast
@@ -25,6 +26,7 @@ from fastgru.training.callbacks import History, Keep
 from fastgru.training.curves import draw_curves
 from fastgru.training.progress import EpochBar
 from fastgru.training.run_folder import ClassifyOptions, RunFolder
+from fastgru.training.stop import stoppable
 
 Weights = tuple[Tensor, ...] | list[Tensor]
 
@@ -86,34 +88,44 @@ def _average(averages: Weights, currents: Weights, steps: Tensor | int) -> None:
 
 
 def train_classifier(options: ClassifyOptions, run: RunFolder, console: Console, *, overwrite: bool = False) -> History:
-    """Train anew into `run`; returns the log. InputError for bad data or a folder that is taken."""
+    """Train anew into `run`; returns the log.
+
+    With `overwrite` an earlier run in the folder stays whole until the first epoch of this one is done. InputError for
+    bad data or a folder that is taken, Stopped by Ctrl-C or SIGTERM.
+    """
+    run.check_free(overwrite, (options.data, options.test))
     splits = load_splits(options.data, options.text, options.label, options.test)
-    run.create(options, splits.fingerprint(), overwrite=overwrite)
-    return _train(options, splits, run, console, checkpoint=None)
+    with run.locked():
+        return _train(options, splits, run, console, checkpoint=None)
 
 
 def resume_classifier(run: RunFolder, console: Console) -> History:
     """Go on with the run in `run` from its last whole epoch, with its own options; returns the log.
 
     It ends as the uninterrupted run would have ended. InputError where there is no run, its checkpoint cannot be
-    read, or its data has changed.
+    read, or its data has changed. A run that had come to its end is left as it is.
     """
     options = run.read_options()
+    if run.finished:
+        console.print("the run had come to its end already", highlight=False)
+        return History(run, console, rows=run.read_log())
     splits = load_splits(options.data, options.text, options.label, options.test)
     run.check_data(splits.fingerprint())
-    return _train(options, splits, run, console, _readable(run.checkpoint))
+    with run.locked():
+        return _train(options, splits, run, console, _readable(run.checkpoint))
 
 
 def _train(
     options: ClassifyOptions, splits: Splits, run: RunFolder, console: Console, checkpoint: Path | None
 ) -> History:
-    if run.finished:
-        console.print("the run had come to its end already", highlight=False)
     seed_everything(options.seed, verbose=False)
     model = _build(options, splits)
     module = ClassifyModule(model, lr=options.lr, seed=options.seed)
     data = ClassifyData(splits, model, batch_size=options.batch_size, seed=options.seed)
-    history = History(run, console)
+    begin = partial(run.create, options, splits.fingerprint())
+    if checkpoint is None and not any(run.path.iterdir()):
+        begin()
+    history = History(run, console, begin=begin if checkpoint is None else None)
     _describe(splits, model, console)
     callbacks = [
         EpochBar(console, module.train_accuracy),
@@ -121,12 +133,22 @@ def _train(
         _Patience(options.patience),
         Keep(run, history, module.averaged),
     ]
-    with _quiet(), _threads(options.threads):
+    with _quiet(), _threads(options.threads), stoppable():
         trainer = _trainer(options, callbacks)
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        _load_or_refuse(trainer, module, data, checkpoint)
     draw_curves(history.rows, run.curves)
     run.finish()
     return history
+
+
+def _load_or_refuse(trainer: Trainer, module: ClassifyModule, data: ClassifyData, checkpoint: Path | None) -> None:
+    """Fit from the checkpoint; InputError where it belongs to another model."""
+    if checkpoint is not None:
+        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        sizes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+        if {name: tensor.shape for name, tensor in weights.items()} != sizes:
+            raise InputError(f"{checkpoint} holds a model of other sizes than train.json: train anew with --overwrite")
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
 
 
 def _build(options: ClassifyOptions, splits: Splits) -> TextClassifier:
@@ -170,14 +192,16 @@ def _readable(checkpoint: Path) -> Path | None:
     if not checkpoint.is_file():
         return None  # stopped in the first epoch
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if state["pytorch-lightning_version"] and state["state_dict"] and state["callbacks"]:
+            return checkpoint
+        raise ValueError("an empty state")
     # A cut or foreign file raises any of these, by where the damage is.
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, AttributeError, UnpicklingError) as error:
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, AttributeError, TypeError, UnpicklingError) as error:
         # torch's own words are left out: they advise to load it unsafely.
         raise InputError(
             f"{checkpoint} is not a readable checkpoint (cut, or not one of ours): train anew with --overwrite"
         ) from error
-    return checkpoint
 
 
 def _describe(splits: Splits, model: TextClassifier, console: Console) -> None:

@@ -1,13 +1,29 @@
 """The run folder: where a training keeps its options, its checkpoint, its log and its best model."""
 
+import csv
+import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from fastgru.errors import InputError
+
+# What a run writes into its folder, and what --overwrite may take away.
+FILES = (
+    "train.json",
+    "metrics.csv",
+    "curves.png",
+    "checkpoints",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "README.md",
+)
 
 
 @dataclass(frozen=True)
@@ -64,30 +80,71 @@ class RunFolder:
     def _options(self) -> Path:
         return self.path / "train.json"
 
-    def create(self, options: ClassifyOptions, fingerprint: str, *, overwrite: bool) -> None:
-        """Make the folder and write train.json.
+    def check_free(self, overwrite: bool, inputs: tuple[str | None, ...] = ()) -> None:
+        """InputError where a new run cannot go here: before anything is computed, and before anything is touched.
 
-        InputError where the folder already holds something. `overwrite` replaces an earlier run; a folder that
-        holds anything but a run is never emptied.
+        `overwrite` allows the files of an earlier run, and no others. `inputs`: paths that are read; none may be one
+        of the files that a run writes.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path} is a file: a run needs a folder")
-        if self.path.is_dir() and any(self.path.iterdir()):
-            if not self._options.is_file():
-                raise InputError(f"{self.path} is a folder with other things in it: name another one with --out")
-            if not overwrite:
-                raise InputError(
-                    f"{self.path} already holds a run: go on with it with --resume, or replace it with --overwrite"
-                )
-            shutil.rmtree(self.path)
+        if not self.path.is_dir():
+            if self.path.exists() or self.path.is_symlink():
+                raise InputError(f"{self.path} is not a folder: a run needs a folder of its own, new or empty")
+            return
+        others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in FILES)
+        if others:
+            raise InputError(f"{self.path} is a folder with other things in it ({others[0]}): name another with --out")
+        if not any(self.path.iterdir()):
+            return
+        if not overwrite:
+            raise InputError(
+                f"{self.path} already holds a run: go on with it with --resume, or replace it with --overwrite"
+            )
+        inside = [name for name in inputs if name and self.path.resolve() in Path(name).resolve().parents]
+        if inside:
+            raise InputError(f"{inside[0]} lies in {self.path}, which --overwrite would empty: name another --out")
+
+    def create(self, options: ClassifyOptions, fingerprint: str) -> None:
+        """Begin a run: the files of an earlier one go, and train.json is written."""
+        for name in FILES:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         self.checkpoint.parent.mkdir(parents=True)
         self._write({"task": "classify", "finished": False, "data_sha256": fingerprint, "options": asdict(options)})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, which is made where it is not there; InputError where another process holds it.
+
+        A folder that was made here and is still empty at the end goes again.
+        """
+        new = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"another process is training into {self.path}: wait, or name another --out"
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+            if new and not any(self.path.iterdir()):
+                self.path.rmdir()
 
     def read_options(self) -> ClassifyOptions:
         """Read the options of the run; InputError where train.json is missing or is not one of ours."""
         options = self._read().get("options")
-        names = {field.name for field in fields(ClassifyOptions)}
-        if not isinstance(options, dict) or set(options) != names:
+        kinds = {field.name: float | int if field.type is float else field.type for field in fields(ClassifyOptions)}
+        if (
+            not isinstance(options, dict)
+            or set(options) != set(kinds)
+            or not all(isinstance(value, kinds[name]) for name, value in options.items())  # type: ignore[arg-type]
+        ):
             raise InputError(f"{self._options} does not hold the options of a classifier's training")
         return ClassifyOptions(**options)
 
@@ -95,6 +152,17 @@ class RunFolder:
         """InputError where the data is no longer what the run was started with."""
         if self._read().get("data_sha256") != fingerprint:
             raise InputError(f"the data of {self.path} has changed since that run was started: train anew")
+
+    def read_log(self) -> list[dict[str, float]]:
+        """Read metrics.csv: a row an epoch; InputError where it cannot be read."""
+        try:
+            with self.metrics.open(newline="", encoding="utf-8") as file:
+                rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{self.metrics} cannot be read: {error}") from error
+        if not rows or "validation_accuracy" not in rows[0]:
+            raise InputError(f"{self.metrics} does not hold the log of a training")
+        return [{**row, "epoch": int(row["epoch"])} for row in rows]
 
     @property
     def finished(self) -> bool:
