@@ -227,16 +227,15 @@ class ForwardWorker {
 
   Real* gx(int64_t j, int64_t row) const noexcept { return gx_ + (j * projected_ + row) * kRow; }
 
-  // row: of this step in gx.
+  // row: of this step in gx. The first product is made even where h is zero: 0 * W_hh is NaN where W_hh is not finite.
   void step(int64_t s, int64_t row) noexcept {
     const int64_t t = time_of(s), n = active(t);
-    const int64_t K = s == 0 && !a_.h0 ? 0 : a_.H;
     alignas(64) Real gh[kForwardRows * kRow];
     for (int64_t j = 0; j < blocks_.size(); ++j) {
       const int64_t block = blocks_.begin + j;
       for (int64_t b = 0, m; b < n; b += m) {
         m = tile_rows(n - b, kForwardRows);
-        multiply<Real, kForwardRows, 3>(m, h_ + b * ldh_, ldh_, packed_.w_hh + block * kRow * a_.H, K,
+        multiply<Real, kForwardRows, 3>(m, h_ + b * ldh_, ldh_, packed_.w_hh + block * kRow * a_.H, a_.H,
                                         packed_.b_hh + block * kRow, gh,
                                         quarter_of<Real, 3>(packed_.w_hh, blocks_, block + 1, a_.H, b, m));
         gates(t, block, b, m, gx(j, row + b), gh);
