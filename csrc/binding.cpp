@@ -137,9 +137,10 @@ void forward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, Se
   args.h_n = at<Real>(h_n);
   args.saved = at<Real>(saved);
   const Kernels<Real>& kernels = active_kernels<Real>();
-  const fastgru::PackedLoan<Real> loan(kernels, args);
+  fastgru::PackedLoan<Real> loan(kernels, args);
   const int32_t team = kernels.forward_threads(args, threads);
   run(args, kernels.forward_scratch(args, team), team, kernels.forward);
+  loan.keep();
 }
 
 template <class Real>

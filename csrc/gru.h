@@ -43,6 +43,13 @@ struct Parameters {
   Real* b_hh;  // [3H] or null
 };
 
+// What became of a direction's packed weights in a call.
+struct Packing {
+  bool stale;            // `packed` was not what the parameters are, and was not used
+  bool complete;         // pack_into holds the parameters, which were the same before and after they were packed
+  uint64_t fingerprint;  // theirs, if complete
+};
+
 template <class Real>
 struct ForwardArgs {
   int64_t I, H, D;
@@ -50,11 +57,11 @@ struct ForwardArgs {
   Parameters<const Real> parameters[2];
   // Packed weights to use, as an earlier call left them in pack_into, or null: packed anew, into pack_into or, where
   // that is null too, into scratch. Each is used only if `fingerprint` is still that of the parameters; if it is not,
-  // *stale is set and the weights are packed anew in scratch.
+  // the weights are packed anew in scratch.
   const Real* packed[2];
   uint64_t fingerprint[2];
   Real* pack_into[2];
-  bool* stale;
+  Packing* packing;      // [D], written for each direction that has packed or pack_into; null if none has
   Series<const Real> x;  // [T, B, I]
   const Real* h0;        // [D, B, H] or null: zero
   Series<Real> y;        // [T, B, D * H], written at every step a sequence has, otherwise untouched
@@ -87,8 +94,6 @@ struct Kernels {
   int64_t (*packed_elements)(int64_t I, int64_t H) noexcept;
   // Whether keeping packed weights from call to call pays for calls like this one.
   bool (*reuses_packed)(const ForwardArgs<Real>& args) noexcept;
-  // A number that changes when any of the parameters does, but for one chance in 2^32 at most.
-  uint64_t (*fingerprint)(const Parameters<const Real>& parameters, int64_t I, int64_t H) noexcept;
   // How many threads the work is worth, at most `available`.
   int32_t (*forward_threads)(const ForwardArgs<Real>& args, int32_t available) noexcept;
   int64_t (*forward_scratch)(const ForwardArgs<Real>& args, int32_t threads) noexcept;

@@ -227,16 +227,15 @@ class ForwardWorker {
 
   Real* gx(int64_t j, int64_t row) const noexcept { return gx_ + (j * projected_ + row) * kRow; }
 
-  // row: of this step in gx.
+  // row: of this step in gx. The first product is made even where h is zero: 0 * W_hh is NaN where W_hh is not finite.
   void step(int64_t s, int64_t row) noexcept {
     const int64_t t = time_of(s), n = active(t);
-    const int64_t K = s == 0 && !a_.h0 ? 0 : a_.H;
     alignas(64) Real gh[kForwardRows * kRow];
     for (int64_t j = 0; j < blocks_.size(); ++j) {
       const int64_t block = blocks_.begin + j;
       for (int64_t b = 0, m; b < n; b += m) {
         m = tile_rows(n - b, kForwardRows);
-        multiply<Real, kForwardRows, 3>(m, h_ + b * ldh_, ldh_, packed_.w_hh + block * kRow * a_.H, K,
+        multiply<Real, kForwardRows, 3>(m, h_ + b * ldh_, ldh_, packed_.w_hh + block * kRow * a_.H, a_.H,
                                         packed_.b_hh + block * kRow, gh,
                                         quarter_of<Real, 3>(packed_.w_hh, blocks_, block + 1, a_.H, b, m));
         gates(t, block, b, m, gx(j, row + b), gh);
@@ -317,25 +316,38 @@ struct ForwardScratch {
   }
 };
 
+// All of a group's threads come here together and leave with the same. parts: [group.size].
+template <class Real>
+uint64_t fingerprint_together(const Parameters<const Real>& parameters, int64_t I, int64_t H, const Group& group,
+                              uint64_t* parts) noexcept {
+  parts[group.index] = fingerprint_part(parameters, I, H, group.index, group.size);
+  wait_for(group);
+  uint64_t sum = 0;
+  for (int64_t i = 0; i < group.size; ++i) sum += parts[i];
+  return sum;
+}
+
 // Packed weights of a direction that can be used: those of an earlier call if they still are the parameters,
-// otherwise packed here and now. All of a group's threads come here together.
+// otherwise packed here and now. All of a group's threads come here together. parts: [2 * group.size].
 template <class Real>
 Packed<Real> packed_weights(const ForwardArgs<Real>& a, const Group& group, int64_t d, Real* scratch,
                             uint64_t* parts) noexcept {
   const Parameters<const Real>& parameters = a.parameters[d];
-  Real* fresh = scratch;
+  const bool keeps = !a.packed[d] && a.pack_into[d];
+  Real* fresh = keeps ? a.pack_into[d] : scratch;
+  uint64_t before = 0;
+  if (a.packed[d] || keeps) before = fingerprint_together(parameters, a.I, a.H, group, parts);
   if (a.packed[d]) {
-    parts[group.index] = fingerprint_part(parameters, a.I, a.H, group.index, group.size);
-    wait_for(group);
-    uint64_t fingerprint = 0;
-    for (int64_t i = 0; i < group.size; ++i) fingerprint += parts[i];
-    if (fingerprint == a.fingerprint[d]) return Packed<Real>(a.packed[d], a.I, a.H);
-    if (group.index == 0) *a.stale = true;
-  } else if (a.pack_into[d]) {
-    fresh = a.pack_into[d];
+    const bool stale = before != a.fingerprint[d];
+    if (group.index == 0) a.packing[d] = {stale, false, 0};
+    if (!stale) return Packed<Real>(a.packed[d], a.I, a.H);
   }
   pack_blocks(parameters, a.I, a.H, part_of({0, Packed<Real>::blocks(a.H)}, group.index, group.size), fresh);
   wait_for(group);
+  if (keeps) {  // another thread may write to the parameters meanwhile
+    const uint64_t after = fingerprint_together(parameters, a.I, a.H, group, parts + group.size);
+    if (group.index == 0) a.packing[d] = {false, before == after, after};
+  }
   return Packed<Real>(fresh, a.I, a.H);
 }
 

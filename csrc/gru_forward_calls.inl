@@ -6,10 +6,10 @@
 namespace fastgru {
 namespace {
 
-// Room for one number of 64 bits a thread.
+// Room for two numbers of 64 bits a thread.
 template <class Real>
 constexpr int64_t fingerprint_elements(int64_t threads) noexcept {
-  return round_up(threads * static_cast<int64_t>(sizeof(uint64_t) / sizeof(Real)), 16);
+  return round_up(2 * threads * static_cast<int64_t>(sizeof(uint64_t) / sizeof(Real)), 16);
 }
 
 template <class Real>

@@ -58,6 +58,8 @@ void step_sequence(const ForwardArgs<Real>& a, int64_t d, int64_t b, Real* state
   const Parameters<const Real>& p = a.parameters[d];
   const int64_t H = a.H, at = (d * a.steps.B + slot_of(a.steps, b)) * H;
   Real* h_next = state + state_pitch<Real>(H);
+  // Zeros too are multiplied, so that a NaN in W_hh shows: a step without h0 costs what one with it does (at
+  // I = H = 128 on one core 20 us a call instead of 17).
   for (int64_t i = 0; i < H; i += W) {
     if (a.h0) {
       copy_padded(state + i, a.h0 + at + i, H - i);
@@ -73,7 +75,7 @@ void step_sequence(const ForwardArgs<Real>& a, int64_t d, int64_t b, Real* state
       const int64_t row = gate * H + unit;
       const Vec<Real> b_ih = p.b_ih ? load_lanes(p.b_ih + row, units) : Vec<Real>{};
       const Vec<Real> b_hh = p.b_hh ? load_lanes(p.b_hh + row, units) : Vec<Real>{};
-      const Real *w = p.w_ih + row * a.I, *u = a.h0 ? p.w_hh + row * H : nullptr;
+      const Real *w = p.w_ih + row * a.I, *u = p.w_hh + row * H;
       if (gate < 2) {
         multiply_rows<Real>(w, x, a.I, u, state, H, units, b_ih + b_hh, gx + gate * W);
       } else {

@@ -7,11 +7,6 @@ namespace fastgru {
 namespace {
 
 template <class Real>
-uint64_t fingerprint(const Parameters<const Real>& parameters, int64_t I, int64_t H) noexcept {
-  return fingerprint_part(parameters, I, H, 0, 1);
-}
-
-template <class Real>
 int64_t probe(int64_t repeats, int64_t K, Real* memory) noexcept {
   constexpr int64_t kWidth = 3 * kLanes<Real>;
   static_assert(kForwardRows + kWidth <= kProbeWidth && (1 + kForwardRows) * kWidth <= kProbeWidth);
@@ -24,10 +19,9 @@ int64_t probe(int64_t repeats, int64_t K, Real* memory) noexcept {
 }
 
 template <class Real>
-constexpr Kernels<Real> kKernels = {&Packed<Real>::elements, &reuses_packed<Real>,    &fingerprint<Real>,
-                                    &forward_threads<Real>,  &forward_scratch<Real>,  &forward<Real>,
-                                    &backward_threads<Real>, &backward_scratch<Real>, &backward<Real>,
-                                    &probe<Real>};
+constexpr Kernels<Real> kKernels = {&Packed<Real>::elements, &reuses_packed<Real>, &forward_threads<Real>,
+                                    &forward_scratch<Real>,  &forward<Real>,       &backward_threads<Real>,
+                                    &backward_scratch<Real>, &backward<Real>,      &probe<Real>};
 
 constexpr KernelSet kKernelSet = {kKernels<float>, kKernels<double>};
 

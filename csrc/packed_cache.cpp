@@ -33,8 +33,7 @@ struct PackedWeights {
   const Key key;
   const size_t bytes;
   void* const memory;
-  uint64_t fingerprint = 0;
-  bool complete = false;  // packed and fingerprinted; from then on it does not change
+  uint64_t fingerprint = 0;  // in the cache neither this nor the memory changes any more
 };
 
 namespace {
@@ -96,9 +95,9 @@ Cache& cache() {
 }  // namespace
 
 template <class Real>
-PackedLoan<Real>::PackedLoan(const Kernels<Real>& kernels, ForwardArgs<Real>& args) : kernels_(kernels), args_(args) {
+PackedLoan<Real>::PackedLoan(const Kernels<Real>& kernels, ForwardArgs<Real>& args) {
   if (!kernels.reuses_packed(args)) return;
-  args.stale = &stale_;
+  args.packing = packing_;
   for (int64_t d = 0; d < args.D; ++d) {
     const Parameters<const Real>& p = args.parameters[d];
     const Key key{&kernels, {p.w_ih, p.w_hh, p.b_ih, p.b_hh}, args.I, args.H};
@@ -115,16 +114,18 @@ PackedLoan<Real>::PackedLoan(const Kernels<Real>& kernels, ForwardArgs<Real>& ar
 }
 
 template <class Real>
+void PackedLoan<Real>::keep() {
+  for (int64_t d = 0; d < 2; ++d) {
+    if (!packing_[d].complete) continue;
+    lent_[d]->fingerprint = packing_[d].fingerprint;
+    cache().keep(lent_[d]);
+  }
+}
+
+template <class Real>
 PackedLoan<Real>::~PackedLoan() {
   for (int64_t d = 0; d < 2; ++d) {
-    if (!lent_[d]) continue;
-    if (!lent_[d]->complete) {
-      lent_[d]->fingerprint = kernels_.fingerprint(args_.parameters[d], args_.I, args_.H);
-      lent_[d]->complete = true;
-      cache().keep(lent_[d]);
-    } else if (stale_) {
-      cache().drop(lent_[d]);
-    }
+    if (packing_[d].stale) cache().drop(lent_[d]);
   }
 }
 

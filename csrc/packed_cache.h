@@ -17,18 +17,18 @@ struct PackedWeights;
 template <class Real>
 class PackedLoan {
  public:
-  // Sets packed, fingerprint, pack_into and stale of args where keeping pays.
+  // Sets packed, fingerprint, pack_into and packing of args where keeping pays.
   PackedLoan(const Kernels<Real>& kernels, ForwardArgs<Real>& args);
-  // To be destroyed when the call is over: keeps what was packed, drops what was stale.
+  // To be destroyed when the call is over, or has failed: drops what was found stale.
   ~PackedLoan();
+  // To be called once the kernels have run: keeps what they packed, if nobody wrote to the parameters meanwhile.
+  void keep();
   PackedLoan(const PackedLoan&) = delete;
   PackedLoan& operator=(const PackedLoan&) = delete;
 
  private:
-  const Kernels<Real>& kernels_;
-  const ForwardArgs<Real>& args_;
   std::shared_ptr<PackedWeights> lent_[2];
-  bool stale_ = false;
+  Packing packing_[2] = {};
 };
 
 extern template class PackedLoan<float>;

@@ -3,8 +3,14 @@
 // compiled for one set can be linked into another.
 //
 // Vec<Real>         kLanes<Real> numbers
-// load, store       unaligned, all lanes;  load_lanes, store_lanes: the first n lanes, others zero /
-// untouched splat, at_most, at_least, divide sigmoid, tanh     errors are stated at each
+//
+// load, store                         unaligned, all lanes
+//
+// load_lanes, store_lanes             the first n lanes, others zero / untouched
+//
+// splat, at_most, at_least, divide
+//
+// sigmoid, tanh                       errors are stated at each
 #pragma once
 
 #include <cstdint>

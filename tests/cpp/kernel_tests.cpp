@@ -231,8 +231,9 @@ class Layer {
     for (int round = 0; round < 2; ++round) {  // packs, then uses what was packed
       forward.packed[0] = forward.packed[1] = nullptr;
       forward.pack_into[0] = forward.pack_into[1] = nullptr;
-      const fastgru::PackedLoan<Real> loan(kernels_, forward);
+      fastgru::PackedLoan<Real> loan(kernels_, forward);
       run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
+      loan.keep();
     }
     forward = forward_args();
     saved_.assign(static_cast<size_t>(p_.D * p_.steps_in_memory() * 4 * p_.H), static_cast<Real>(kNaN));
