@@ -223,6 +223,8 @@ NB_MODULE(_native, m) {
         "Uses another set from now on; '' goes back to the default. ValueError if it is not there.");
   m.def("microkernel_gflops", &microkernel_gflops, nb::call_guard<nb::gil_scoped_release>(), "threads"_a,
         "The rate of the product's innermost tile in float32, on memory that stays in L1: what can be had at best.");
+  m.def("clear_packed", &fastgru::clear_packed, nb::call_guard<nb::gil_scoped_release>(),
+        "Frees the packed weights kept for later calls; the next call of each layer packs them anew.");
   define_kernels<float>(m, "f32");
   define_kernels<double>(m, "f64");
 }

@@ -16,6 +16,9 @@ namespace fastgru {
 
 struct Team;
 
+// Packed weights kept from call to call, of all layers together: bytes at most.
+constexpr int64_t kKeptPackedBytes = int64_t{256} << 20;
+
 // Sequences that end at different steps. Sequence b has steps 0 .. length(b) - 1, and lengths do not grow
 // with b: step t has the sequences b < rows[t].
 struct Steps {

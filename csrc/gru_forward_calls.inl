@@ -37,10 +37,12 @@ void forward(const ForwardArgs<Real>& a, Real* scratch, const Team& team) noexce
   }
 }
 
-// Packing takes as long as some 25 rows. Beyond 2048 rows it is not worth the memory, or a look at the cache.
+// Packing takes as long as some 25 rows. Beyond 2048 rows it is not worth the memory, or a look at the cache. What
+// would not fit into it would only drive others out.
 template <class Real>
 bool reuses_packed(const ForwardArgs<Real>& a) noexcept {
-  return !a.saved && !is_single_step(a) && a.steps.T * a.steps.B < 2048;
+  const int64_t bytes = a.D * Packed<Real>::elements(a.I, a.H) * static_cast<int64_t>(sizeof(Real));
+  return !a.saved && !is_single_step(a) && a.steps.T * a.steps.B < 2048 && bytes <= kKeptPackedBytes;
 }
 
 // How many threads can be kept busy: those of a group share out sequences, unless there is enough work in the

@@ -65,13 +65,19 @@ class Cache {
     }
   }
 
+  void clear() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    entries_.clear();
+    bytes_ = 0;
+  }
+
   void drop(const Entry& entry) {
     const std::lock_guard<std::mutex> lock(mutex_);
     remove_if([&](const Entry& other) { return other == entry; });
   }
 
  private:
-  static constexpr size_t kBytes = size_t{256} << 20;
+  static constexpr auto kBytes = static_cast<size_t>(kKeptPackedBytes);
 
   template <class Condition>
   void remove_if(Condition condition) {
@@ -128,6 +134,8 @@ PackedLoan<Real>::~PackedLoan() {
     if (packing_[d].stale) cache().drop(lent_[d]);
   }
 }
+
+void clear_packed() { cache().clear(); }
 
 template class PackedLoan<float>;
 template class PackedLoan<double>;

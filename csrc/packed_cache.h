@@ -31,6 +31,9 @@ class PackedLoan {
   Packing packing_[2] = {};
 };
 
+// Drops all packed weights that no call is using.
+void clear_packed();
+
 extern template class PackedLoan<float>;
 extern template class PackedLoan<double>;
 

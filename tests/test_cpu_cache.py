@@ -93,3 +93,10 @@ def test_one_poisoned_number_shows_where_torch_shows_it(isa: str, value: float, 
                 assert torch.equal(got[name].isnan(), tensor.isnan()), (name, steps, batch, with_h0)
     finally:
         _native.force_instruction_set("")
+
+
+def test_cleared_weights_are_packed_anew() -> None:
+    gru, x = layer(20, 40, bidirectional=True)
+    check(gru, x)
+    _native.clear_packed()
+    check(gru, x)

@@ -19,6 +19,9 @@ def force_instruction_set(name: str) -> None:
 def microkernel_gflops(threads: int) -> float:
     """The rate of the product's innermost tile in float32, on memory that stays in L1, in GFLOP/s."""
 
+def clear_packed() -> None:
+    """Free the packed weights kept for later calls; the next call of each layer packs them anew."""
+
 def forward_f32(
     sizes: Sizes,
     steps: Steps,
