@@ -23,7 +23,8 @@ FASTGRU_INLINE Words multiply_halves(Words v) noexcept {
 }
 
 // The hash NH (Black et al. 1999, UMAC) with a key that runs on from vector to vector, plus the numbers
-// themselves: a single changed number always shows. Parts add up: part i of n reads an n-th of the tensor.
+// themselves. A change goes unseen with a chance of about 2^-32; the key is no secret, so numbers can be made up
+// whose change does not show, which training does not do. Parts add up: part i of n reads an n-th of the tensor.
 template <class Real>
 uint64_t fingerprint_tensor(const Real* from, int64_t count, uint64_t seed, int64_t part, int64_t parts) noexcept {
   constexpr int64_t W = kLanes<Real>;

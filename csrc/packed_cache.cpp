@@ -1,5 +1,7 @@
 #include "packed_cache.h"
 
+#include <pthread.h>
+
 #include <array>
 #include <list>
 #include <mutex>
@@ -76,6 +78,9 @@ class Cache {
     remove_if([&](const Entry& other) { return other == entry; });
   }
 
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
  private:
   static constexpr auto kBytes = static_cast<size_t>(kKeptPackedBytes);
 
@@ -95,6 +100,10 @@ class Cache {
 
 Cache& cache() {
   static Cache instance;
+  // A fork while another thread holds the lock would leave it locked in the child for ever.
+  static const int registered = pthread_atfork([] { instance.lock(); }, [] { instance.unlock(); },
+                                               [] { instance.unlock(); });
+  static_cast<void>(registered);
   return instance;
 }
 
@@ -120,11 +129,15 @@ PackedLoan<Real>::PackedLoan(const Kernels<Real>& kernels, ForwardArgs<Real>& ar
 }
 
 template <class Real>
-void PackedLoan<Real>::keep() {
+void PackedLoan<Real>::keep() noexcept {
   for (int64_t d = 0; d < 2; ++d) {
     if (!packing_[d].complete) continue;
     lent_[d]->fingerprint = packing_[d].fingerprint;
-    cache().keep(lent_[d]);
+    try {
+      cache().keep(lent_[d]);
+    } catch (const std::bad_alloc&) {
+      // the call is done and right; its weights will be packed again
+    }
   }
 }
 

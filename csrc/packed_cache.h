@@ -22,7 +22,7 @@ class PackedLoan {
   // To be destroyed when the call is over, or has failed: drops what was found stale.
   ~PackedLoan();
   // To be called once the kernels have run: keeps what they packed, if nobody wrote to the parameters meanwhile.
-  void keep();
+  void keep() noexcept;
   PackedLoan(const PackedLoan&) = delete;
   PackedLoan& operator=(const PackedLoan&) = delete;
 

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <atomic>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -62,14 +63,24 @@ struct Barriers {
   Team team(int32_t index, int32_t size) noexcept { return {index, size, &all, {&group[0], &group[1]}}; }
 };
 
-// Threads of our own, made anew: 20 to 50 us a thread.
-void run_on_new_threads(int32_t size, Body body, void* context) {
+// Threads of our own, made anew: 20 to 50 us a thread. They wait at a gate until all that can be had are there,
+// for their barriers count on the team's size.
+void run_on_new_threads(int32_t wanted, Body body, void* context) {
   Barriers barriers;
+  std::atomic<int32_t> size{0};
   std::vector<std::thread> others;
-  for (int32_t i = 1; i < size; ++i) {
-    others.emplace_back([&, i] { body(barriers.team(i, size), context); });
+  others.reserve(static_cast<size_t>(wanted));
+  const auto run = [&](int32_t index) noexcept {
+    while (size.load(std::memory_order_acquire) == 0) sched_yield();
+    body(barriers.team(index, size.load(std::memory_order_relaxed)), context);
+  };
+  try {
+    for (int32_t i = 1; i < wanted; ++i) others.emplace_back(run, i);
+  } catch (const std::system_error&) {
+    // the machine has no more threads to give: fewer do the work
   }
-  body(barriers.team(0, size), context);
+  size.store(static_cast<int32_t>(others.size()) + 1, std::memory_order_release);
+  run(0);
   for (std::thread& other : others) other.join();
 }
 
