@@ -98,7 +98,7 @@ def test_resume_of_a_finished_run_says_its_result_again(trained: Path) -> None:
     [
         ("", "the file is empty"),
         ("text,label\n", "there are no rows in it"),
-        ("body,label\nx,1\n", "there is no column 'text'; the columns are: body, label"),
+        ("body,label\nx,1\n", "there is no column 'text'; the columns are: 'body', 'label'"),
         ("text,label\nx,1\n,2\n", "1 of 2 rows have an empty text (the first is row 2)"),
         ("text,label\n" + "".join(f"x{n},1\n" for n in range(40)), "a classifier needs two labels or more"),
         ("text,label\nx,1\ny,2\n", "too few different texts"),
@@ -156,7 +156,16 @@ def test_resume_from_an_unreadable_checkpoint(trained: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 def test_a_run_that_is_not_there(command: str) -> None:
-    assert_one_line(run(command, "no-such-run", *(["x"] if command == "predict" else [])), "there is no such folder")
+    for name in ("no-such-run", f"{Path(__file__).parent}/no-such-run", "a/b/c"):
+        assert_one_line(run(command, name, *(["x"] if command == "predict" else [])), "there is no such folder")
+
+
+def test_a_run_that_is_not_there_beside_others_is_not_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(run("evaluate", "runs/mial"), "runs/mial: there is no such folder")
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])

@@ -30,7 +30,7 @@ def test_read_labelled_of_every_format(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "body,folder\nhello,1\n", "there is no column 'text'; the columns are: body, folder"),
+        ("a.csv", "body,folder\nhello,1\n", "there is no column 'text'; the columns are: 'body', 'folder'"),
         ("a.csv", "text,label\n", "there are no rows"),
         ("a.csv", "", "the file is empty"),
         ("a.parquet", "", "the file is empty"),
@@ -41,6 +41,11 @@ def test_read_labelled_of_every_format(tmp_path: Path, suffix: str) -> None:
         ("a.jsonl", "[1, 2]", "every line has to be a JSON object"),
         ("a.parquet", "not parquet", "cannot be read"),
         ("a.csv", 'text,label\n"open,1\n', "cannot be read"),
+        ("a.csv", "text,label\nwell, a good film,1\n", "line 2 has 3 fields and the header 2"),
+        ("a.csv", "text,label,label\nx,1,2\n", "the column 'label' is there twice"),
+        ("a.jsonl", '{"text": "x", "label": 1}\n{not json', "line 2 is no JSON"),
+        ("a.jsonl", '{"text": ["x"], "label": 1}', "row 1: expected a text or a number, got list"),
+        ("a.jsonl", '{"text": "\\ud83d", "label": 1}', "row 1 holds a text that no encoding can hold"),
         ("a.xlsx", "text", "a data file ends in one of .csv, .tsv, .jsonl, .parquet"),
     ],
 )
@@ -53,6 +58,20 @@ def test_read_labelled_of_a_bad_file(tmp_path: Path, name: str, content: str, me
     assert message in str(caught.value)
 
 
+def test_read_labelled_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(InputError, match=r"a\.csv is a folder"):
+        read_labelled(str(tmp_path / "a.csv"), "text", "label")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_read_labelled_past_a_byte_order_mark(tmp_path: Path, name: str) -> None:
+    content = 'text,label\n"two\nlines, one text", a \n' if name == "a.csv" else '{"text": "x", "label": 1.0}'
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content.encode())
+    rows = read_labelled(str(tmp_path / name), "text", "label")
+    assert (rows.texts, rows.labels) == ((["two\nlines, one text"], ["a"]) if name == "a.csv" else (["x"], ["1"]))
+
+
 def test_read_labelled_of_a_missing_file() -> None:
     with pytest.raises(InputError, match=r"nowhere\.csv: there is no such file"):
         read_labelled("nowhere.csv", "text", "label")
@@ -61,7 +80,7 @@ def test_read_labelled_of_a_missing_file() -> None:
 def test_read_labelled_of_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "latin.csv"
     path.write_bytes("text,label\ntr\u00e8s bon,1\n".encode("latin-1"))
-    with pytest.raises(InputError, match="cannot be read: 'utf-8'"):
+    with pytest.raises(InputError, match=r"latin\.csv is not UTF-8 \(byte 13\): save it as UTF-8"):
         read_labelled(str(path), "text", "label")
 
 

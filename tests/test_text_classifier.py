@@ -131,3 +131,79 @@ def test_load_of_other_weights_is_a_clear_error(tmp_path: Path) -> None:
 def test_load_of_a_name_that_cannot_be_one() -> None:
     with pytest.raises(InputError, match="cannot be loaded as a TextClassifier"):
         TextClassifier.from_pretrained("not/a/name")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": "abc"}, "labels must be a list of names"),
+        ({"labels": ["a", "a"]}, "labels must be two or more different names"),
+        ({"labels": ["a"]}, "labels must be two or more different names"),
+        ({"labels": [1, 2]}, "labels must be a list of names"),
+        ({"dropout": 7}, "dropout must be a number from 0 to 1, got 7"),
+        ({"hidden_size": 0}, "hidden_size must be a whole number of at least 1, got 0"),
+        ({"hidden_size": 6}, "does not fit config.json: classify.weight: expected"),
+        ({"vocab_size": 3}, "tokenizer.json has token ids up to"),
+    ],
+    ids=str,
+)
+def test_load_of_a_changed_configuration_is_a_clear_error(tmp_path: Path, change: dict, message: str) -> None:
+    build().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(InputError, match="cannot be loaded as a TextClassifier: ") as refused:
+        TextClassifier.from_pretrained(tmp_path)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{"])
+def test_load_names_the_configuration_that_is_none(tmp_path: Path, content: str) -> None:
+    build().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"config\.json"):
+        TextClassifier.from_pretrained(tmp_path)
+
+
+def test_load_of_weights_that_are_no_numbers(tmp_path: Path) -> None:
+    model = build()
+    with torch.no_grad():
+        model.classify.bias[0] = float("nan")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"model\.safetensors: classify\.bias holds numbers that are not finite"):
+        TextClassifier.from_pretrained(tmp_path)
+
+
+def test_load_takes_a_device(tmp_path: Path) -> None:
+    build().save_pretrained(tmp_path)
+    assert TextClassifier.from_pretrained(tmp_path, map_location=torch.device("cpu")).predict(["a"])
+
+
+@pytest.mark.parametrize("lengths", [[3, 1], [-1, 1]], ids=str)
+def test_forward_refuses_lengths_beyond_the_ids(lengths: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"must be from 0 to T"):
+        build()(torch.zeros(2, 2, dtype=torch.int64), torch.tensor(lengths))
+    with pytest.raises(ValueError, match=r"must be from 0 to T"):
+        build()(torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+
+
+def test_predict_refuses_what_is_no_text() -> None:
+    model = build()
+    with pytest.raises(TypeError, match="put this one into a list"):
+        model.predict("a fine film")
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        model.predict(["a"], batch_size=0)
+    for wrong in (None, 3, "half an emoji \ud83d"):
+        with pytest.raises(InputError, match="text 2 is not valid text"):
+            model.predict(["a", wrong])
+
+
+def test_predict_leaves_every_part_in_its_mode() -> None:
+    model = build().train()
+    model.classify.eval()
+    model.predict(text for text in TEXTS)
+    assert model.training
+    assert not model.classify.training
+    model.classify = None
+    with pytest.raises(TypeError):
+        model.predict(["a"])
+    assert model.training

@@ -82,6 +82,7 @@ def _start() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("fastgru").handlers = [handler]
     logging.getLogger("fastgru").setLevel(logging.INFO)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are no news; we say how it ended
 
 
 @train.command(
@@ -296,6 +297,7 @@ def info(
 def _load_model(run: str) -> "TextClassifier":
     from fastgru.models import TextClassifier
 
-    if not Path(run).exists() and run.count("/") != 1:
+    # A name on the Hub is `owner/name`; where `owner` is a folder here, a folder in it was meant.
+    if not Path(run).exists() and (run.count("/") != 1 or Path(run).parent.is_dir()):
         raise InputError(f"{run}: there is no such folder")
     return TextClassifier.from_pretrained(run)

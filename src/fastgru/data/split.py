@@ -51,7 +51,7 @@ def load_splits(data: str, text: str, label: str, test: str | None = None) -> Sp
         parts = load_hub(data, text, label)
     if test is not None:
         parts["test"] = read_labelled(test, text, label)
-    return _check(_complete(parts), data)
+    return _check(_complete(parts), data, test)
 
 
 def split(rows: LabelledTexts, shares: tuple[float, ...], seed: int = 0) -> list[LabelledTexts]:
@@ -102,14 +102,16 @@ def _without(rows: LabelledTexts, others: LabelledTexts) -> LabelledTexts:
     return rows.take(kept)
 
 
-def _check(splits: Splits, data: str) -> Splits:
+def _check(splits: Splits, data: str, test: str | None) -> Splits:
     for name in ("train", "validation", "test"):
         if not len(getattr(splits, name)):
-            raise InputError(f"{data}: too few different texts: nothing is left for the {name} part")
+            why = f" once the texts of {test} are left out" if test and name != "test" else ""
+            raise InputError(f"{data}: too few different texts{why}: nothing is left for the {name} part")
     if len(splits.labels) < 2:
         raise InputError(f"{data}: a classifier needs two labels or more; every text is labelled {splits.labels[0]!r}")
     for name in ("validation", "test"):
-        check_labels(getattr(splits, name).labels, splits.labels, f"the {name} part of {data}")
+        source = test if test and name == "test" else f"the {name} part of {data}"
+        check_labels(getattr(splits, name).labels, splits.labels, source)
     return splits
 
 
@@ -118,5 +120,11 @@ def check_labels(labels: list[str], known: list[str], source: str) -> None:
     unknown = sorted(set(labels) - set(known))
     if unknown:
         raise InputError(
-            f"{source} has labels that the training data has not: {', '.join(unknown)} (known: {', '.join(known)})"
+            f"{source} has labels that the training data has not: {_some(unknown)} (known: {_some(known)}); "
+            "is it the right column, and has every label some ten texts?"
         )
+
+
+def _some(names: list[str]) -> str:
+    """The first five names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,5 +1,7 @@
 """TextClassifier: a bidirectional GRU that tells which label a text has."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -50,6 +52,22 @@ class TextClassifierConfig:
     embedding_dropout: float = 0.6
     dropout: float = 0.5
 
+    def __post_init__(self) -> None:
+        """ValueError for a configuration that no model can have."""
+        names = self.labels
+        if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+            raise ValueError(f"labels must be a list of names, got {names!r}")
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError(f"labels must be two or more different names, got {names!r}")
+        for field in ("vocab_size", "embedding_size", "hidden_size", "num_layers"):
+            size = getattr(self, field)
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"{field} must be a whole number of at least 1, got {size!r}")
+        for field in ("word_dropout", "embedding_dropout", "dropout"):
+            share = getattr(self, field)
+            if not isinstance(share, float | int) or not 0 <= share <= 1:
+                raise ValueError(f"{field} must be a number from 0 to 1, got {share!r}")
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -87,10 +105,14 @@ class TextClassifier(nn.Module, PyTorchModelHubMixin, model_card_template=MODEL_
 
         `ids [B, T] int64`: token ids, padded with 0.
         `lengths [B] int64`: tokens of each text; a text of length 0 counts as one padding token.
+        ValueError for an empty batch, and for a length that is below 0 or beyond T.
         """
+        on_cpu = lengths.cpu()
+        if not ids.numel() or int(on_cpu.min()) < 0 or int(on_cpu.max()) > ids.shape[1]:
+            raise ValueError(f"lengths of texts in ids {[*ids.shape]} must be from 0 to T, got {on_cpu.tolist()}")
         lengths = lengths.clamp(min=1)
         x = self._embed(ids)
-        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(x, on_cpu.clamp(min=1), batch_first=True, enforce_sorted=False)
         y, h_n = self.gru(packed)
         y, _ = pad_packed_sequence(y, batch_first=True)  # [B, T, 2H], 0 past the length
         past = torch.arange(y.shape[1], device=y.device) >= lengths[:, None]
@@ -107,24 +129,41 @@ class TextClassifier(nn.Module, PyTorchModelHubMixin, model_card_template=MODEL_
         return nn.functional.dropout(self.embedding(ids), self.config.embedding_dropout, self.training)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Give the token ids of each text; `[UNK]` alone for a text without a token."""
+        """Give the token ids of each text; `[UNK]` alone for a text without a token.
+
+        InputError for what is no text: not a string, or one that no encoding can hold (half of an emoji).
+        """
+        for row, text in enumerate(texts):
+            if not isinstance(text, str) or (not text.isprintable() and not _encodes(text)):
+                raise InputError(f"text {row + 1} is not valid text: {ascii(text)[:60]}")
         return [encoding.ids or [UNKNOWN_ID] for encoding in self.tokenizer.encode_batch(texts)]
 
     @torch.inference_mode()
-    def predict(self, texts: list[str], *, batch_size: int = 256) -> list[Prediction]:
-        """Classify `texts`; the model is in eval mode while it does."""
-        was_training = self.training
-        self.eval()
-        rows = self.encode(texts)
+    def predict(self, texts: Iterable[str], *, batch_size: int = 256) -> list[Prediction]:
+        """Classify `texts`; the model is in eval mode while it does, and afterwards each part is as it was.
+
+        TypeError for a single string in place of several, ValueError for a batch_size below 1, InputError for what
+        is no text.
+        """
+        if isinstance(texts, str):
+            raise TypeError("predict takes several texts: put this one into a list")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        rows = self.encode(list(texts))
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         found: dict[int, Prediction] = {}
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            ids, lengths = pad_ids([rows[row] for row in batch])
-            device = self.embedding.weight.device
-            probabilities = self(ids.to(device), lengths.to(device)).softmax(1).tolist()
-            found |= {row: self._prediction(values) for row, values in zip(batch, probabilities, strict=True)}
-        self.train(was_training)
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            for start in range(0, len(order), batch_size):
+                batch = order[start : start + batch_size]
+                ids, lengths = pad_ids([rows[row] for row in batch])
+                device = self.embedding.weight.device
+                probabilities = self(ids.to(device), lengths.to(device)).softmax(1).tolist()
+                found |= {row: self._prediction(values) for row, values in zip(batch, probabilities, strict=True)}
+        finally:
+            for module, training in modes:
+                module.training = training
         return [found[row] for row in range(len(rows))]
 
     def _prediction(self, values: list[float]) -> Prediction:
@@ -146,7 +185,10 @@ class TextClassifier(nn.Module, PyTorchModelHubMixin, model_card_template=MODEL_
         missing = [file for file in FILES if not (Path(name) / file).is_file()]
         if Path(name).is_dir() and missing:
             raise InputError(f"{name} is not a folder with a model: there is no {missing[0]} in it")
+        if isinstance(options.get("map_location"), torch.device):
+            options["map_location"] = str(options["map_location"])
         try:
+            _check_config(Path(name) / _CONFIG)
             return super().from_pretrained(name, **options)
         # Unreadable files, a broken configuration, other weights, a name that is not on the Hub.
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
@@ -159,9 +201,29 @@ class TextClassifier(nn.Module, PyTorchModelHubMixin, model_card_template=MODEL_
     ) -> Self:
         # Not the mixin's own: it falls back to a pickle, passes over weights that are missing, and prints.
         weights, tokenizer = (_locate(model_id, file, options) for file in (WEIGHTS, TOKENIZER))
-        model = cls(config, _load_tokenizer(tokenizer))
-        model.load_state_dict(load_file(weights, device=map_location))
+        model = cls(config, _load_tokenizer(tokenizer, config.vocab_size))
+        _load_weights(model, weights)
         return model.to(map_location).eval()
+
+
+def _check_config(path: Path) -> None:
+    """ValueError, naming the file, where a local configuration is no JSON object, for the mixin names none."""
+    if not path.is_file():
+        return
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} must hold a JSON object, and holds a {type(content).__name__}")
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _locate(model_id: str, file: str, options: dict[str, Any]) -> str:
@@ -169,11 +231,34 @@ def _locate(model_id: str, file: str, options: dict[str, Any]) -> str:
     return str(local) if local.is_file() else hf_hub_download(model_id, file, **options)
 
 
-def _load_tokenizer(path: str) -> Tokenizer:
+def _load_tokenizer(path: str, vocab_size: int) -> Tokenizer:
+    """ValueError where the file is none, or its tokens are not those of a model of vocab_size."""
     try:
-        return Tokenizer.from_file(path)
+        tokenizer = Tokenizer.from_file(path)
+        tokenizer.encode("a word that nobody has seen, qxzvyk")
     except Exception as error:  # tokenizers raises no narrower class
         raise ValueError(f"{TOKENIZER}: {error}") from error
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= vocab_size:
+        raise ValueError(f"{TOKENIZER} has token ids up to {largest}, and the model a vocabulary of {vocab_size}")
+    return tokenizer
+
+
+def _load_weights(model: nn.Module, path: str) -> None:
+    """ValueError, naming the weight, where the file holds others than the model's, or numbers that are none."""
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{WEIGHTS}: {error}") from error
+    own = model.state_dict()
+    for name in sorted({*own, *weights}):
+        expected = [*own[name].shape] if name in own else "nothing"
+        came = [*weights[name].shape] if name in weights else "nothing"
+        if expected != came:
+            raise ValueError(f"{WEIGHTS} does not fit {_CONFIG}: {name}: expected {expected}, and there is {came}")
+        if not weights[name].isfinite().all():
+            raise ValueError(f"{WEIGHTS}: {name} holds numbers that are not finite")
+    model.load_state_dict(weights)
 
 
 def pad_ids(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
