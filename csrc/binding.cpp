@@ -8,12 +8,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <new>
 #include <string>
 #include <vector>
 
 #include "dispatch.h"
 #include "gru.h"
+#include "memory.h"
 #include "packed_cache.h"
 #include "threads.h"
 
@@ -48,7 +48,7 @@ class Arena {
   void* reserve(size_t bytes) {
     if (bytes > bytes_) {
       release();
-      memory_ = ::operator new(bytes, std::align_val_t(kAlignment));
+      memory_ = fastgru::allocate(bytes);
       bytes_ = bytes;
     }
     return memory_;
@@ -59,10 +59,10 @@ class Arena {
   }
 
  private:
-  static constexpr size_t kAlignment = 64, kKept = size_t{256} << 20;
+  static constexpr size_t kKept = size_t{256} << 20;
 
   void release() noexcept {
-    ::operator delete(memory_, std::align_val_t(kAlignment));
+    fastgru::release(memory_);
     memory_ = nullptr;
     bytes_ = 0;
   }

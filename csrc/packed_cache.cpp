@@ -7,6 +7,8 @@
 #include <mutex>
 #include <new>
 
+#include "memory.h"
+
 namespace fastgru {
 namespace {
 
@@ -24,11 +26,9 @@ struct Key {
 }  // namespace
 
 struct PackedWeights {
-  static constexpr std::align_val_t kAlignment{64};
-
   PackedWeights(const Key& its_key, size_t size)
-      : key(its_key), bytes(size), memory(::operator new(size, kAlignment)) {}
-  ~PackedWeights() { ::operator delete(memory, kAlignment); }
+      : key(its_key), bytes(size), memory(allocate(size)) {}
+  ~PackedWeights() { release(memory); }
   PackedWeights(const PackedWeights&) = delete;
   PackedWeights& operator=(const PackedWeights&) = delete;
 

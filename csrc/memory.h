@@ -1,0 +1,13 @@
+// Memory for the kernels' own use, aligned to a cache line. Megabytes of it are asked for in huge pages: weights that
+// lie beyond the caches are read once a step, and under a hypervisor each of their small pages costs a long walk.
+#pragma once
+
+#include <cstddef>
+
+namespace fastgru {
+
+// Throws std::bad_alloc. Holds anything.
+void* allocate(size_t bytes);
+void release(void* memory) noexcept;
+
+}  // namespace fastgru
