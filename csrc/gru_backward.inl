@@ -18,6 +18,8 @@ namespace {
 constexpr int64_t kChunkRows = 256;
 // Where one thread does the steps and the others the rest: less is left for them to do when the steps are over.
 constexpr int64_t kPipelinedRows = 64;
+// Units that a chunk's panels are multiplied with at once where the panels lie beyond L2.
+constexpr int64_t kOuterUnits = 64;
 
 // `rows` rows of at most 2 * kLanes columns each, `pitch` numbers apart, appended to a panel.
 template <class Real>
@@ -106,6 +108,7 @@ struct BackwardScratch {
   int64_t ldc, ldg;                               // pitch of carry and of dgates
   int64_t x_panels, h_panels;                     // of 2 * kLanes columns
   int64_t carry, dgates, x, h, w_hh, w_ih, bias;  // sizes
+  int64_t units;                                  // whose gradients are packed at once
   int64_t own;
 
   BackwardScratch(const BackwardArgs<Real>& a, int64_t group_size) noexcept
@@ -122,7 +125,8 @@ struct BackwardScratch {
         w_hh(h_panels * 3 * a.H * 2 * W),
         w_ih(a.dx.data ? x_panels * 3 * a.H * 2 * W : 0),
         bias(4 * round_up(a.H, W)),
-        own(chunk * kOuterRows) {}
+        units((x + h) * static_cast<int64_t>(sizeof(Real)) > kWeightBytesPerCore ? kOuterUnits : kOuterRows),
+        own(chunk * units) {}
 
   int64_t shared() const noexcept { return round_up(carry + 2 * (dgates + x + h) + w_hh + w_ih + bias, 16); }
 };
@@ -329,14 +333,13 @@ class BackwardWorker {
     return a_.h0 ? a_.h0 + (d_ * a_.steps.B + slot_of(a_.steps, sequence)) * a_.H : nullptr;
   }
 
-  // Calls f(row in the chunk, t, sequence) for a thread's part of the chunk's rows.
+  // Calls f(row in the chunk, t, sequence) for some of the chunk's rows.
   template <class F>
-  FASTGRU_INLINE void for_own_rows(const Chunk& chunk, F f) const noexcept {
-    const Range own = own_part({0, chunk.rows});
+  FASTGRU_INLINE void for_rows(const Chunk& chunk, Range rows, F f) const noexcept {
     int64_t row = 0;
-    for (int64_t s = chunk.begin; s < chunk.end; ++s) {
+    for (int64_t s = chunk.begin; s < chunk.end && row < rows.end; ++s) {
       const int64_t n = active(s);
-      for (int64_t b = max_of(own.begin - row, 0); b < min_of(n, own.end - row); ++b) {
+      for (int64_t b = max_of(rows.begin - row, 0); b < min_of(n, rows.end - row); ++b) {
         f(row + b, time_of(s), batch_.begin + b);
       }
       row += n;
@@ -347,7 +350,7 @@ class BackwardWorker {
   void pack_chunk(const Chunk& chunk) noexcept {
     Real *x = x_[chunk.buffer], *h = h_[chunk.buffer];
     const int64_t pitch = size_.chunk * W2;
-    for_own_rows(chunk, [&](int64_t row, int64_t t, int64_t sequence) {
+    for_rows(chunk, own_part({0, chunk.rows}), [&](int64_t row, int64_t t, int64_t sequence) {
       if (g_.w_ih) copy_to_panels(row_of(a_.x, a_.steps, t, sequence), a_.I, pitch, x + row * W2);
       if (!g_.w_hh) return;
       const Real* before = state_before(t, sequence);
@@ -363,37 +366,47 @@ class BackwardWorker {
   void add_to_weights(const Chunk& chunk) noexcept {
     const bool adds = batch_.begin > 0 || chunk.begin > 0;
     const Real* dgates = dgates_[chunk.buffer];
+    const int64_t end = min_of(own_blocks_.end * W, a_.H);
     for (int64_t gate = 0; gate < 4; ++gate) {  // n r z q
-      const int64_t end = min_of(own_blocks_.end * W, a_.H);
-      for (int64_t unit = own_blocks_.begin * W; unit < end; unit += kOuterRows) {
-        const int64_t m = min_of(kOuterRows, end - unit);
-        pack_gradients(dgates + gate * a_.H + unit, chunk.rows, m);
-        // Row of the weights, in torch's order r z n: gate n (of x) and q (of h) are both the last.
-        const int64_t row = (gate == 0 || gate == 3 ? 2 : gate - 1) * a_.H + unit;
-        if (g_.w_ih && gate < 3) add_product(x_[chunk.buffer], chunk.rows, a_.I, g_.w_ih + row * a_.I, m, adds);
-        if (g_.w_hh && gate > 0) add_product(h_[chunk.buffer], chunk.rows, a_.H, g_.w_hh + row * a_.H, m, adds);
+      // Row of the weights, in torch's order r z n: gate n (of x) and q (of h) are both the last.
+      const int64_t first = (gate == 0 || gate == 3 ? 2 : gate - 1) * a_.H;
+      for (int64_t unit = own_blocks_.begin * W; unit < end; unit += size_.units) {
+        const int64_t units = min_of(size_.units, end - unit), row = first + unit;
+        pack_gradients(dgates + gate * a_.H + unit, chunk.rows, units);
+        if (g_.w_ih && gate < 3) add_product(x_[chunk.buffer], chunk.rows, a_.I, g_.w_ih + row * a_.I, units, adds);
+        if (g_.w_hh && gate > 0) add_product(h_[chunk.buffer], chunk.rows, a_.H, g_.w_hh + row * a_.H, units, adds);
       }
       if (g_.b_ih || g_.b_hh) add_bias(dgates, gate, chunk.rows);
     }
   }
 
-  void pack_gradients(const Real* dgates, int64_t rows, int64_t m) noexcept {
-    for (int64_t k = 0; k < rows; ++k) {
-      Real* to = own_ + k * kOuterRows;
-      const Real* from = dgates + k * size_.ldg;
-      if (m == kOuterRows) {
-        __builtin_memcpy(to, from, sizeof(Real) * kOuterRows);
-      } else {
-        for (int64_t i = 0; i < kOuterRows; ++i) to[i] = i < m ? from[i] : Real(0);
+  // The gradients of some units as [units / kOuterRows][rows][kOuterRows].
+  void pack_gradients(const Real* dgates, int64_t rows, int64_t units) noexcept {
+    for (int64_t unit = 0; unit < units; unit += kOuterRows) {
+      const int64_t m = min_of(kOuterRows, units - unit);
+      const Real* from = dgates + unit;
+      Real* to = own_ + unit * size_.chunk;
+      for (int64_t k = 0; k < rows; ++k, from += size_.ldg, to += kOuterRows) {
+        if (m == kOuterRows) {
+          __builtin_memcpy(to, from, sizeof(Real) * kOuterRows);
+        } else {
+          for (int64_t i = 0; i < kOuterRows; ++i) to[i] = i < m ? from[i] : Real(0);
+        }
       }
     }
   }
 
-  void add_product(const Real* panels, int64_t rows, int64_t columns, Real* out, int64_t m, bool adds) noexcept {
+  // A panel is in L1 while all of the units go over it: it is read from beyond once for them together.
+  void add_product(const Real* panels, int64_t rows, int64_t columns, Real* out, int64_t units, bool adds) noexcept {
     alignas(64) Real c[kOuterRows * W2];
     for (int64_t column = 0; column < columns; column += W2) {
-      outer_tile<Real, kOuterRows>(own_, panels + column * size_.chunk, rows, c, out + column, columns);
-      for (int64_t i = 0; i < m; ++i) write_row(out + i * columns + column, c + i * W2, columns - column, adds);
+      for (int64_t unit = 0; unit < units; unit += kOuterRows) {
+        Real* to = out + unit * columns + column;
+        outer_tile<Real, kOuterRows>(own_ + unit * size_.chunk, panels + column * size_.chunk, rows, c, to, columns);
+        for (int64_t i = 0; i < min_of(kOuterRows, units - unit); ++i) {
+          write_row(to + i * columns, c + i * W2, columns - column, adds);
+        }
+      }
     }
   }
 
@@ -416,24 +429,32 @@ class BackwardWorker {
     }
   }
 
+  // As many rows at once as stay in L2 while all panels of W_ih go over them.
   void write_dx(const Chunk& chunk, bool adds) noexcept {
     const Range own = own_part({0, chunk.rows});
+    const int64_t row_bytes = 3 * a_.H * static_cast<int64_t>(sizeof(Real));
+    const int64_t most = round_up(max_of(kWeightBytesPerCore / row_bytes, 1), kBackwardRows);
+    for (int64_t begin = own.begin; begin < own.end; begin += most) {
+      const Range rows{begin, min_of(begin + most, own.end)};
+      for (int64_t panel = 0; panel < size_.x_panels; ++panel) write_dx_panel(chunk, rows, panel, adds);
+    }
+  }
+
+  void write_dx_panel(const Chunk& chunk, Range rows, int64_t panel, bool adds) noexcept {
     alignas(64) Real c[kBackwardRows * W2];
     const int64_t K = 3 * a_.H;
-    for (int64_t panel = 0; panel < size_.x_panels; ++panel) {
-      int64_t m = 0, done = 0;
-      for_own_rows(chunk, [&](int64_t row, int64_t t, int64_t sequence) {
-        if (done == m) {
-          m = tile_rows(own.end - row, kBackwardRows);
-          done = 0;
-          multiply<Real, kBackwardRows, 2>(m, dgates_[chunk.buffer] + row * size_.ldg, size_.ldg,
-                                           w_ih_ + panel * K * W2, K, kZeros<Real>, c,
-                                           quarter_of<Real, 2>(w_ih_, {0, size_.x_panels}, panel + 1, K, row, m));
-        }
-        write_row(row_of(a_.dx, a_.steps, t, sequence) + panel * W2, c + done * W2, a_.I - panel * W2, adds);
-        ++done;
-      });
-    }
+    int64_t m = 0, done = 0;
+    for_rows(chunk, rows, [&](int64_t row, int64_t t, int64_t sequence) {
+      if (done == m) {
+        m = tile_rows(rows.end - row, kBackwardRows);
+        done = 0;
+        multiply<Real, kBackwardRows, 2>(m, dgates_[chunk.buffer] + row * size_.ldg, size_.ldg, w_ih_ + panel * K * W2,
+                                         K, kZeros<Real>, c,
+                                         quarter_of<Real, 2>(w_ih_, {0, size_.x_panels}, panel + 1, K, row, m));
+      }
+      write_row(row_of(a_.dx, a_.steps, t, sequence) + panel * W2, c + done * W2, a_.I - panel * W2, adds);
+      ++done;
+    });
   }
 
   const BackwardArgs<Real>& a_;
