@@ -139,6 +139,10 @@ void forward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, Se
   const Kernels<Real>& kernels = active_kernels<Real>();
   fastgru::PackedLoan<Real> loan(kernels, args);
   const int32_t team = kernels.forward_threads(args, threads);
+  if (args.saved) {
+    const int64_t elements = args.D * args.steps.saved_rows() * 4 * args.H;
+    fastgru::ask_for_huge_pages(args.saved, static_cast<size_t>(elements) * sizeof(Real));
+  }
   run(args, kernels.forward_scratch(args, team), team, kernels.forward);
   loan.keep();
 }

@@ -28,6 +28,9 @@ struct Steps {
                          // and batch stride equal and first[t] = rows[0] + .. + rows[t - 1] this is the
                          // layout of torch's PackedSequence
   const int64_t* order;  // [B] where sequence b lies in the batch dimension of every tensor, or null: b
+
+  // Rows of `saved`, of each direction. Inlined, so that no instruction set's copy can serve another.
+  [[gnu::always_inline]] int64_t saved_rows() const noexcept { return first ? first[T - 1] + rows[T - 1] : T * B; }
 };
 
 // A [time, batch, feature] tensor: (t, b, i) is data[first(t) * time + order(b) * batch + i].

@@ -304,7 +304,7 @@ class BackwardWorker {
         const Real* h = state_before(t, sequence);
         tile.h[i] = h ? h + unit : kZeros<Real>;
       }
-      tile.saved = a_.saved + (d_ * saved_rows(a_.steps) + saved_row(a_.steps, t) + batch_.begin + b) * 4 * a_.H + unit;
+      tile.saved = a_.saved + (d_ * a_.steps.saved_rows() + saved_row(a_.steps, t) + batch_.begin + b) * 4 * a_.H + unit;
       tile.dgates = dgates + b * size_.ldg + unit;
       tile.ldg = size_.ldg;
       if (tile.units >= W) {

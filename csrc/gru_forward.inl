@@ -265,7 +265,7 @@ class ForwardWorker {
   }
 
   Real* saved_of(int64_t t, int64_t b) const noexcept {
-    return a_.saved + (d_ * saved_rows(a_.steps) + saved_row(a_.steps, t) + b) * 4 * a_.H;
+    return a_.saved + (d_ * a_.steps.saved_rows() + saved_row(a_.steps, t) + b) * 4 * a_.H;
   }
 
   // Sequences whose last step this was: forward those that the next step has not, reverse all at step 0.

@@ -22,11 +22,6 @@ FASTGRU_INLINE int64_t saved_row(const Steps& steps, int64_t t) noexcept {
   return steps.first ? steps.first[t] : t * steps.B;
 }
 
-// Rows of `saved`, of each direction.
-FASTGRU_INLINE int64_t saved_rows(const Steps& steps) noexcept {
-  return steps.first ? steps.first[steps.T - 1] + rows_at(steps, steps.T - 1) : steps.T * steps.B;
-}
-
 template <class Real>
 FASTGRU_INLINE Real* row_of(const Series<Real>& series, const Steps& steps, int64_t t, int64_t b) noexcept {
   return series.data + first_of(steps, t) * series.time + slot_of(steps, b) * series.batch;

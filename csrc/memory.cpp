@@ -1,5 +1,6 @@
 #include "memory.h"
 
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 
@@ -14,14 +15,20 @@ constexpr size_t kLine = 64, kHugePage = size_t{2} << 20;
 
 }  // namespace
 
+void ask_for_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes) noexcept {
+#ifdef MADV_HUGEPAGE
+  const auto begin = reinterpret_cast<uintptr_t>(memory);
+  const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage, end = (begin + bytes) / kHugePage * kHugePage;
+  if (end > first) madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);  // a refusal changes nothing
+#endif
+}
+
 void* allocate(size_t bytes) {
   const size_t alignment = bytes < kHugePage ? kLine : kHugePage;
   const size_t whole = (bytes + alignment - 1) / alignment * alignment;
   void* memory = std::aligned_alloc(alignment, whole);
   if (memory == nullptr) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-  if (alignment == kHugePage) madvise(memory, whole, MADV_HUGEPAGE);  // only a wish: a refusal changes nothing
-#endif
+  ask_for_huge_pages(memory, whole);
   return memory;
 }
 

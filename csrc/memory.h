@@ -10,4 +10,7 @@ namespace fastgru {
 void* allocate(size_t bytes);
 void release(void* memory) noexcept;
 
+// Asks for huge pages where somebody else's memory has not been touched yet; otherwise changes nothing.
+void ask_for_huge_pages(void* memory, size_t bytes) noexcept;
+
 }  // namespace fastgru
