@@ -89,7 +89,7 @@ def compare(
 @pytest.mark.parametrize(
     "sizes",
     [
-        # I, H, B, T, D: the vectors' edges, one of everything, long, wide, and more rows than one block
+        # I, H, B, T, D: the vectors' edges, one of everything, long, wide, more rows than one block, and larger than L2
         (1, 1, 1, 1, 1),
         (3, 17, 2, 5, 2),
         (33, 31, 5, 9, 2),
@@ -100,6 +100,7 @@ def compare(
         (16, 32, 256, 6, 1),
         (100, 130, 7, 30, 2),
         (256, 256, 4, 10, 1),
+        (600, 470, 3, 90, 1),
     ],
     ids=str,
 )
