@@ -25,10 +25,11 @@ namespace {
 using fastgru::Kernels;
 using fastgru::Team;
 
-// (I, H, D, T, B); (rows, first, order) as in gru.h; (address, time stride, batch stride);
-// (w_ih, w_hh, b_ih, b_hh) of each direction, the second's unused where D is 1. Addresses may be 0.
+// (I, H, D, T, B); (rows, first, order, time, batch) as in gru.h, then the resets' address and strides and the initial
+// state; (address, time stride, batch stride); (w_ih, w_hh, b_ih, b_hh) of each direction, the second's unused where D
+// is 1. Addresses may be 0.
 using Sizes = std::array<int64_t, 5>;
-using StepAddresses = std::array<int64_t, 3>;
+using StepAddresses = std::array<int64_t, 9>;
 using SeriesAddress = std::array<int64_t, 3>;
 using ParameterAddresses = std::array<int64_t, 8>;
 
@@ -109,7 +110,9 @@ void set_layer(Args& args, const Sizes& sizes, const StepAddresses& steps) noexc
   args.H = sizes[1];
   args.D = sizes[2];
   args.steps = {sizes[3], sizes[4], at<const int64_t>(steps[0]), at<const int64_t>(steps[1]),
-                at<const int64_t>(steps[2])};
+                at<const int64_t>(steps[2]), at<const int64_t>(steps[3]), at<const int64_t>(steps[4])};
+  args.resets.at = {at<const uint8_t>(steps[5]), steps[6], steps[7]};
+  args.resets.initial = at<std::remove_pointer_t<decltype(args.resets.initial)>>(steps[8]);
 }
 
 template <class Real>
@@ -150,7 +153,7 @@ void forward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, Se
 template <class Real>
 void backward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, SeriesAddress x, int64_t h0,
               SeriesAddress y, int64_t saved, SeriesAddress dy, int64_t dh_n, SeriesAddress dx, int64_t dh0,
-              ParameterAddresses gradients, int32_t threads) {
+              int64_t dinitial, ParameterAddresses gradients, int32_t threads) {
   fastgru::BackwardArgs<Real> args{};
   set_layer(args, sizes, steps);
   set_parameters(args.parameters, parameters);
@@ -162,6 +165,7 @@ void backward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, S
   args.dh_n = at<const Real>(dh_n);
   args.dx = series<Real>(dx);
   args.dh0 = at<Real>(dh0);
+  args.dinitial = at<Real>(dinitial);
   set_parameters(args.gradients, gradients);
   const Kernels<Real>& kernels = active_kernels<Real>();
   const int32_t team = kernels.backward_threads(args, threads);
@@ -174,7 +178,7 @@ void define_kernels(nb::module_& m, const std::string& suffix) {
   m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a, "x"_a, "h0"_a,
         "y"_a, "h_n"_a, "saved"_a, "threads"_a);
   m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a, "x"_a, "h0"_a,
-        "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "gradients"_a, "threads"_a);
+        "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "dinitial"_a, "gradients"_a, "threads"_a);
 }
 
 // The best of some trials of about 5 ms, all threads at once, in 10^9 operations a second.

@@ -24,16 +24,18 @@ constexpr int64_t kKeptPackedBytes = int64_t{256} << 20;
 struct Steps {
   int64_t T, B;
   const int64_t* rows;   // [T], not increasing, or null: B at every step
-  const int64_t* first;  // [T] where step t begins, in units of the time stride, or null: t. With the time
-                         // and batch stride equal and first[t] = rows[0] + .. + rows[t - 1] this is the
-                         // layout of torch's PackedSequence
-  const int64_t* order;  // [B] where sequence b lies in the batch dimension of every tensor, or null: b
+  const int64_t* first;  // [T], rows[0] + .. + rows[t - 1], null where rows is
+  const int64_t* order;  // [B] where sequence b lies in h0, h_n and their gradients, or null: b
+  const int64_t* time;   // [T] where step t lies in a series, in its time strides, or null: t
+  const int64_t* batch;  // [B] where sequence b lies in a series, in its batch strides, or null: b.
+                         // Padded: null and order. torch's PackedSequence: first and null, both strides the same.
+                         // Sequences one after the other: null and where each begins, both strides the same
 
   // Rows of `saved`, of each direction. Inlined, so that no instruction set's copy can serve another.
   [[gnu::always_inline]] int64_t saved_rows() const noexcept { return first ? first[T - 1] + rows[T - 1] : T * B; }
 };
 
-// A [time, batch, feature] tensor: (t, b, i) is data[first(t) * time + order(b) * batch + i].
+// A [time, batch, feature] tensor: (t, b, i) is data[steps.time(t) * time + steps.batch(b) * batch + i].
 template <class Real>
 struct Series {
   Real* data;
@@ -47,6 +49,14 @@ struct Parameters {
   Real* w_hh;  // [3H, H]
   Real* b_ih;  // [3H] or null: zero (gradients: not wanted)
   Real* b_hh;  // [3H] or null
+};
+
+// Where a sequence starts anew: at (t, b) not 0 the forward direction's step t, and the reverse direction's step
+// t - 1, find `initial` instead of the state before them.
+template <class Real>
+struct Resets {
+  Series<const uint8_t> at;  // [T, B, 1]; data null: nowhere
+  const Real* initial;       // [D, H] or null: zero
 };
 
 // What became of a direction's packed weights in a call.
@@ -70,11 +80,11 @@ struct ForwardArgs {
   Packing* packing;      // [D], written for each direction that has packed or pack_into; null if none has
   Series<const Real> x;  // [T, B, I]
   const Real* h0;        // [D, B, H] or null: zero
+  Resets<Real> resets;
   Series<Real> y;        // [T, B, D * H], written at every step a sequence has, otherwise untouched
   Real* h_n;             // [D, B, H], the state after each sequence's own last step (h0 if it has none)
   Real* saved;           // [D, N, 4, H], the r, z, n, q that backward needs, or null: not wanted. (t, b) is row
-                         // first[t] + b where first is given (N is then the sum of rows), else t * B + b
-                         // (N = T * B; rows of steps that a sequence has not are untouched)
+                         // first[t] + b where first is given (N is then the sum of rows), else t * B + b (N = T * B)
 };
 
 template <class Real>
@@ -84,11 +94,13 @@ struct BackwardArgs {
   Parameters<const Real> parameters[2];
   Series<const Real> x, y;
   const Real* h0;                 // [D, B, H] or null: it was zero
+  Resets<Real> resets;
   const Real* saved;              // as the forward pass left it; only read, so backward may run again
   Series<const Real> dy;          // data null: zero
   const Real* dh_n;               // [D, B, H] or null: zero
   Series<Real> dx;                // data null: not wanted; written where y was, otherwise untouched
   Real* dh0;                      // [D, B, H] or null: not wanted
+  Real* dinitial;                 // [D, H] or null: not wanted
   Parameters<Real> gradients[2];  // each pointer null: not wanted. Overwritten, not added to
 };
 

@@ -107,7 +107,7 @@ struct BackwardScratch {
   int64_t batch, chunk;                           // most sequences at once, most rows in a chunk
   int64_t ldc, ldg;                               // pitch of carry and of dgates
   int64_t x_panels, h_panels;                     // of 2 * kLanes columns
-  int64_t carry, dgates, x, h, w_hh, w_ih, bias;  // sizes
+  int64_t carry, dgates, x, h, w_hh, w_ih, bias, initial;  // sizes
   int64_t units;                                  // whose gradients are packed at once
   int64_t own;
 
@@ -125,10 +125,11 @@ struct BackwardScratch {
         w_hh(h_panels * 3 * a.H * 2 * W),
         w_ih(a.dx.data ? x_panels * 3 * a.H * 2 * W : 0),
         bias(4 * round_up(a.H, W)),
+        initial(a.dinitial ? group_size * h_panels * 2 * W : 0),
         units((x + h) * static_cast<int64_t>(sizeof(Real)) > kWeightBytesPerCore ? kOuterUnits : kOuterRows),
         own(chunk * units) {}
 
-  int64_t shared() const noexcept { return round_up(carry + 2 * (dgates + x + h) + w_hh + w_ih + bias, 16); }
+  int64_t shared() const noexcept { return round_up(carry + 2 * (dgates + x + h) + w_hh + w_ih + bias + initial, 16); }
 };
 
 // One thread's part in one direction.
@@ -157,6 +158,7 @@ class BackwardWorker {
     w_hh_ = h_[1] + sizes.h;
     w_ih_ = w_hh_ + sizes.w_hh;
     bias_ = w_ih_ + sizes.w_ih;
+    initial_ = bias_ + sizes.bias;
   }
 
   void run() noexcept {
@@ -170,6 +172,7 @@ class BackwardWorker {
     }
     if (g_.b_ih) write_bias(g_.b_ih, 0);
     if (g_.b_hh) write_bias(g_.b_hh, 3);
+    if (a_.dinitial) write_initial();
   }
 
  private:
@@ -205,10 +208,16 @@ class BackwardWorker {
     for (int64_t gate = 0; gate < 4; ++gate) {
       for (int64_t j = own_blocks_.begin; j < own_blocks_.end; ++j) store(bias_sum(gate, j), Vec<Real>{});
     }
+    if (a_.dinitial) {
+      for (int64_t i = 0; i < size_.h_panels * W2; i += W) store(initial_sum(group_.index) + i, Vec<Real>{});
+    }
     wait_for(group_);
   }
 
   Real* bias_sum(int64_t gate, int64_t block) const noexcept { return bias_ + gate * round_up(a_.H, W) + block * W; }
+
+  // [h_panels, 2 * kLanes]: what a thread's sequences add to the gradient of the initial state.
+  Real* initial_sum(int64_t thread) const noexcept { return initial_ + thread * size_.h_panels * W2; }
 
   void run_batch() noexcept {
     start();
@@ -231,7 +240,7 @@ class BackwardWorker {
       if (a_.dx.data) write_dx(chunk, group_.groups == 1 ? d_ == 1 : chunk.begin >= middle);
     }
     if (!crossed) cross(crossed);
-    if (a_.dh0) step(T, nullptr);
+    if (a_.dh0 || a_.dinitial) step(T, nullptr);
     wait_for(group_);
   }
 
@@ -275,6 +284,7 @@ class BackwardWorker {
         m = tile_rows(min_of(before, rows_.end) - b, kBackwardRows);
         multiply<Real, kBackwardRows, 2>(m, previous_ + b * size_.ldg + a_.H, size_.ldg, w_hh_ + panel * K * W2, K,
                                          kZeros<Real>, dh, quarter_of<Real, 2>(w_hh_, panels_, panel + 1, K, b, m));
+        if (a_.resets.at.data) cut(time_of(s - 1), panel, b, m, dh);
         const int64_t going_on = min_of(max_of(n - b, 0), m);
         if (going_on > 0) gates(s, panel, b, going_on, dh, W2, dgates);
         if (a_.dh0) end_rows(panel, b + going_on, b + m, dh + going_on * W2);
@@ -285,6 +295,22 @@ class BackwardWorker {
       }
     }
     previous_ = dgates;
+  }
+
+  // What step t has of gradients for a state that was reset before it goes to the initial state instead.
+  void cut(int64_t t, int64_t panel, int64_t b, int64_t m, Real* dh) noexcept {
+    for (int64_t row = b; row < b + m; ++row) {
+      if (!is_fresh(a_.resets, a_.steps, d_, t, batch_.begin + row)) continue;
+      for (int64_t i = 0; i < W2; i += W) {
+        Real *carry = carry_ + row * size_.ldc + panel * W2 + i, *product = dh + (row - b) * W2 + i;
+        if (a_.dinitial) {
+          Real* sum = initial_sum(group_.index) + panel * W2 + i;
+          store(sum, load(sum) + (load(carry) + load(product)));
+        }
+        store(carry, Vec<Real>{});
+        store(product, Vec<Real>{});
+      }
+    }
   }
 
   void gates(int64_t s, int64_t panel, int64_t b, int64_t m, const Real* dh, int64_t ldd, Real* dgates) noexcept {
@@ -328,6 +354,9 @@ class BackwardWorker {
 
   // h that entered step t of a sequence, or null where it was zero.
   const Real* state_before(int64_t t, int64_t sequence) const noexcept {
+    if (a_.resets.at.data && is_fresh(a_.resets, a_.steps, d_, t, sequence)) {
+      return a_.resets.initial ? a_.resets.initial + d_ * a_.H : nullptr;
+    }
     const int64_t before = d_ ? t + 1 : t - 1;
     if (sequence < rows_at(a_.steps, before)) return row_of(a_.y, a_.steps, before, sequence) + d_ * a_.H;
     return a_.h0 ? a_.h0 + (d_ * a_.steps.B + slot_of(a_.steps, sequence)) * a_.H : nullptr;
@@ -429,6 +458,16 @@ class BackwardWorker {
     }
   }
 
+  // Adds up what the threads have; all of them are through with their steps.
+  void write_initial() noexcept {
+    for (int64_t j = own_blocks_.begin; j < own_blocks_.end; ++j) {
+      alignas(64) Real sum[W];
+      store(sum, load(initial_sum(0) + j * W));
+      for (int64_t i = 1; i < group_.size; ++i) store(sum, load(sum) + load(initial_sum(i) + j * W));
+      write_row(a_.dinitial + d_ * a_.H + j * W, sum, min_of(W, a_.H - j * W), false);
+    }
+  }
+
   // As many rows at once as stay in L2 while all panels of W_ih go over them.
   void write_dx(const Chunk& chunk, bool adds) noexcept {
     const Range own = own_part({0, chunk.rows});
@@ -467,7 +506,7 @@ class BackwardWorker {
   const Range own_blocks_;  // of units, for the weights' gradients
   Real* own_;
   Range batch_{0, 0}, rows_{0, 0}, panels_{0, 0};
-  Real *carry_, *dgates_[2], *x_[2], *h_[2], *w_hh_, *w_ih_, *bias_;
+  Real *carry_, *dgates_[2], *x_[2], *h_[2], *w_hh_, *w_ih_, *bias_, *initial_;
   const Real* previous_ = nullptr;  // dgates of the step before
 };
 

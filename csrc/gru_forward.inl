@@ -192,6 +192,18 @@ class ForwardWorker {
       }
     }
     write_last(h_, active(0), rows_.size());
+    if (a_.resets.at.data && d_ == 0) {
+      for (int64_t j = blocks_.begin; j < blocks_.end; ++j) refresh(0, j, 0, active(0), h_);
+    }
+  }
+
+  // The initial state in a block of h where step t finds it.
+  void refresh(int64_t t, int64_t block, int64_t b, int64_t m, Real* h) noexcept {
+    for (int64_t row = b; row < b + m; ++row) {
+      if (!is_fresh(a_.resets, a_.steps, d_, t, rows_.begin + row)) continue;
+      const Real* initial = a_.resets.initial;
+      store(h + row * ldh_ + block * W, initial ? lanes(initial + d_ * a_.H + block * W, block) : Vec<Real>{});
+    }
   }
 
   Vec<Real> lanes(const Real* from, int64_t j) const noexcept {
@@ -239,6 +251,7 @@ class ForwardWorker {
                                         packed_.b_hh + block * kRow, gh,
                                         quarter_of<Real, 3>(packed_.w_hh, blocks_, block + 1, a_.H, b, m));
         gates(t, block, b, m, gx(j, row + b), gh);
+        if (a_.resets.at.data && s + 1 < a_.steps.T) refresh(time_of(s + 1), block, b, m, h_next_);
       }
     }
   }

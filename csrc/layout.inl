@@ -13,8 +13,7 @@ FASTGRU_INLINE int64_t rows_at(const Steps& steps, int64_t t) noexcept {
   return steps.rows ? steps.rows[t] : steps.B;
 }
 
-FASTGRU_INLINE int64_t first_of(const Steps& steps, int64_t t) noexcept { return steps.first ? steps.first[t] : t; }
-
+// Where sequence b lies in h0 and h_n.
 FASTGRU_INLINE int64_t slot_of(const Steps& steps, int64_t b) noexcept { return steps.order ? steps.order[b] : b; }
 
 // Row of (t, 0) in `saved`; (t, b) is b rows further.
@@ -24,7 +23,14 @@ FASTGRU_INLINE int64_t saved_row(const Steps& steps, int64_t t) noexcept {
 
 template <class Real>
 FASTGRU_INLINE Real* row_of(const Series<Real>& series, const Steps& steps, int64_t t, int64_t b) noexcept {
-  return series.data + first_of(steps, t) * series.time + slot_of(steps, b) * series.batch;
+  return series.data + (steps.time ? steps.time[t] : t) * series.time + (steps.batch ? steps.batch[b] : b) * series.batch;
+}
+
+// Whether step t of direction d finds the initial state, sequence b having been reset.
+template <class Real>
+FASTGRU_INLINE bool is_fresh(const Resets<Real>& resets, const Steps& steps, int64_t d, int64_t t, int64_t b) noexcept {
+  const int64_t at = t + d;
+  return b < rows_at(steps, at) && *row_of(resets.at, steps, at, b) != 0;
 }
 
 // Part `index` of `count` nearly equal parts.

@@ -143,6 +143,7 @@ class CpuBackend:
             _address(dh_n),
             steps.series(gradients[0]),
             _address(gradients[1]),
+            0,
             _parameters(gradients[2:], directions),
             torch.get_num_threads(),
         )
@@ -169,12 +170,13 @@ class _Steps:
         if batch_sizes is None:
             self.length, self.batch, _ = x.shape
             self.rows = self.length * self.batch
-            self.addresses = (0, 0, 0)
+            self.addresses = (0,) * 9
         else:
             self.length, self.batch, self.rows = batch_sizes.size(0), int(batch_sizes[0]), x.size(0)
             self._rows = batch_sizes.contiguous()
             self._first = self._rows.cumsum(0) - self._rows
-            self.addresses = (self._rows.data_ptr(), self._first.data_ptr(), 0)
+            first = self._first.data_ptr()
+            self.addresses = (self._rows.data_ptr(), first, 0, first, 0, 0, 0, 0, 0)
         if self.length == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
 
