@@ -1,4 +1,4 @@
-"""The definition itself: derivatives of both orders, and lengths."""
+"""The definition itself: derivatives of both orders, lengths and resets."""
 
 import pytest
 import torch
@@ -41,6 +41,17 @@ def test_reference_gradients_of_both_orders(spec: GRUSpec, lengths: list[int] | 
     assert torch.autograd.gradgradcheck(run, inputs, fast_mode=True)
 
 
+def test_reference_gradients_of_both_orders_with_resets() -> None:
+    spec = GRUSpec(I, H, num_layers=2, bidirectional=True)
+    resets = torch.tensor([[False, True], [True, False], [False, True]])
+
+    def run(x: Tensor, h0: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        return reference.gru(spec, x, h0, weights, torch.tensor([3, 2]), resets)
+
+    assert torch.autograd.gradcheck(run, leaves(spec), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(run, leaves(spec), fast_mode=True)
+
+
 def test_reference_cell_gradients_of_both_orders() -> None:
     shapes = [(B, I), (B, H), (3 * H, I), (3 * H, H), (3 * H,), (3 * H,)]
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
@@ -74,6 +85,27 @@ def test_reference_lengths_run_each_sequence_on_its_own(spec: GRUSpec) -> None:
     assert torch.equal(h_n[:, 1], h0[:, 1])
     assert not y[2:, 0].any()
     assert not y[:, 1].any()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"L{s.num_layers}-{s.bias}-{s.directions}")
+def test_reference_resets_run_each_segment_on_its_own(spec: GRUSpec) -> None:
+    x, h0, *weights = leaves(spec)
+    resets = torch.zeros(T, B, dtype=torch.bool)
+    resets[2, 0] = resets[0, 1] = True
+    y, _ = reference.gru(spec, x, h0, weights, resets=resets)
+    first, _ = reference.gru(spec, x[:2, :1], h0[:, :1] * forward_only(spec), weights)
+    second, _ = reference.gru(spec, x[2:, :1], h0[:, :1] * (1 - forward_only(spec)), weights)
+    torch.testing.assert_close(y[:, :1], torch.cat([first, second]))
+    whole, _ = reference.gru(spec, x[:, 1:], h0[:, 1:] * (1 - forward_only(spec)), weights)
+    torch.testing.assert_close(y[:, 1:], whole)
+    dx, dh0 = torch.autograd.grad(y[2:, 0].sum(), [x, h0])
+    assert not dx[:2, 0].any()
+    assert not (dh0 * forward_only(spec)).any()
+
+
+def forward_only(spec: GRUSpec) -> Tensor:
+    """[L*D, 1, 1]: 1 for the forward directions, 0 for the reverse ones."""
+    return (torch.arange(spec.num_layers * spec.directions) % spec.directions == 0).to(torch.float64)[:, None, None]
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])

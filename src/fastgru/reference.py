@@ -40,7 +40,12 @@ def gru_cell(
 
 
 def gru(
-    spec: GRUSpec, x: Tensor, h0: Tensor, weights: Sequence[Tensor], lengths: Tensor | None = None
+    spec: GRUSpec,
+    x: Tensor,
+    h0: Tensor,
+    weights: Sequence[Tensor],
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A stack of layers over whole sequences.
 
@@ -49,6 +54,8 @@ def gru(
     weights: per layer and direction `w_ih [3H, I or D*H]`, `w_hh [3H, H]` and, with bias, `b_ih [3H]`, `b_hh [3H]`.
     lengths [B] integer or None: the real steps of each sequence; 0 is allowed. What stands at `t >= lengths[b]`
     changes no result and no gradient, NaN included.
+    resets [T, B] bool or None: where it is true a new segment begins: the forward direction's step t, and the reverse
+    direction's step t - 1, find a state of zero. No gradient crosses a reset.
 
     Returns y [T, B, D*H], zero at `t >= lengths[b]`, and h_n [L*D, B, H], the state after each sequence's last real
     step in each direction (h0 where there is none). Between layers, in training, dropout draws its mask from torch's
@@ -59,6 +66,7 @@ def gru(
     if lengths is not None and not bool(((lengths >= 0) & (lengths <= x.size(0))).all()):
         raise ValueError(f"lengths must be from 0 to T={x.size(0)}, got {lengths.tolist()}")
     real = None if lengths is None else torch.arange(x.size(0), device=x.device)[:, None] < lengths.to(x.device)
+    fresh = [None, None] if resets is None else _fresh(resets, real)
     h_n: list[Tensor] = []
     y = x
     for layer in range(spec.num_layers):
@@ -68,9 +76,8 @@ def gru(
         for direction in range(spec.directions):
             index = layer * spec.directions + direction
             first = index * spec.weights_per_direction
-            output, last = _sweep(
-                y, h0[index], weights[first : first + spec.weights_per_direction], real, direction == 1
-            )
+            own = weights[first : first + spec.weights_per_direction]
+            output, last = _sweep(y, h0[index], own, real, fresh[direction], direction == 1)
             outputs.append(output)
             h_n.append(last)
         y = torch.cat(outputs, dim=-1)
@@ -109,8 +116,15 @@ def why_not_packed(x: Tensor, batch_sizes: Tensor) -> str | None:
     return None
 
 
+def _fresh(resets: Tensor, real: Tensor | None) -> list[Tensor]:
+    """Which steps [T, B] find a state of zero, forward and in reverse."""
+    if real is not None:
+        resets = resets & real
+    return [resets, torch.cat([resets[1:], torch.zeros_like(resets[:1])])]
+
+
 def _sweep(
-    x: Tensor, h0: Tensor, weights: Sequence[Tensor], real: Tensor | None, reverse: bool
+    x: Tensor, h0: Tensor, weights: Sequence[Tensor], real: Tensor | None, fresh: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensor]:
     """One direction of one layer: y [T, B, H] and the last state [B, H]."""
     w_ih, w_hh = weights[:2]
@@ -122,6 +136,8 @@ def _sweep(
     steps = range(x.size(0) - 1, -1, -1) if reverse else range(x.size(0))
     y = {}
     for t in steps:
+        if fresh is not None:
+            h = torch.where(fresh[t, :, None], 0, h)
         following = _step(gx[t], h, w_hh, b_hh)
         if real is None:
             y[t] = h = following
