@@ -26,10 +26,10 @@ using fastgru::Kernels;
 using fastgru::Team;
 
 // (I, H, D, T, B); (rows, first, order, time, batch) as in gru.h, then the resets' address and strides and the initial
-// state; (address, time stride, batch stride); (w_ih, w_hh, b_ih, b_hh) of each direction, the second's unused where D
+// state, then the recurrent factors and zoneout's address and strides; (address, time stride, batch stride); (w_ih, w_hh, b_ih, b_hh) of each direction, the second's unused where D
 // is 1. Addresses may be 0.
 using Sizes = std::array<int64_t, 5>;
-using StepAddresses = std::array<int64_t, 9>;
+using StepAddresses = std::array<int64_t, 13>;
 using SeriesAddress = std::array<int64_t, 3>;
 using ParameterAddresses = std::array<int64_t, 8>;
 
@@ -105,7 +105,7 @@ void run(const Args& args, int64_t scratch_elements, int32_t threads,
 }
 
 template <class Args>
-void set_layer(Args& args, const Sizes& sizes, const StepAddresses& steps) noexcept {
+void set_layer(Args& args, const Sizes& sizes, const StepAddresses& steps, double keep) noexcept {
   args.I = sizes[0];
   args.H = sizes[1];
   args.D = sizes[2];
@@ -113,6 +113,9 @@ void set_layer(Args& args, const Sizes& sizes, const StepAddresses& steps) noexc
                 at<const int64_t>(steps[2]), at<const int64_t>(steps[3]), at<const int64_t>(steps[4])};
   args.resets.at = {at<const uint8_t>(steps[5]), steps[6], steps[7]};
   args.resets.initial = at<std::remove_pointer_t<decltype(args.resets.initial)>>(steps[8]);
+  args.noise.recurrent = at<std::remove_pointer_t<decltype(args.noise.recurrent)>>(steps[9]);
+  args.noise.zoneout = {at<std::remove_pointer_t<decltype(args.noise.zoneout.data)>>(steps[10]), steps[11], steps[12]};
+  args.noise.keep = static_cast<decltype(args.noise.keep)>(keep);
 }
 
 template <class Real>
@@ -129,10 +132,10 @@ fastgru::Series<Real> series(const SeriesAddress& from) noexcept {
 }
 
 template <class Real>
-void forward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, SeriesAddress x, int64_t h0,
+void forward(Sizes sizes, StepAddresses steps, double keep, ParameterAddresses parameters, SeriesAddress x, int64_t h0,
              SeriesAddress y, int64_t h_n, int64_t saved, int32_t threads) {
   fastgru::ForwardArgs<Real> args{};
-  set_layer(args, sizes, steps);
+  set_layer(args, sizes, steps, keep);
   set_parameters(args.parameters, parameters);
   args.x = series<const Real>(x);
   args.h0 = at<const Real>(h0);
@@ -151,11 +154,11 @@ void forward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, Se
 }
 
 template <class Real>
-void backward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, SeriesAddress x, int64_t h0,
+void backward(Sizes sizes, StepAddresses steps, double keep, ParameterAddresses parameters, SeriesAddress x, int64_t h0,
               SeriesAddress y, int64_t saved, SeriesAddress dy, int64_t dh_n, SeriesAddress dx, int64_t dh0,
               int64_t dinitial, ParameterAddresses gradients, int32_t threads) {
   fastgru::BackwardArgs<Real> args{};
-  set_layer(args, sizes, steps);
+  set_layer(args, sizes, steps, keep);
   set_parameters(args.parameters, parameters);
   args.x = series<const Real>(x);
   args.y = series<const Real>(y);
@@ -175,9 +178,9 @@ void backward(Sizes sizes, StepAddresses steps, ParameterAddresses parameters, S
 template <class Real>
 void define_kernels(nb::module_& m, const std::string& suffix) {
   using release = nb::call_guard<nb::gil_scoped_release>;
-  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a, "x"_a, "h0"_a,
+  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a, "x"_a, "h0"_a,
         "y"_a, "h_n"_a, "saved"_a, "threads"_a);
-  m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "parameters"_a, "x"_a, "h0"_a,
+  m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a, "x"_a, "h0"_a,
         "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "dinitial"_a, "gradients"_a, "threads"_a);
 }
 

@@ -59,6 +59,15 @@ struct Resets {
   const Real* initial;       // [D, H] or null: zero
 };
 
+// What regularises the state.
+template <class Real>
+struct Noise {
+  const Real* recurrent;       // [D, B, H] or null: factors of the h that enters W_hh, not of the h in z * h
+  Series<const Real> zoneout;  // [T, B, D * H], m in h' = h + m * (h~ - h) with h~ what the equations give; or data
+                               // null: m is `keep` everywhere
+  Real keep;                   // 1: no zoneout
+};
+
 // What became of a direction's packed weights in a call.
 struct Packing {
   bool stale;            // `packed` was not what the parameters are, and was not used
@@ -81,6 +90,7 @@ struct ForwardArgs {
   Series<const Real> x;  // [T, B, I]
   const Real* h0;        // [D, B, H] or null: zero
   Resets<Real> resets;
+  Noise<Real> noise;
   Series<Real> y;        // [T, B, D * H], written at every step a sequence has, otherwise untouched
   Real* h_n;             // [D, B, H], the state after each sequence's own last step (h0 if it has none)
   Real* saved;           // [D, N, 4, H], the r, z, n, q that backward needs, or null: not wanted. (t, b) is row
@@ -95,6 +105,7 @@ struct BackwardArgs {
   Series<const Real> x, y;
   const Real* h0;                 // [D, B, H] or null: it was zero
   Resets<Real> resets;
+  Noise<Real> noise;
   const Real* saved;              // as the forward pass left it; only read, so backward may run again
   Series<const Real> dy;          // data null: zero
   const Real* dh_n;               // [D, B, H] or null: zero

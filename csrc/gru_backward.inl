@@ -64,9 +64,12 @@ struct GradientTile {
   const Real* saved;             // [rows], 4H apart
   Real* dgates;                  // [rows], ldg apart
   int64_t ldg;
+  // With noise alone.
+  Real keep;
+  const Real* zoneout[kBackwardRows];  // m, or null: keep
 };
 
-template <class Real, bool kPart>
+template <class Real, bool kPart, bool kNoise>
 [[gnu::noinline]] void differentiate_gates(const GradientTile<Real>& tile) noexcept {
   const int64_t H = tile.H, units = tile.units;
   for (int64_t m = 0; m < tile.rows; ++m) {
@@ -74,10 +77,14 @@ template <class Real, bool kPart>
     const Vec<Real> r = load_if<kPart>(saved, units), z = load_if<kPart>(saved + H, units);
     const Vec<Real> n = load_if<kPart>(saved + 2 * H, units), q = load_if<kPart>(saved + 3 * H, units);
     const Vec<Real> h = load_if<kPart>(tile.h[m], units), dy = load_if<kPart>(tile.dy[m], units);
-    const Vec<Real> dh = dy + (load(tile.carry + m * tile.ldc) + load(tile.dh + m * tile.ldd));
+    const Vec<Real> whole = dy + (load(tile.carry + m * tile.ldc) + load(tile.dh + m * tile.ldd));
+    Vec<Real> dh = whole;
+    if constexpr (kNoise) {
+      dh *= tile.zoneout[m] ? load_if<kPart>(tile.zoneout[m], units) : splat(tile.keep);
+    }
     const Vec<Real> u = dh * z, dn = (dh - u) * (Real(1) - n * n), dz = u * (Real(1) - z) * (h - n);
     const Vec<Real> dq = dn * r, dr = dq * q * (Real(1) - r);
-    store(tile.carry + m * tile.ldc, u);
+    store(tile.carry + m * tile.ldc, kNoise ? u + (whole - dh) : u);
     Real* dgates = tile.dgates + m * tile.ldg;
     store_if<kPart>(dgates, dn, units);
     store_if<kPart>(dgates + H, dr, units);
@@ -284,6 +291,7 @@ class BackwardWorker {
         m = tile_rows(min_of(before, rows_.end) - b, kBackwardRows);
         multiply<Real, kBackwardRows, 2>(m, previous_ + b * size_.ldg + a_.H, size_.ldg, w_hh_ + panel * K * W2, K,
                                          kZeros<Real>, dh, quarter_of<Real, 2>(w_hh_, panels_, panel + 1, K, b, m));
+        for (int64_t i = 0; a_.noise.recurrent && i < m; ++i) mask(panel, batch_.begin + b + i, dh + i * W2);
         if (a_.resets.at.data) cut(time_of(s - 1), panel, b, m, dh);
         const int64_t going_on = min_of(max_of(n - b, 0), m);
         if (going_on > 0) gates(s, panel, b, going_on, dh, W2, dgates);
@@ -295,6 +303,19 @@ class BackwardWorker {
       }
     }
     previous_ = dgates;
+  }
+
+  // The factors of the h that entered W_hh.
+  const Real* recurrent_of(int64_t b) const noexcept {
+    return a_.noise.recurrent + (d_ * a_.steps.B + slot_of(a_.steps, b)) * a_.H;
+  }
+
+  // Multiplies a row of a panel with them.
+  void mask(int64_t panel, int64_t sequence, Real* row) const noexcept {
+    const Real* recurrent = recurrent_of(sequence);
+    for (int64_t unit = panel * W2; unit < min_of(a_.H, panel * W2 + W2); unit += W, row += W) {
+      store(row, load(row) * load_lanes(recurrent + unit, min_of(W, a_.H - unit)));
+    }
   }
 
   // What step t has of gradients for a state that was reset before it goes to the initial state instead.
@@ -333,11 +354,23 @@ class BackwardWorker {
       tile.saved = a_.saved + (d_ * a_.steps.saved_rows() + saved_row(a_.steps, t) + batch_.begin + b) * 4 * a_.H + unit;
       tile.dgates = dgates + b * size_.ldg + unit;
       tile.ldg = size_.ldg;
-      if (tile.units >= W) {
-        differentiate_gates<Real, false>(tile);
+      if (is_noisy(a_.noise)) {
+        set_noise(tile, t, batch_.begin + b, unit);
+        differentiate_gates<Real, true, true>(tile);
+      } else if (tile.units >= W) {
+        differentiate_gates<Real, false, false>(tile);
       } else {
-        differentiate_gates<Real, true>(tile);
+        differentiate_gates<Real, true, false>(tile);
       }
+    }
+  }
+
+  void set_noise(GradientTile<Real>& tile, int64_t t, int64_t sequence, int64_t unit) const noexcept {
+    tile.units = min_of(tile.units, W);
+    tile.keep = a_.noise.keep;
+    const Series<const Real>& zoneout = a_.noise.zoneout;
+    for (int64_t i = 0; i < tile.rows; ++i) {
+      tile.zoneout[i] = zoneout.data ? row_of(zoneout, a_.steps, t, sequence + i) + d_ * a_.H + unit : nullptr;
     }
   }
 
@@ -383,7 +416,11 @@ class BackwardWorker {
       if (g_.w_ih) copy_to_panels(row_of(a_.x, a_.steps, t, sequence), a_.I, pitch, x + row * W2);
       if (!g_.w_hh) return;
       const Real* before = state_before(t, sequence);
-      if (before) return copy_to_panels(before, a_.H, pitch, h + row * W2);
+      if (before) {
+        copy_to_panels(before, a_.H, pitch, h + row * W2);
+        for (int64_t c = 0; a_.noise.recurrent && c < size_.h_panels; ++c) mask(c, sequence, h + row * W2 + c * pitch);
+        return;
+      }
       for (int64_t c = 0; c < size_.h_panels; ++c) {
         store(h + row * W2 + c * pitch, Vec<Real>{});
         store(h + row * W2 + c * pitch + W, Vec<Real>{});

@@ -97,9 +97,24 @@ struct GateTile {
   Real* y[kForwardRows];
   Real* saved;  // r; z, n, q lie H further each
   int64_t H;
+  // With noise alone: h_next is then what W_hh sees, and the state itself replaces h.
+  Real* carried;           // h, to be written
+  const Real* keep;        // m where it is the same everywhere: kLanes numbers
+  const Real* zoneout[kForwardRows];    // m, or null: keep
+  const Real* recurrent[kForwardRows];  // or null: 1
 };
 
-template <class Real, bool kSave, bool kPart>
+// The state after zoneout, stored as the state and as what W_hh sees of it.
+template <class Real, bool kPart>
+FASTGRU_INLINE Vec<Real> add_noise(const GateTile<Real>& tile, int64_t m, Vec<Real> before, Vec<Real> h) noexcept {
+  const Vec<Real> keep = tile.zoneout[m] ? load_if<kPart>(tile.zoneout[m], tile.units) : load(tile.keep);
+  h = before + keep * (h - before);
+  store(tile.carried + m * tile.ldh, h);
+  store(tile.h_next + m * tile.ldh, tile.recurrent[m] ? h * load_if<kPart>(tile.recurrent[m], tile.units) : h);
+  return h;
+}
+
+template <class Real, bool kSave, bool kPart, bool kNoise = false>
 [[gnu::noinline]] void apply_gates(const GateTile<Real>& tile) noexcept {
   constexpr int64_t W = kLanes<Real>;
   for (int64_t m = 0; m < tile.rows; ++m) {
@@ -108,8 +123,13 @@ template <class Real, bool kSave, bool kPart>
     const Vec<Real> z = sigmoid<Real>(load(gx + W) + load(gh + W));
     const Vec<Real> q = load(gh + 2 * W);
     const Vec<Real> n = tanh<Real>(load(gx + 2 * W) + r * q);
-    const Vec<Real> h = n + z * (load(tile.h + m * tile.ldh) - n);
-    store(tile.h_next + m * tile.ldh, h);
+    const Vec<Real> before = load(tile.h + m * tile.ldh);
+    Vec<Real> h = n + z * (before - n);
+    if constexpr (kNoise) {
+      h = add_noise<Real, kPart>(tile, m, before, h);
+    } else {
+      store(tile.h_next + m * tile.ldh, h);
+    }
     store_if<kPart>(tile.y[m], h, tile.units);
     if constexpr (kSave) {
       Real* saved = tile.saved + m * 4 * tile.H;
@@ -128,7 +148,7 @@ constexpr int64_t state_pitch(int64_t H) noexcept {
 }
 
 // Carries a range of sequences and of unit blocks of one direction through all steps.
-template <class Real, bool kSave>
+template <class Real, bool kSave, bool kNoise>
 class ForwardWorker {
  public:
   ForwardWorker(const ForwardArgs<Real>& args, const Packed<Real>& packed, const Group& group, int64_t direction,
@@ -148,10 +168,11 @@ class ForwardWorker {
     return max_of(kProjectedRows, rows) * (blocks * kRow + round_up(I, W) + W);
   }
 
-  // state: [2][rows][ldh], of the whole group if it splits units.
+  // state: [2][rows][ldh], with noise [3], of the whole group if it splits units.
   void run(Real* state, Real* scratch) noexcept {
     h_ = state;
     h_next_ = state + rows_.size() * ldh_;
+    if constexpr (kNoise) carried_ = h_next_ + rows_.size() * ldh_;
     gx_ = scratch;
     x_ = gx_ + projected_ * blocks_.size() * kRow;
     start();
@@ -187,14 +208,28 @@ class ForwardWorker {
       for (int64_t j = blocks_.begin; j < blocks_.end; ++j) {
         Vec<Real> h{};
         if (a_.h0) h = lanes(a_.h0 + (d_ * a_.steps.B + slot) * a_.H + j * W, j);
-        store(h_ + b * ldh_ + j * W, h);
-        store(h_next_ + b * ldh_ + j * W, h);
+        const Vec<Real> seen = enter(b, j, h);
+        store(h_ + b * ldh_ + j * W, seen);
+        store(h_next_ + b * ldh_ + j * W, seen);
       }
     }
-    write_last(h_, active(0), rows_.size());
+    write_last(kNoise ? carried_ : h_, active(0), rows_.size());
     if (a_.resets.at.data && d_ == 0) {
       for (int64_t j = blocks_.begin; j < blocks_.end; ++j) refresh(0, j, 0, active(0), h_);
     }
+  }
+
+  // Makes h the state of a sequence; returns what W_hh sees of it.
+  Vec<Real> enter(int64_t b, int64_t block, Vec<Real> h) noexcept {
+    if constexpr (!kNoise) return h;
+    store(carried_ + b * ldh_ + block * W, h);
+    const Real* recurrent = recurrent_of(b);
+    return recurrent ? h * lanes(recurrent + block * W, block) : h;
+  }
+
+  const Real* recurrent_of(int64_t b) const noexcept {
+    if (!a_.noise.recurrent) return nullptr;
+    return a_.noise.recurrent + (d_ * a_.steps.B + slot_of(a_.steps, rows_.begin + b)) * a_.H;
   }
 
   // The initial state in a block of h where step t finds it.
@@ -202,7 +237,8 @@ class ForwardWorker {
     for (int64_t row = b; row < b + m; ++row) {
       if (!is_fresh(a_.resets, a_.steps, d_, t, rows_.begin + row)) continue;
       const Real* initial = a_.resets.initial;
-      store(h + row * ldh_ + block * W, initial ? lanes(initial + d_ * a_.H + block * W, block) : Vec<Real>{});
+      const Vec<Real> state = initial ? lanes(initial + d_ * a_.H + block * W, block) : Vec<Real>{};
+      store(h + row * ldh_ + block * W, enter(row, block, state));
     }
   }
 
@@ -273,8 +309,24 @@ class ForwardWorker {
     if constexpr (kSave) {
       tile.saved = saved_of(t, rows_.begin + b) + unit;
     }
-    if (tile.units >= W) return apply_gates<Real, kSave, false>(tile);
-    apply_gates<Real, kSave, true>(tile);
+    alignas(64) Real keep[W];
+    if constexpr (kNoise) set_noise(tile, t, unit, b, keep);
+    if (tile.units >= W) return apply_gates<Real, kSave, false, kNoise>(tile);
+    apply_gates<Real, kSave, true, kNoise>(tile);
+  }
+
+  void set_noise(GateTile<Real>& tile, int64_t t, int64_t unit, int64_t b, Real* keep) noexcept {
+    tile.carried = carried_ + b * ldh_ + unit;
+    tile.h = tile.carried;
+    store(keep, splat(a_.noise.keep));
+    tile.keep = keep;
+    for (int64_t i = 0; i < tile.rows; ++i) {
+      const Real* recurrent = recurrent_of(b + i);
+      tile.recurrent[i] = recurrent ? recurrent + unit : nullptr;
+      tile.zoneout[i] = a_.noise.zoneout.data
+                            ? row_of(a_.noise.zoneout, a_.steps, t, rows_.begin + b + i) + d_ * a_.H + unit
+                            : nullptr;
+    }
   }
 
   Real* saved_of(int64_t t, int64_t b) const noexcept {
@@ -283,10 +335,11 @@ class ForwardWorker {
 
   // Sequences whose last step this was: forward those that the next step has not, reverse all at step 0.
   void finish(int64_t t) noexcept {
+    const Real* h = kNoise ? carried_ : h_next_;
     if (d_ == 0) {
-      write_last(h_next_, active(t + 1), active(t));
+      write_last(h, active(t + 1), active(t));
     } else if (t == 0) {
-      write_last(h_next_, 0, active(0));
+      write_last(h, 0, active(0));
     }
   }
 
@@ -311,8 +364,14 @@ class ForwardWorker {
   const Range rows_, blocks_;
   const bool waits_;
   const int64_t ldh_, ldx_, projected_;
-  Real *h_ = nullptr, *h_next_ = nullptr, *gx_ = nullptr, *x_ = nullptr;
+  Real *h_ = nullptr, *h_next_ = nullptr, *gx_ = nullptr, *x_ = nullptr, *carried_ = nullptr;
 };
+
+// What a sequence has of states: this step's, the next one's and, with noise, the carried one.
+template <class Real>
+int64_t states_of(const ForwardArgs<Real>& a) noexcept {
+  return is_noisy(a.noise) ? 3 : 2;
+}
 
 // How scratch is laid out: [D] packed weights, then [groups] states, then each thread's own.
 template <class Real>
@@ -321,8 +380,8 @@ struct ForwardScratch {
 
   ForwardScratch(const ForwardArgs<Real>& a, int64_t group_size) noexcept
       : packed(round_up(Packed<Real>::elements(a.I, a.H), 16)),
-        state(2 * group_size * kBatchBlock * state_pitch<Real>(a.H)),
-        own(round_up(ForwardWorker<Real, false>::scratch(a.I, kBatchBlock, Packed<Real>::blocks(a.H)), 16)) {}
+        state(states_of(a) * group_size * kBatchBlock * state_pitch<Real>(a.H)),
+        own(round_up(ForwardWorker<Real, false, false>::scratch(a.I, kBatchBlock, Packed<Real>::blocks(a.H)), 16)) {}
 
   int64_t total(int64_t D, int64_t groups, int64_t group_size) const noexcept {
     return D * packed + groups * (state + group_size * own);
@@ -375,11 +434,16 @@ void forward_direction(const ForwardArgs<Real>& a, const Packed<Real>& packed, c
     const Range rows = units ? whole : part_of(whole, group.index, group.size);
     const Range blocks = units ? part_of(all_blocks, group.index, group.size) : all_blocks;
     // A place of its own for each thread: one may be a block ahead of another.
-    Real* h = units ? state : state + 2 * group.index * kBatchBlock * state_pitch<Real>(a.H);
-    if (a.saved) {
-      ForwardWorker<Real, true>(a, packed, group, d, rows, blocks, units).run(h, own);
+    Real* h = units ? state : state + states_of(a) * group.index * kBatchBlock * state_pitch<Real>(a.H);
+    const auto run = [&](auto worker) { worker.run(h, own); };
+    if (a.saved && is_noisy(a.noise)) {
+      run(ForwardWorker<Real, true, true>(a, packed, group, d, rows, blocks, units));
+    } else if (a.saved) {
+      run(ForwardWorker<Real, true, false>(a, packed, group, d, rows, blocks, units));
+    } else if (is_noisy(a.noise)) {
+      run(ForwardWorker<Real, false, true>(a, packed, group, d, rows, blocks, units));
     } else {
-      ForwardWorker<Real, false>(a, packed, group, d, rows, blocks, units).run(h, own);
+      run(ForwardWorker<Real, false, false>(a, packed, group, d, rows, blocks, units));
     }
   }
 }

@@ -33,6 +33,11 @@ FASTGRU_INLINE bool is_fresh(const Resets<Real>& resets, const Steps& steps, int
   return b < rows_at(steps, at) && *row_of(resets.at, steps, at, b) != 0;
 }
 
+template <class Real>
+constexpr bool is_noisy(const Noise<Real>& noise) noexcept {
+  return noise.recurrent || noise.zoneout.data || noise.keep != Real(1);
+}
+
 // Part `index` of `count` nearly equal parts.
 constexpr Range part_of(Range whole, int64_t index, int64_t count) noexcept {
   const int64_t n = whole.end - whole.begin;

@@ -35,7 +35,8 @@ struct Problem {
   bool bias, packed, joined, ordered, with_h0;  // joined: sequences one after the other
   std::vector<int64_t> lengths, rows, first, order, begin;
   std::vector<uint8_t> resets;  // empty: none
-  Tensor<double> w_ih[2], w_hh[2], b_ih[2], b_hh[2], x, h0, initial, dy, dh_n;
+  Tensor<double> w_ih[2], w_hh[2], b_ih[2], b_hh[2], x, h0, initial, recurrent, zoneout, dy, dh_n;
+  double keep = 1;
 
   bool compact() const { return packed || joined; }
   int64_t steps_in_memory() const { return compact() ? total_rows() : T * B; }
@@ -116,6 +117,13 @@ Problem draw(Random& random) {
     for (int64_t i = 0; i < p.steps_in_memory(); ++i) p.resets.push_back(random.below(3) == 0 ? 2 : 0);
     if (random.flip()) p.initial = random.tensor(p.D * p.H, 1);
   }
+  if (random.below(4) == 0) {
+    for (int64_t i = 0; i < p.D * p.B * p.H; ++i) p.recurrent.push_back(random.below(3) == 0 ? 0 : 1.5);
+  }
+  if (random.below(4) == 0) {
+    for (int64_t i = 0; i < p.steps_in_memory() * p.D * p.H; ++i) p.zoneout.push_back(random.below(3) == 0 ? 0 : 1);
+  }
+  if (random.below(6) == 0) p.keep = 0.75;
   if (random.below(4) != 0) p.dy = random.tensor(p.steps_in_memory() * p.D * p.H, 1);
   if (p.dy.empty() || random.flip()) p.dh_n = random.tensor(p.D * p.B * p.H, 1);
   return p;
@@ -130,6 +138,10 @@ void expect_sequence(const Problem& p, int64_t d, int64_t b, Results& out) {
   std::vector<Tensor<double>> h{Tensor<double>(index(H))}, gates;
   for (int64_t i = 0; i < H && p.with_h0; ++i) h[0][index(i)] = p.h0[index(state + i)];
   const auto time = [&](int64_t s) { return d ? length - 1 - s : s; };
+  const auto seen = [&](int64_t k) { return p.recurrent.empty() ? 1.0 : p.recurrent[index(state + k)]; };
+  const auto keep = [&](int64_t s, int64_t i) {
+    return p.zoneout.empty() ? p.keep : p.zoneout[index(p.at(time(s), b) * p.D * H + d * H + i)];
+  };
   const auto bias = [&](const Tensor<double>& from, int64_t i) { return p.bias ? from[index(i)] : 0.0; };
   const auto fresh = [&](int64_t s) {
     const int64_t t = time(s) + d;
@@ -147,10 +159,11 @@ void expect_sequence(const Problem& p, int64_t d, int64_t b, Results& out) {
         gx[g] = bias(p.b_ih[d], g * H + i);
         gh[g] = bias(p.b_hh[d], g * H + i);
         for (int64_t k = 0; k < I; ++k) gx[g] += p.w_ih[d][index((g * H + i) * I + k)] * x[k];
-        for (int64_t k = 0; k < H; ++k) gh[g] += p.w_hh[d][index((g * H + i) * H + k)] * h.back()[index(k)];
+        for (int64_t k = 0; k < H; ++k) gh[g] += p.w_hh[d][index((g * H + i) * H + k)] * h.back()[index(k)] * seen(k);
       }
       const double r = sigmoid(gx[0] + gh[0]), z = sigmoid(gx[1] + gh[1]), n = std::tanh(gx[2] + r * gh[2]);
-      next[index(i)] = (1 - z) * n + z * h.back()[index(i)];
+      const double before = h.back()[index(i)];
+      next[index(i)] = before + keep(s, i) * ((1 - z) * n + z * before - before);
       gate[index(i)] = r, gate[index(H + i)] = z, gate[index(2 * H + i)] = n, gate[index(3 * H + i)] = gh[2];
       out.y[index(p.at(time(s), b) * p.D * H + d * H + i)] = next[index(i)];
     }
@@ -167,6 +180,8 @@ void expect_sequence(const Problem& p, int64_t d, int64_t b, Results& out) {
     Tensor<double> dgx(index(3 * H)), dgh(index(3 * H)), dprevious(index(H));
     for (int64_t i = 0; i < H; ++i) {
       if (!p.dy.empty()) dh[index(i)] += p.dy[index(row * p.D * H + d * H + i)];
+      const double whole = dh[index(i)];
+      dh[index(i)] *= keep(s, i);
       const double r = gate[index(i)], z = gate[index(H + i)], n = gate[index(2 * H + i)], q = gate[index(3 * H + i)];
       const double dn = dh[index(i)] * (1 - z) * (1 - n * n);
       const double dz = dh[index(i)] * (before[index(i)] - n) * z * (1 - z), dr = dn * q * r * (1 - r);
@@ -174,7 +189,7 @@ void expect_sequence(const Problem& p, int64_t d, int64_t b, Results& out) {
       dgx[index(H + i)] = dgh[index(H + i)] = dz;
       dgx[index(2 * H + i)] = dn;
       dgh[index(2 * H + i)] = dn * r;
-      dprevious[index(i)] += dh[index(i)] * z;
+      dprevious[index(i)] += dh[index(i)] * z + whole - dh[index(i)];
     }
     for (int64_t j = 0; j < 3 * H; ++j) {
       out.db_ih[d][index(j)] += dgx[index(j)];
@@ -184,8 +199,8 @@ void expect_sequence(const Problem& p, int64_t d, int64_t b, Results& out) {
         out.dx[index(row * I + k)] += dgx[index(j)] * p.w_ih[d][index(j * I + k)];
       }
       for (int64_t k = 0; k < H; ++k) {
-        out.dw_hh[d][index(j * H + k)] += dgh[index(j)] * before[index(k)];
-        dprevious[index(k)] += dgh[index(j)] * p.w_hh[d][index(j * H + k)];
+        out.dw_hh[d][index(j * H + k)] += dgh[index(j)] * before[index(k)] * seen(k);
+        dprevious[index(k)] += dgh[index(j)] * p.w_hh[d][index(j * H + k)] * seen(k);
       }
     }
     dh = dprevious;
@@ -285,6 +300,7 @@ class Layer {
     args.steps = {p_.T, p_.B, ragged ? p_.rows.data() : nullptr, first, order, p_.packed ? first : nullptr,
                   p_.joined ? p_.begin.data() : order};
     args.resets = {series<const uint8_t>(p_.resets.empty() ? nullptr : p_.resets.data(), 1), data(initial_)};
+    args.noise = {data(recurrent_), series<const Real>(data(zoneout_), p_.D * p_.H), static_cast<Real>(p_.keep)};
     for (int64_t d = 0; d < p_.D; ++d) {
       args.parameters[d] = {data(w_ih_[d]), data(w_hh_[d]), data(b_ih_[d]), data(b_hh_[d])};
     }
@@ -336,7 +352,8 @@ class Layer {
   const Results out_;
   const Tensor<Real> w_ih_[2]{narrow(p_.w_ih[0]), narrow(p_.w_ih[1])}, w_hh_[2]{narrow(p_.w_hh[0]), narrow(p_.w_hh[1])};
   const Tensor<Real> b_ih_[2]{narrow(p_.b_ih[0]), narrow(p_.b_ih[1])}, b_hh_[2]{narrow(p_.b_hh[0]), narrow(p_.b_hh[1])};
-  const Tensor<Real> x_{narrow(p_.x)}, h0_{narrow(p_.h0)}, initial_{narrow(p_.initial)}, dy_{narrow(p_.dy)}, dh_n_{narrow(p_.dh_n)};
+  const Tensor<Real> x_{narrow(p_.x)}, h0_{narrow(p_.h0)}, initial_{narrow(p_.initial)}, recurrent_{narrow(p_.recurrent)},
+      zoneout_{narrow(p_.zoneout)}, dy_{narrow(p_.dy)}, dh_n_{narrow(p_.dh_n)};
   Tensor<Real> y_{narrow(out_.y)}, h_n_{narrow(out_.h_n)}, dx_{narrow(out_.dx)}, dh0_{narrow(out_.dh0)}, saved_;
   Tensor<Real> dinitial_{narrow(out_.dinitial)};
   Tensor<Real> dw_ih_[2]{narrow(out_.dw_ih[0]), narrow(out_.dw_ih[1])};

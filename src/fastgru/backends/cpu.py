@@ -95,6 +95,7 @@ class CpuBackend:
         _FORWARD[x.dtype](
             (features, hidden, directions, steps.length, steps.batch),
             steps.addresses,
+            1.0,
             _parameters(weights, directions),
             steps.series(x),
             _address(h0),
@@ -134,6 +135,7 @@ class CpuBackend:
         _BACKWARD[x.dtype](
             (x.size(-1), weights[1].size(1), directions, steps.length, steps.batch),
             steps.addresses,
+            1.0,
             _parameters(weights, directions),
             steps.series(x),
             _address(h0),
@@ -170,13 +172,13 @@ class _Steps:
         if batch_sizes is None:
             self.length, self.batch, _ = x.shape
             self.rows = self.length * self.batch
-            self.addresses = (0,) * 9
+            self.addresses = (0,) * 13
         else:
             self.length, self.batch, self.rows = batch_sizes.size(0), int(batch_sizes[0]), x.size(0)
             self._rows = batch_sizes.contiguous()
             self._first = self._rows.cumsum(0) - self._rows
             first = self._first.data_ptr()
-            self.addresses = (self._rows.data_ptr(), first, 0, first, 0, 0, 0, 0, 0)
+            self.addresses = (self._rows.data_ptr(), first, 0, first, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         if self.length == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
 
