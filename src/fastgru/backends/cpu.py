@@ -40,7 +40,7 @@ class CpuBackend:
     def why_not(
         self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
     ) -> str | None:
-        """It takes plain tensors of one dtype on the CPU, outside of autocast, torch.func and forward-mode AD.
+        """It takes plain tensors of one dtype on the CPU, outside of autocast and forward-mode differentiation.
 
         What it refuses for its shape goes to torch's operators, which broadcast it or say what is wrong.
         """
@@ -196,8 +196,8 @@ def _what_is_wrong(tensor: Tensor, dtype: torch.dtype) -> str:
 
 def _mode() -> str | None:
     """Why no kernel can run in the present mode of torch; None where one can."""
-    if torch._C._are_functorch_transforms_active():
-        return "a torch.func transform is active"
+    if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        return "a torch.func transform is being compiled"
     if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled("cpu"):
         return "autocast is on"
     if torch.autograd.forward_ad._current_level >= 0:
