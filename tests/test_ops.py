@@ -259,14 +259,6 @@ def test_modes_that_kernels_do_not_know_go_to_torchs_operators(mode: Callable[[]
         assert torch.equal(one, two)
 
 
-def test_torch_func_goes_to_torchs_operators() -> None:
-    gru, x = fastgru.GRU(I, H, dtype=torch.float64), torch.randn(T, B, I, dtype=torch.float64)
-    gradient = torch.func.grad(lambda x: gru(x)[0].sum())(x)
-    leaf = x.clone().requires_grad_()
-    gru(leaf)[0].sum().backward()
-    torch.testing.assert_close(gradient, leaf.grad)
-
-
 @pytest.mark.parametrize("directions", [1, 2])
 def test_memory_kept_for_backward(directions: int) -> None:
     gru = fastgru.GRU(32, 64, bidirectional=directions == 2, backend="cpu")

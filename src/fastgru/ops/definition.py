@@ -49,12 +49,14 @@ def sample_gradients(
     varying = [unfold(dy, samples, rows), unfold(dh_n, samples, 1), unfold(x, samples, rows), unfold(h0, samples, 1)]
     dims = [None if tensor is None else dim + 1 for tensor, dim in zip(varying, (rows, 1, rows, 1), strict=True)]
 
-    def one(dy: Maybe, dh_n: Maybe, x: Maybe, h0: Maybe) -> tuple[Maybe, ...]:
-        return gradients(directions, own_sizes, wanted, dy, dh_n, [x, h0, *weights])
+    def one(dy: Maybe, dh_n: Maybe, x: Maybe, h0: Maybe) -> tuple[Tensor, ...]:
+        found = gradients(directions, own_sizes, wanted, dy, dh_n, [x, h0, *weights])
+        return tuple(gradient for gradient in found if gradient is not None)
 
-    found = torch.func.vmap(one, in_dims=tuple(dims))(*varying)
-    dx, dh0 = (fold(found[place], 0, samples, dim) for place, dim in ((0, rows), (1, 1)))
-    return dx, dh0, *found[2:]
+    given = iter(torch.func.vmap(one, in_dims=tuple(dims))(*varying))
+    there = [want and leaf is not None for want, leaf in zip(wanted, leaves, strict=True)]
+    dx, dh0, *dweights = (next(given) if is_there else None for is_there in there)
+    return fold(dx, 0, samples, rows), fold(dh0, 0, samples, 1), *dweights
 
 
 def second_gradients(
