@@ -5,7 +5,9 @@ A backend of torch's operators is differentiated by torch. For one of kernels th
 - by a direct call, where no gradient is wanted;
 - as an `autograd.Function` (functions.py), where one is, and under torch.func, whose transforms it has rules for
   (folding.py, samples.py); derivatives of second and higher order are the reference's (definition.py);
-- as the operators `fastgru::layer` and `fastgru::layer_backward` (library.py), while torch compiles, exports or traces.
+- as the operators `fastgru::layer` and `fastgru::layer_backward` (library.py), while torch compiles, exports or traces;
+
+a half layer in float32 (precision.py).
 """
 
 from collections.abc import Sequence
@@ -15,21 +17,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgru import reference
-from fastgru.backends import Backend, Kernel
+from fastgru.backends import Kernel, pick
+from fastgru.ops import precision
 from fastgru.ops.functions import Layer
 from fastgru.ops.library import Traced, is_traced
 from fastgru.spec import GRUSpec
 
 
 def gru(
-    backend: Backend,
+    name: str,
     spec: GRUSpec,
     x: Tensor,
     h0: Tensor | None,
     weights: Sequence[Tensor],
     batch_sizes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Run a stack of layers on a backend; the tensors are as `fastgru.backends.Composed` describes them."""
+    """Run a stack of layers on the backend of this name; the tensors are as `fastgru.backends.Composed` has them.
+
+    Raises RuntimeError where that backend cannot serve them.
+    """
+    if torch._C._is_any_autocast_enabled() and precision.is_autocast(x):
+        with torch.autocast(x.device.type, enabled=False):
+            return gru(name, spec, *precision.lowered(x, h0, weights), batch_sizes)
+    backend = pick(name, spec, x, h0, weights, batch_sizes)
     if backend.composed:
         return backend.gru(spec, x, h0, weights, batch_sizes)
     if spec.num_layers == 1:
@@ -47,8 +57,13 @@ def gru(
     return y, torch.cat(states)
 
 
-def cell(backend: Backend, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """Run one step on a backend: x [B, I], h [B, H] to h' [B, H]."""
+def cell(name: str, spec: GRUSpec, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Run one step on the backend of this name: x [B, I], h [B, H] to h' [B, H]."""
+    if torch._C._is_any_autocast_enabled() and precision.is_autocast(x):
+        with torch.autocast(x.device.type, enabled=False):
+            x, lowered, weights = precision.lowered(x, h, weights)
+            return cell(name, spec, x, h if lowered is None else lowered, weights)
+    backend = pick(name, spec, x, h, weights)
     if backend.composed:
         return backend.cell(x, h, weights)
     reference.check_cell(x, h, weights)
@@ -64,6 +79,11 @@ def _layer(
     batch_sizes: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """One layer: y and h_n [D, B, H]."""
+    dtype = x.dtype
+    if dtype in precision.HALF:
+        x, h0, weights = precision.cast(torch.float32, x, h0, weights)
+        y, h_n = _layer(kernel, x, h0, weights, directions, batch_sizes)
+        return y.to(dtype), h_n.to(dtype)
     differentiate = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in (x, h0, *weights)
     )

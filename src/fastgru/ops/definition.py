@@ -84,7 +84,8 @@ def _layer(directions: int, batch_sizes: Maybe, leaves: Sequence[Any]) -> tuple[
     x, h0, *weights = leaves
     bias = len(weights) == 4 * directions
     spec = GRUSpec(x.size(-1), weights[1].size(1), bias=bias, bidirectional=directions == 2)
-    return ReferenceBackend().gru(spec, x, h0, weights, batch_sizes)
+    with torch.autocast(x.device.type, enabled=False):  # what it differentiates ran outside of it
+        return ReferenceBackend().gru(spec, x, h0, weights, batch_sizes)
 
 
 def _pullback(
