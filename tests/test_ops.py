@@ -212,24 +212,6 @@ def test_weights_in_inference_are_never_stale(change: str) -> None:
     assert not torch.allclose(after, before)
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_compile_without_a_graph_break(bidirectional: bool, training: bool) -> None:
-    gru, _ = twins(num_layers=2, bidirectional=bidirectional)
-    compiled = torch.compile(gru, fullgraph=True, backend="aot_eager")
-    x = torch.randn(T, B, I, requires_grad=training)
-    outcomes = []
-    for layer in (gru, compiled):
-        with torch.set_grad_enabled(training):
-            y, h_n = layer(x)
-        leaves = [x, *gru.parameters()]
-        gradients = torch.autograd.grad(y.sum() + h_n.sin().sum(), leaves) if training else ()
-        outcomes.append([y, h_n, *gradients])
-    for one, two in zip(*outcomes, strict=True):
-        assert torch.equal(one, two)
-    torch.compiler.reset()
-
-
 def test_operators_pass_torchs_own_checks() -> None:
     gru = fastgru.GRU(I, H, bidirectional=True)
     x = torch.randn(T, B, I, requires_grad=True)

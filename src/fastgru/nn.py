@@ -129,10 +129,11 @@ class GRU(torch.nn.RNNBase):
 
     def _forward_packed(self, input: PackedSequence, hx: Tensor | None) -> tuple[PackedSequence, Tensor]:
         x, batch_sizes, sorted_indices, unsorted_indices = input
+        compiling = torch.compiler.is_compiling()  # a compiler knows a batch by a tensor's size, not by its value
+        if compiling and hx is None and sorted_indices is not None:
+            hx = x.new_zeros(self.num_layers * self.spec.directions, sorted_indices.size(0), self.hidden_size)
         h0 = None if hx is None else self.permute_hidden(hx, sorted_indices)
-        batch = int(batch_sizes[0])
-        if h0 is not None and torch.compiler.is_compiling():  # a compiler cannot look at the batch to compare it
-            torch._check(h0.size(1) == batch)
+        batch = h0.size(1) if compiling and h0 is not None else int(batch_sizes[0])
         y, h_n = self._run(x, h0, batch, batch_sizes)
         h_n = self.permute_hidden(h_n, unsorted_indices)
         return PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices), h_n

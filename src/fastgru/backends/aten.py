@@ -21,6 +21,8 @@ class AtenBackend:
         self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
     ) -> str | None:
         """Whatever torch.nn.GRU takes, where torch has rules for its operator in the present mode."""
+        if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+            return "a torch.func transform is being compiled"
         levels = torch._C._functorch.get_interpreter_stack() or []
         if any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels):
             return "torch's operator has no rule for vmap"

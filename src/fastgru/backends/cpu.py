@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
 
 from fastgru import reference
 from fastgru.spec import GRUSpec
@@ -71,7 +72,9 @@ class CpuBackend:
             problem = reference.why_not_packed(x, batch_sizes)
             if problem is not None:
                 return problem
-        return _mode()
+        if compiling and torch._C._are_functorch_transforms_active():
+            return "a torch.func transform is being compiled"
+        return None if forward_ad._current_level < 0 else "forward-mode differentiation is on"
 
     def forward(
         self,
@@ -193,15 +196,6 @@ def _what_is_wrong(tensor: Tensor, dtype: torch.dtype) -> str:
     if not tensor.is_cpu:
         return f"its kernels run on the CPU, not on {tensor.device}"
     return f"its kernels take one dtype, not {dtype} and {tensor.dtype}".replace("torch.", "")
-
-
-def _mode() -> str | None:
-    """Why no kernel can run in the present mode of torch; None where one can."""
-    if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
-        return "a torch.func transform is being compiled"
-    if torch.autograd.forward_ad._current_level >= 0:
-        return "forward-mode differentiation is on"
-    return None
 
 
 def _readable(tensor: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class Layer(torch.autograd.Function):
             fold(h0, in_dims[5], count, 1),
             *weights,
         )
-        results = unfold(y, count, rows), unfold(h_n, count, 1), unfold(saved, count, 1)
+        results = unfold(y, count, rows), unfold(h_n, count, 1), unfold(saved, count, 1) if save else None
         return results, (rows + 1, 2, 2 if save else None)
 
 

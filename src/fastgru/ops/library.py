@@ -1,6 +1,6 @@
 """The operators `fastgru::layer` and `fastgru::layer_backward`: a kernel's two passes for who writes down what runs.
 
-torch.compile, torch.export, tracers, FlopCounterMode and fake tensors see them as one step each, of any length.
+They are one step each, of any length, for torch.compile, torch.export, tracers, profilers and FlopCounterMode.
 """
 
 import math
@@ -24,6 +24,7 @@ def is_traced() -> bool:
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._autograd._profiler_enabled()
     )
 
 
@@ -46,7 +47,10 @@ class Traced:
         save: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `Kernel.forward`, differentiable; without `save` the last result is empty."""
-        batch = x.size(1) if batch_sizes is None else batch_sizes[0].item()
+        if batch_sizes is None:
+            batch = x.size(1)
+        else:
+            batch = int(batch_sizes[0].item()) if h0 is None else h0.size(1)
         results: tuple[Tensor, Tensor, Tensor] = torch.ops.fastgru.layer(
             self.name, x, h0, weights, directions, batch_sizes, batch, save
         )
@@ -101,6 +105,8 @@ def _layer_op(
 ) -> tuple[Tensor, Tensor, Tensor]:
     if batch_sizes is not None:  # a tracer could not look at its values
         problem = reference.why_not_packed(x, batch_sizes)
+        if problem is None and int(batch_sizes[0]) != batch:
+            problem = f"the initial state is of {batch} sequences, and the packed ones are {int(batch_sizes[0])}"
         if problem is not None:
             raise RuntimeError(problem)
     y, h_n, saved = _kernel(kernel).forward(x, h0, weights, directions, batch_sizes, save)
