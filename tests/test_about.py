@@ -27,14 +27,16 @@ def test_info_follows_the_layers_own_choice() -> None:
 
 
 def test_info_tells_a_backends_reason() -> None:
-    info = fastgru.info(fastgru.GRU(3, 4, dtype=torch.bfloat16))
+    info = fastgru.info(fastgru.GRU(3, 4, dtype=torch.complex64))
     assert info.backend == "aten"
-    assert info.verdict("cpu") == "cannot: its kernels take float32 and float64, not bfloat16"
-    stuck = fastgru.GRU(3, 4, backend="cpu", dtype=torch.bfloat16)
+    assert info.verdict("cpu") == "cannot: its kernels take float32, float64 and half precision, not complex64"
+    stuck = fastgru.GRU(3, 4, backend="cpu", dtype=torch.complex64)
     assert fastgru.info(stuck).backend is None
-    reason = r"no backend can serve this layer \(cpu: its kernels take float32 and float64, not bfloat16\)"
+    reason = (
+        r"no backend can serve this layer \(cpu: its kernels take float32, float64 and half precision, not complex64\)"
+    )
     with pytest.raises(RuntimeError, match=reason):
-        stuck(torch.zeros(1, 1, 3, dtype=torch.bfloat16))
+        stuck(torch.zeros(1, 1, 3, dtype=torch.complex64))
 
 
 def test_info_looks_at_the_input_too() -> None:

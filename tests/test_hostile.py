@@ -173,13 +173,6 @@ def test_batched_gradients_go_through_the_reference(form: str) -> None:
     torch.testing.assert_close(found[0], found[1])
 
 
-def test_vmap_goes_to_the_reference() -> None:
-    gru = fastgru.GRU(I, H, dtype=torch.float64)
-    x = torch.randn(3, T, B, I, dtype=torch.float64)
-    got = torch.func.vmap(lambda x: gru(x)[0])(x)
-    torch.testing.assert_close(got, torch.stack([gru(one)[0] for one in x]))
-
-
 def test_hooks_may_bring_saved_tensors_back_in_another_layout() -> None:
     gru = fastgru.GRU(I, H, bidirectional=True, backend="cpu")
     x = torch.randn(T, B, I, requires_grad=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fastgru import ops
-from fastgru.backends import check_name, pick
+from fastgru.backends import check_name
 from fastgru.spec import GRUSpec
 
 
@@ -40,6 +40,8 @@ class GRU(torch.nn.RNNBase):
 
     Backward needs the output: where a gradient is wanted, changing it in place makes backward raise, as it does for
     torch.nn.LSTM and for torch.nn.GRU on a GPU (torch.nn.GRU on a CPU allows it).
+
+    Under torch.autocast the output and h_n have autocast's dtype; on a CPU torch.nn.GRU's are float32 there.
 
     Raises what torch.nn.GRU raises, and ValueError for an unknown backend.
     Source: Cho et al. 2014, arXiv:1406.1078, in the reset-after form that cuDNN and torch compute.
@@ -127,8 +129,12 @@ class GRU(torch.nn.RNNBase):
 
     def _forward_packed(self, input: PackedSequence, hx: Tensor | None) -> tuple[PackedSequence, Tensor]:
         x, batch_sizes, sorted_indices, unsorted_indices = input
+        compiling = torch.compiler.is_compiling()  # a compiler knows a batch by a tensor's size, not by its value
+        if compiling and hx is None and sorted_indices is not None:
+            hx = x.new_zeros(self.num_layers * self.spec.directions, sorted_indices.size(0), self.hidden_size)
         h0 = None if hx is None else self.permute_hidden(hx, sorted_indices)
-        y, h_n = self._run(x, h0, int(batch_sizes[0]), batch_sizes)
+        batch = h0.size(1) if compiling and h0 is not None else int(batch_sizes[0])
+        y, h_n = self._run(x, h0, batch, batch_sizes)
         h_n = self.permute_hidden(h_n, unsorted_indices)
         return PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices), h_n
 
@@ -141,8 +147,7 @@ class GRU(torch.nn.RNNBase):
             self.check_input(x, batch_sizes)
         if h0 is not None and h0.shape != (spec.num_layers * spec.directions, batch, spec.hidden_size):
             self.check_hidden_size(h0, (spec.num_layers * spec.directions, batch, spec.hidden_size))
-        backend = pick(self.backend, spec, x, h0, weights, batch_sizes)
-        return ops.gru(backend, spec, x, h0, weights, batch_sizes)
+        return ops.gru(self.backend, spec, x, h0, weights, batch_sizes)
 
     def weights(self) -> list[Tensor]:
         """The weights as they are now, in torch's order: never `_flat_weights`, which must be brought up to date."""
@@ -207,7 +212,7 @@ class GRUCell(torch.nn.RNNCellBase):
         if self.bias:
             weights += [self.bias_ih, self.bias_hh]
         spec = GRUSpec(self.input_size, self.hidden_size, bias=self.bias)
-        h = ops.cell(pick(self.backend, spec, x, h, weights), x, h, weights)
+        h = ops.cell(self.backend, spec, x, h, weights)
         return h if is_batched else h.squeeze(0)
 
     def extra_repr(self) -> str:

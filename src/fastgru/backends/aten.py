@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fastgru import reference
 from fastgru.spec import GRUSpec
@@ -19,10 +20,16 @@ class AtenBackend:
     def why_not(
         self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
     ) -> str | None:
-        """Whatever torch.nn.GRU takes, outside of vmap, for which torch's operator has no rule."""
+        """Whatever torch.nn.GRU takes, where torch has rules for its operator in the present mode."""
+        if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+            return "a torch.func transform is being compiled"
         levels = torch._C._functorch.get_interpreter_stack() or []
         if any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels):
             return "torch's operator has no rule for vmap"
+        if levels and batch_sizes is not None:
+            return "torch's operator for packed sequences has no rule for torch.func"
+        if not levels and _has_batched_tangents((x, *weights) if h0 is None else (x, h0, *weights)):
+            return "torch's operator has no rule for batches of tangents"
         return None
 
     def gru(
@@ -38,3 +45,11 @@ class AtenBackend:
     def cell(self, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Call torch.gru_cell."""
         return torch.gru_cell(x, h, *weights)
+
+
+def _has_batched_tangents(tensors: Sequence[Tensor]) -> bool:
+    """Whether forward mode computes for a batch of directions at once, outside of torch.func."""
+    if forward_ad._current_level < 0:
+        return False
+    tangents = [forward_ad.unpack_dual(tensor).tangent for tensor in tensors]
+    return any(t is not None and torch._C._functorch.is_legacy_batchedtensor(t) for t in tangents)

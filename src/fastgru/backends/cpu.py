@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
 
 from fastgru import reference
 from fastgru.spec import GRUSpec
@@ -18,6 +19,7 @@ from fastgru.spec import GRUSpec
 _native: Any = import_module("fastgru._native") if find_spec("fastgru._native") is not None else None
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+_TAKEN = frozenset((*_SUFFIX, torch.float16, torch.bfloat16))
 _FORWARD: dict[torch.dtype, Any] = {
     dtype: getattr(_native, f"forward_{suffix}", None) for dtype, suffix in _SUFFIX.items()
 }
@@ -32,7 +34,7 @@ _SHAPES: dict[GRUSpec, list[tuple[int, ...]]] = {}
 
 
 class CpuBackend:
-    """Layers of float32 or float64 in this machine's memory."""
+    """Layers in this machine's memory, in float32 or float64; `fastgru.ops` casts half precision to float32."""
 
     name = "cpu"
     composed: Literal[False] = False
@@ -40,15 +42,15 @@ class CpuBackend:
     def why_not(
         self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
     ) -> str | None:
-        """It takes plain tensors of one dtype on the CPU, outside of autocast, torch.func and forward-mode AD.
+        """It takes plain tensors of one dtype on the CPU, outside of forward-mode differentiation.
 
         What it refuses for its shape goes to torch's operators, which broadcast it or say what is wrong.
         """
         dtype = x.dtype
         if _native is None:
             return "the native module is not built; install fastgru with a C++17 compiler"
-        if dtype not in _SUFFIX:
-            return f"its kernels take float32 and float64, not {dtype}".replace("torch.", "")
+        if dtype not in _TAKEN:
+            return f"its kernels take float32, float64 and half precision, not {dtype}".replace("torch.", "")
         compiling = torch.compiler.is_compiling()
         plain = _TRACED if compiling else _PLAIN
         for tensor in (x, *weights) if h0 is None else (x, h0, *weights):
@@ -70,7 +72,9 @@ class CpuBackend:
             problem = reference.why_not_packed(x, batch_sizes)
             if problem is not None:
                 return problem
-        return _mode()
+        if compiling and torch._C._are_functorch_transforms_active():
+            return "a torch.func transform is being compiled"
+        return None if forward_ad._current_level < 0 else "forward-mode differentiation is on"
 
     def forward(
         self,
@@ -196,17 +200,6 @@ def _what_is_wrong(tensor: Tensor, dtype: torch.dtype) -> str:
     if not tensor.is_cpu:
         return f"its kernels run on the CPU, not on {tensor.device}"
     return f"its kernels take one dtype, not {dtype} and {tensor.dtype}".replace("torch.", "")
-
-
-def _mode() -> str | None:
-    """Why no kernel can run in the present mode of torch; None where one can."""
-    if torch._C._are_functorch_transforms_active():
-        return "a torch.func transform is active"
-    if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled("cpu"):
-        return "autocast is on"
-    if torch.autograd.forward_ad._current_level >= 0:
-        return "forward-mode differentiation is on"
-    return None
 
 
 def _readable(tensor: Tensor) -> Tensor:

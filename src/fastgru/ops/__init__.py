@@ -1,0 +1,101 @@
+"""A GRU on a backend, as torch sees it: what is differentiated by whom, in which mode.
+
+A backend of torch's operators is differentiated by torch. For one of kernels this room stacks the layers and runs each
+
+- by a direct call, where no gradient is wanted;
+- as an `autograd.Function` (functions.py), where one is, and under torch.func, whose transforms it has rules for
+  (folding.py, samples.py); derivatives of second and higher order are the reference's (definition.py);
+- as the operators `fastgru::layer` and `fastgru::layer_backward` (library.py), while torch compiles, exports or traces;
+
+a half layer in float32 (precision.py).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastgru import reference
+from fastgru.backends import Kernel, pick
+from fastgru.ops import precision
+from fastgru.ops.functions import Layer
+from fastgru.ops.library import Traced, is_traced
+from fastgru.spec import GRUSpec
+
+
+def gru(
+    name: str,
+    spec: GRUSpec,
+    x: Tensor,
+    h0: Tensor | None,
+    weights: Sequence[Tensor],
+    batch_sizes: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run a stack of layers on the backend of this name; the tensors are as `fastgru.backends.Composed` has them.
+
+    Raises RuntimeError where that backend cannot serve them.
+    """
+    if torch._C._is_any_autocast_enabled() and precision.is_autocast(x):
+        with torch.autocast(x.device.type, enabled=False):
+            return gru(name, spec, *precision.lowered(x, h0, weights), batch_sizes)
+    backend = pick(name, spec, x, h0, weights, batch_sizes)
+    if backend.composed:
+        return backend.gru(spec, x, h0, weights, batch_sizes)
+    if spec.num_layers == 1:
+        return _layer(backend, x, h0, weights, spec.directions, batch_sizes)
+    states = []
+    y = x
+    for layer in range(spec.num_layers):
+        if layer > 0 and spec.training:
+            y = F.dropout(y, spec.dropout)
+        first = layer * spec.directions
+        own = weights[first * spec.weights_per_direction : (first + spec.directions) * spec.weights_per_direction]
+        start = None if h0 is None else h0[first : first + spec.directions]
+        y, h_n = _layer(backend, y, start, own, spec.directions, batch_sizes)
+        states.append(h_n)
+    return y, torch.cat(states)
+
+
+def cell(name: str, spec: GRUSpec, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Run one step on the backend of this name: x [B, I], h [B, H] to h' [B, H]."""
+    if torch._C._is_any_autocast_enabled() and precision.is_autocast(x):
+        with torch.autocast(x.device.type, enabled=False):
+            x, lowered, weights = precision.lowered(x, h, weights)
+            return cell(name, spec, x, h if lowered is None else lowered, weights)
+    backend = pick(name, spec, x, h, weights)
+    if backend.composed:
+        return backend.cell(x, h, weights)
+    reference.check_cell(x, h, weights)
+    return _layer(backend, x[None], h[None], weights, 1, None)[1][0]
+
+
+def _layer(
+    kernel: Kernel,
+    x: Tensor,
+    h0: Tensor | None,
+    weights: Sequence[Tensor],
+    directions: int,
+    batch_sizes: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One layer: y and h_n [D, B, H]."""
+    dtype = x.dtype
+    if dtype in precision.HALF:
+        x, h0, weights = precision.cast(torch.float32, x, h0, weights)
+        y, h_n = _layer(kernel, x, h0, weights, directions, batch_sizes)
+        return y.to(dtype), h_n.to(dtype)
+    differentiate = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in (x, h0, *weights)
+    )
+    traced = is_traced()
+    if torch._C._are_functorch_transforms_active():
+        # Who differentiates may be below the level seen here, where nothing seems to want a gradient.
+        run = Traced(kernel) if traced else kernel
+        y, h_n, _ = Layer.apply(run, directions, batch_sizes, torch.is_grad_enabled(), x, h0, *weights)  # type: ignore[no-untyped-call]
+    elif traced:
+        y, h_n, _ = Traced(kernel).forward(x, h0, weights, directions, batch_sizes, differentiate)
+    elif differentiate:
+        y, h_n, _ = Layer.apply(kernel, directions, batch_sizes, True, x, h0, *weights)  # type: ignore[no-untyped-call]
+    else:
+        y, h_n, _ = kernel.forward(x, h0, weights, directions, batch_sizes, save=False)
+    return y, h_n

@@ -1,0 +1,117 @@
+"""The gradients of weights that V samples share, for each sample: one call of the kernel and products of matrices.
+
+A kernel sums the gradients of the weights over its batch. Those of the pre-activations are had from it as the gradient
+of an input: a layer whose W_ih is the identity has gx itself as its input. With them, for each sample v,
+
+    dW_ih[v] = sum dgx^T x     dW_hh[v] = sum dgh^T h     db_ih[v] = sum dgx     db_hh[v] = sum dgh
+
+over the steps and sequences of v, where dgh is dgx but for its rows of n, which have a factor r, and h is the state
+before the step.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgru.backends import Kernel
+
+Maybe = Tensor | None
+
+
+def gradients(
+    kernel: Kernel,
+    count: int,
+    x: Tensor,
+    h0: Maybe,
+    weights: Sequence[Tensor],
+    directions: int,
+    batch_sizes: Maybe,
+    y: Tensor,
+    saved: Tensor,
+    dy: Maybe,
+    dh_n: Maybe,
+    wanted: Sequence[bool],
+) -> tuple[Maybe, ...]:
+    """As `Kernel.backward`, for a batch of V = `count` folded samples: the gradients of the weights are [V, ...]."""
+    dgx, dh0 = _input_gates(kernel, x, h0, weights, directions, batch_sizes, y, saved, dy, dh_n, wanted[1])
+    each = len(weights) // directions
+    dx: Maybe = None
+    found: list[Maybe] = []
+    for direction in range(directions):
+        gates = dgx[..., direction, :]  # [.., 3H]
+        own = slice(direction * each, (direction + 1) * each)
+        w_ih, w_hh = weights[own][:2]
+        if wanted[0]:
+            dx = gates @ w_ih if dx is None else dx + gates @ w_ih
+        before = _states_before(y, h0, direction, w_hh.size(1), batch_sizes)
+        recurrent = _recurrent_gates(gates, saved[direction, :, 0])
+        pairs = [(gates, x), (recurrent, before), (gates, None), (recurrent, None)][:each]
+        found += [
+            _per_sample(*pair, count) if want else None for pair, want in zip(pairs, wanted[2:][own], strict=True)
+        ]
+    return dx, dh0, *found
+
+
+def _input_gates(
+    kernel: Kernel,
+    x: Tensor,
+    h0: Maybe,
+    weights: Sequence[Tensor],
+    directions: int,
+    batch_sizes: Maybe,
+    y: Tensor,
+    saved: Tensor,
+    dy: Maybe,
+    dh_n: Maybe,
+    want_dh0: bool,
+) -> tuple[Tensor, Maybe]:
+    """The gradients dgx [.., D, 3H] of the input pre-activations, and of h0."""
+    each = len(weights) // directions
+    gates = weights[1].size(0)
+    selectors = torch.eye(directions * gates, dtype=x.dtype, device=x.device).split(gates)
+    replaced = list(weights)
+    replaced[::each] = selectors
+    unread = x.new_empty(*x.shape[:-1], directions * gates)  # x is needed for the gradient of W_ih alone
+    wanted = [True, want_dh0, *(False for _ in weights)]
+    dgx: Any
+    dgx, dh0, *_ = kernel.backward(unread, h0, replaced, directions, batch_sizes, y, saved, dy, dh_n, wanted)
+    return dgx.unflatten(-1, (directions, gates)), dh0
+
+
+def _recurrent_gates(gates: Tensor, r: Tensor) -> Tensor:
+    """The gradients dgh of the recurrent pre-activations: dgx with a factor r in the rows of n."""
+    dgx_rz, dgx_n = gates.split([2 * r.size(-1), r.size(-1)], dim=-1)
+    return torch.cat([dgx_rz, dgx_n * r.view_as(dgx_n)], dim=-1)
+
+
+def _states_before(y: Tensor, h0: Maybe, direction: int, hidden: int, batch_sizes: Maybe) -> Tensor:
+    """The state before each step of one direction, in the form of y."""
+    own = y.narrow(-1, direction * hidden, hidden)
+    if batch_sizes is None:
+        start = own.new_zeros(1, *own.shape[1:]) if h0 is None else h0[direction, None]
+        return torch.cat([own[1:], start] if direction else [start, own[:-1]])
+    start = own.new_zeros(int(batch_sizes[0]), hidden) if h0 is None else h0[direction]
+    return torch.cat([own, start])[_rows_before(batch_sizes, direction == 1)]
+
+
+def _rows_before(batch_sizes: Tensor, reverse: bool) -> Tensor:
+    """For each packed row the row of the step before it; rows past the last one are those of h0."""
+    first = batch_sizes.cumsum(0) - batch_sizes
+    rows = int(batch_sizes.sum())
+    steps = torch.arange(batch_sizes.size(0)).repeat_interleave(batch_sizes)  # t of each row
+    sequences = torch.arange(rows) - first[steps]
+    before = steps + (1 if reverse else -1)
+    # No sequence takes part in the steps -1 and T.
+    there = torch.cat([batch_sizes, batch_sizes.new_zeros(1)])[before] > sequences
+    return torch.where(there, torch.cat([first, first.new_zeros(1)])[before], rows) + sequences
+
+
+def _per_sample(gates: Tensor, inputs: Maybe, count: int) -> Tensor:
+    """The sum over steps and sequences of gates [.., 3H] times inputs [.., F] (None: 1) for each sample."""
+    left = gates.reshape(-1, count, gates.size(-1))  # [N, V, 3H]
+    if inputs is None:
+        return left.sum(0)
+    right = inputs.reshape(-1, count, inputs.size(-1))  # [N, V, F]
+    return torch.bmm(left.permute(1, 2, 0), right.transpose(0, 1))
