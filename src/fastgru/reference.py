@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgru.spec import GRUSpec
+from fastgru.steps import Steps, batch_of
 
 
 def gru_cell(
@@ -63,8 +64,8 @@ def gru(
     """
     if x.size(0) == 0:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-    if lengths is not None and not bool(((lengths >= 0) & (lengths <= x.size(0))).all()):
-        raise ValueError(f"lengths must be from 0 to T={x.size(0)}, got {lengths.tolist()}")
+    if lengths is not None and not torch._C._functorch.is_batchedtensor(lengths):
+        check_lengths(lengths, x.size(0))
     real = None if lengths is None else torch.arange(x.size(0), device=x.device)[:, None] < lengths.to(x.device)
     fresh = [None, None] if resets is None else _fresh(resets, real)
     h_n: list[Tensor] = []
@@ -84,10 +85,23 @@ def gru(
     return y, torch.stack(h_n)
 
 
-def zero_state(spec: GRUSpec, x: Tensor, batch_sizes: Tensor | None) -> Tensor:
-    """The h0 [L*D, B, H] of zeros for an x [T, B, I], or packed with batch_sizes [T]."""
-    batch = x.size(1) if batch_sizes is None else int(batch_sizes[0])
-    return x.new_zeros(spec.num_layers * spec.directions, batch, spec.hidden_size)
+def zero_state(spec: GRUSpec, x: Tensor, steps: Steps) -> Tensor:
+    """The h0 [L*D, B, H] of zeros."""
+    return x.new_zeros(spec.num_layers * spec.directions, batch_of(steps, x), spec.hidden_size)
+
+
+def check_lengths(lengths: Tensor, most: int) -> None:
+    """Raise ValueError where lengths [B] are not all from 0 to T = `most`."""
+    if not bool(((lengths >= 0) & (lengths <= most)).all()):
+        raise ValueError(f"lengths must be from 0 to T={most}, got {lengths.tolist()}")
+
+
+def check_offsets(offsets: Tensor, rows: int) -> Tensor:
+    """Return offsets [B + 1]; raise ValueError where they do not go from 0 to `rows` without falling."""
+    given = offsets.tolist()
+    if given[0] != 0 or given[-1] != rows or any(later < earlier for earlier, later in pairwise(given)):
+        raise ValueError(f"offsets must go from 0 to the {rows} rows of the input and never fall, got {given}")
+    return offsets
 
 
 def check_cell(x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> None:

@@ -13,26 +13,26 @@ from fastgru.backends.aten import AtenBackend
 from fastgru.backends.cpu import CpuBackend
 from fastgru.backends.reference import ReferenceBackend
 from fastgru.spec import GRUSpec
+from fastgru.steps import PLAIN, Steps
 
 
 class Composed(Protocol):
     """A backend of torch's operators: it runs a whole stack of layers, and torch differentiates it.
 
-    Tensors are as `fastgru.reference` describes them. x is [T, B, I] with any strides, or, with batch_sizes [T] int64
-    on the CPU (how many sequences reach each step, never increasing), the packed steps [sum(batch_sizes), I]; y has
-    the same form. h0 None stands for zeros.
+    Tensors are as `fastgru.reference` and `fastgru.steps` describe them: x is [T, B, I] with any strides, or rows
+    [N, I]; y has the same form. h0 None stands for zeros.
     """
 
     name: str
     composed: Literal[True]
 
     def why_not(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> str | None:
         """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
 
     def gru(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> tuple[Tensor, Tensor]:
         """Compute y and h_n."""
 
@@ -47,7 +47,7 @@ class Kernel(Protocol):
     composed: Literal[False]
 
     def why_not(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> str | None:
         """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
 
@@ -57,7 +57,7 @@ class Kernel(Protocol):
         h0: Tensor | None,
         weights: Sequence[Tensor],
         directions: int,
-        batch_sizes: Tensor | None,
+        steps: Steps,
         save: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """One layer: y, h_n [D, B, H] and what backward needs, None where `save` is false."""
@@ -68,7 +68,7 @@ class Kernel(Protocol):
         h0: Tensor | None,
         weights: Sequence[Tensor],
         directions: int,
-        batch_sizes: Tensor | None,
+        steps: Steps,
         y: Tensor,
         saved: Tensor,
         dy: Tensor | None,
@@ -99,7 +99,7 @@ def pick(
     x: Tensor,
     h0: Tensor | None,
     weights: Sequence[Tensor],
-    batch_sizes: Tensor | None = None,
+    steps: Steps = PLAIN,
 ) -> Backend:
     """The backend that serves such a layer: the named one, or for "auto" the first that can.
 
@@ -109,7 +109,7 @@ def pick(
     for backend in BACKENDS:
         if name not in ("auto", backend.name):
             continue
-        reason = backend.why_not(spec, x, h0, weights, batch_sizes)
+        reason = backend.why_not(spec, x, h0, weights, steps)
         if reason is None:
             return backend
         reasons.append(f"{backend.name}: {reason}")

@@ -9,6 +9,7 @@ from torch.autograd import forward_ad
 
 from fastgru import reference
 from fastgru.spec import GRUSpec
+from fastgru.steps import Steps
 
 
 class AtenBackend:
@@ -18,29 +19,31 @@ class AtenBackend:
     composed: Literal[True] = True
 
     def why_not(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> str | None:
         """Whatever torch.nn.GRU takes, where torch has rules for its operator in the present mode."""
+        if steps.offsets is not None or steps.lengths is not None or steps.resets is not None:
+            return "torch's operator knows no lengths, offsets or resets"
         if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
             return "a torch.func transform is being compiled"
         levels = torch._C._functorch.get_interpreter_stack() or []
         if any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels):
             return "torch's operator has no rule for vmap"
-        if levels and batch_sizes is not None:
+        if levels and steps.batch_sizes is not None:
             return "torch's operator for packed sequences has no rule for torch.func"
         if not levels and _has_batched_tangents((x, *weights) if h0 is None else (x, h0, *weights)):
             return "torch's operator has no rule for batches of tangents"
         return None
 
     def gru(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> tuple[Tensor, Tensor]:
         """Call torch.gru."""
-        h0 = reference.zero_state(spec, x, batch_sizes) if h0 is None else h0
+        h0 = reference.zero_state(spec, x, steps) if h0 is None else h0
         layer = (list(weights), spec.bias, spec.num_layers, spec.dropout, spec.training, spec.bidirectional)
-        if batch_sizes is None:
+        if steps.batch_sizes is None:
             return torch.gru(x, h0, *layer, batch_first=False)
-        return torch.gru(x, batch_sizes, h0, *layer)
+        return torch.gru(x, steps.batch_sizes, h0, *layer)
 
     def cell(self, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Call torch.gru_cell."""

@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 
 from fastgru import reference
 from fastgru.spec import GRUSpec
+from fastgru.steps import PLAIN, Steps
 
 _native: Any = import_module("fastgru._native") if find_spec("fastgru._native") is not None else None
 
@@ -40,7 +41,7 @@ class CpuBackend:
     composed: Literal[False] = False
 
     def why_not(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> str | None:
         """It takes plain tensors of one dtype on the CPU, outside of forward-mode differentiation.
 
@@ -68,8 +69,8 @@ class CpuBackend:
                 _SHAPES[spec] = shapes
         if [w.shape for w in weights] != shapes:
             return f"its kernels take weights of {[*shapes]}, not {[tuple(w.shape) for w in weights]}"
-        if batch_sizes is not None and not compiling:
-            problem = reference.why_not_packed(x, batch_sizes)
+        if steps.batch_sizes is not None and not compiling:
+            problem = reference.why_not_packed(x, steps.batch_sizes)
             if problem is not None:
                 return problem
         if compiling and torch._C._are_functorch_transforms_active():
@@ -82,28 +83,29 @@ class CpuBackend:
         h0: Tensor | None,
         weights: Sequence[Tensor],
         directions: int,
-        batch_sizes: Tensor | None,
+        steps: Steps,
         save: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """As the protocol says; saved is [D, T*B or sum(batch_sizes), 4, H]: r, z, n and W_hn h + b_hn."""
-        steps = _Steps(x, batch_sizes)
+        """As the protocol says; saved holds r, z, n and W_hn h + b_hn of the steps that exist, as gru.h has them."""
+        layout = _Layout(x, steps)
         *outer, features = x.shape
         hidden = weights[1].shape[1]
-        y = x.new_empty(*outer, directions * hidden)  # sizes one by one: 0.5 us faster than as a tuple
-        h_n = x.new_empty(directions, steps.batch, hidden)
-        saved = x.new_empty(directions, steps.rows, 4, hidden) if save else None
-        if steps.batch == 0:
+        # sizes one by one: 0.5 us faster than as a tuple
+        y = x.new_empty(*outer, directions * hidden) if layout.is_full else x.new_zeros(*outer, directions * hidden)
+        h_n = x.new_empty(directions, layout.batch, hidden)
+        saved = x.new_empty(directions, layout.rows, 4, hidden) if save else None
+        if layout.batch == 0:
             return y, h_n, saved
         x, weights = _readable(x), _all_dense(weights)
         h0 = None if h0 is None else _dense(h0)
         _FORWARD[x.dtype](
-            (features, hidden, directions, steps.length, steps.batch),
-            steps.addresses,
+            (features, hidden, directions, layout.length, layout.batch),
+            layout.addresses,
             1.0,
             _parameters(weights, directions),
-            steps.series(x),
+            _series(x),
             _address(h0),
-            steps.series(y),
+            _series(y),
             h_n.data_ptr(),
             _address(saved),
             torch.get_num_threads(),
@@ -116,7 +118,7 @@ class CpuBackend:
         h0: Tensor | None,
         weights: Sequence[Tensor],
         directions: int,
-        batch_sizes: Tensor | None,
+        steps: Steps,
         y: Tensor,
         saved: Tensor,
         dy: Tensor | None,
@@ -124,30 +126,31 @@ class CpuBackend:
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
         """As the protocol says."""
-        steps = _Steps(x, batch_sizes)
-        leaves = [x, h0, *weights]
+        layout = _Layout(x, steps)
         gradients = [
             torch.empty_like(leaf, memory_format=torch.contiguous_format) if want and leaf is not None else None
-            for leaf, want in zip(leaves, wanted, strict=True)
+            for leaf, want in zip([x, h0, *weights], wanted, strict=True)
         ]
-        if steps.batch == 0:
+        if layout.batch == 0:
             return [None if gradient is None else gradient.zero_() for gradient in gradients]
+        if gradients[0] is not None and not layout.is_full:
+            gradients[0].zero_()
         x, y, saved, weights = _readable(x), _readable(y), _dense(saved), _all_dense(weights)
         h0 = None if h0 is None else _dense(h0)
         dy = None if dy is None else _readable(dy)
         dh_n = None if dh_n is None else _dense(dh_n)
         _BACKWARD[x.dtype](
-            (x.size(-1), weights[1].size(1), directions, steps.length, steps.batch),
-            steps.addresses,
+            (x.size(-1), weights[1].size(1), directions, layout.length, layout.batch),
+            layout.addresses,
             1.0,
             _parameters(weights, directions),
-            steps.series(x),
+            _series(x),
             _address(h0),
-            steps.series(y),
+            _series(y),
             saved.data_ptr(),
-            steps.series(dy),
+            _series(dy),
             _address(dh_n),
-            steps.series(gradients[0]),
+            _series(gradients[0]),
             _address(gradients[1]),
             0,
             _parameters(gradients[2:], directions),
@@ -167,31 +170,63 @@ def _shapes(spec: GRUSpec) -> list[tuple[int, ...]]:
     return shapes
 
 
-class _Steps:
-    """The steps of a batch as gru.h describes them: sizes, and addresses that live as long as this object."""
+class _Layout:
+    """Where steps and sequences lie, as gru.h describes it: sizes, and addresses that live as long as this object.
 
-    __slots__ = ("_first", "_rows", "addresses", "batch", "length", "rows")
+    length: T, the steps of the longest sequence, at least 1; rows: as many as there can be steps; is_full: whether
+    every row of x is a step.
+    """
 
-    def __init__(self, x: Tensor, batch_sizes: Tensor | None) -> None:
-        if batch_sizes is None:
+    __slots__ = ("_tensors", "addresses", "batch", "is_full", "length", "rows")
+
+    def __init__(self, x: Tensor, steps: Steps) -> None:
+        self.is_full = True
+        if steps is PLAIN:
             self.length, self.batch, _ = x.shape
             self.rows = self.length * self.batch
             self.addresses = (0,) * 13
+        elif steps.batch_sizes is not None:
+            self.length, self.batch, self.rows = steps.batch_sizes.size(0), int(steps.batch_sizes[0]), x.size(0)
+            rows = steps.batch_sizes.contiguous()
+            first = rows.cumsum(0) - rows
+            self._point_to(rows, first, None, first, None, steps.resets)
+        elif steps.offsets is not None:
+            offsets = reference.check_offsets(steps.offsets.to("cpu", torch.int64), x.size(0))
+            self.rows = x.size(0)
+            self._sort(offsets.diff(), offsets, steps.resets)
+        elif steps.lengths is not None:
+            reference.check_lengths(steps.lengths, x.size(0))
+            self.rows = x.size(0) * x.size(1)
+            self.is_full = False
+            self._sort(steps.lengths.to("cpu", torch.int64), None, steps.resets)
         else:
-            self.length, self.batch, self.rows = batch_sizes.size(0), int(batch_sizes[0]), x.size(0)
-            self._rows = batch_sizes.contiguous()
-            self._first = self._rows.cumsum(0) - self._rows
-            first = self._first.data_ptr()
-            self.addresses = (self._rows.data_ptr(), first, 0, first, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+            self.length, self.batch, _ = x.shape
+            self.rows = self.length * self.batch
+            self._point_to(None, None, None, None, None, steps.resets)
         if self.length == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
 
-    def series(self, tensor: Tensor | None) -> tuple[int, int, int]:
-        """Address, time stride and batch stride of x, y or a gradient of theirs; packed steps have one stride."""
-        if tensor is None:
-            return (0, 0, 0)
-        stride = tensor.stride()
-        return tensor.data_ptr(), stride[0], stride[-2]
+    def _sort(self, lengths: Tensor, offsets: Tensor | None, resets: Tensor | None) -> None:
+        """Sequences of these lengths, the longest first; offsets: where each begins, None where they lie side by side."""
+        self.batch = lengths.size(0)
+        sorted_lengths, order = lengths.sort(descending=True)
+        self.length = max(int(sorted_lengths[0]), 1) if self.batch else 1
+        rows = self.batch - lengths.bincount(minlength=self.length).cumsum(0)[: self.length]
+        self._point_to(rows, rows.cumsum(0) - rows, order, None, order if offsets is None else offsets[order], resets)
+
+    def _point_to(
+        self,
+        rows: Tensor | None,
+        first: Tensor | None,
+        order: Tensor | None,
+        time: Tensor | None,
+        batch: Tensor | None,
+        resets: Tensor | None,
+    ) -> None:
+        self._tensors = (rows, first, order, time, batch, resets)
+        places = [_address(tensor) for tensor in (rows, first, order, time, batch)]
+        at = (0, 0, 0) if resets is None else _series(resets.unsqueeze(-1))
+        self.addresses = (*places, *at, 0, 0, 0, 0, 0)
 
 
 def _what_is_wrong(tensor: Tensor, dtype: torch.dtype) -> str:
@@ -220,6 +255,14 @@ def _all_dense(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
         if not tensor.is_contiguous() or tensor.is_neg():
             return [_dense(tensor) for tensor in tensors]
     return tensors
+
+
+def _series(tensor: Tensor | None) -> tuple[int, int, int]:
+    """Address, time stride and batch stride of x, y or a gradient of theirs; rows have one stride."""
+    if tensor is None:
+        return (0, 0, 0)
+    stride = tensor.stride()
+    return tensor.data_ptr(), stride[0], stride[-2]
 
 
 def _address(tensor: Tensor | None) -> int:

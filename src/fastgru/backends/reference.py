@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fastgru import reference
 from fastgru.spec import GRUSpec
+from fastgru.steps import Steps
 
 
 class ReferenceBackend:
@@ -17,26 +18,38 @@ class ReferenceBackend:
     composed: Literal[True] = True
 
     def why_not(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> str | None:
         """It takes everything that makes sense."""
-        return None if batch_sizes is None else reference.why_not_packed(x, batch_sizes)
+        return None if steps.batch_sizes is None else reference.why_not_packed(x, steps.batch_sizes)
 
     def gru(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], batch_sizes: Tensor | None
+        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> tuple[Tensor, Tensor]:
-        """Run the definition, packed steps padded before and packed again after."""
-        h0 = reference.zero_state(spec, x, batch_sizes) if h0 is None else h0
-        if batch_sizes is None:
-            return reference.gru(spec, x, h0, weights)
-        batch_sizes = batch_sizes.to(x.device)
-        # real[t, b] in the order of time is the order of the packed steps
-        real = torch.arange(h0.size(1), device=x.device) < batch_sizes[:, None]  # [T, B]
-        padded = x.new_zeros(*real.shape, x.size(-1)).index_put((real,), x)
-        y, h_n = reference.gru(spec, padded, h0, weights, lengths=real.sum(dim=0))
-        return y[real], h_n
+        """Run the definition, rows padded before and taken out again after."""
+        h0 = reference.zero_state(spec, x, steps) if h0 is None else h0
+        if steps.rows_dim == 1:
+            return reference.gru(spec, x, h0, weights, steps.lengths, steps.resets)
+        real, places = _places(steps, x)
+        padded = x.new_zeros(*real.shape, x.size(-1)).index_put(places, x)
+        resets = None if steps.resets is None else torch.zeros_like(real).index_put(places, steps.resets)
+        y, h_n = reference.gru(spec, padded, h0, weights, real.sum(dim=0), resets)
+        return y[places], h_n
 
     def cell(self, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Check sizes in torch's words, then run the definition's step."""
         reference.check_cell(x, h, weights)
         return reference.gru_cell(x, h, *weights)
+
+
+def _places(steps: Steps, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The real steps [T, B] of packed or concatenated rows, and where among them each row lies."""
+    if steps.batch_sizes is not None:
+        sizes = steps.batch_sizes.to(x.device)
+        real = torch.arange(int(sizes[0]), device=x.device) < sizes[:, None]
+        return real, real.nonzero(as_tuple=True)  # by time: the order of the packed steps
+    offsets = reference.check_offsets(steps.offsets, x.size(0)).to(x.device)
+    lengths = offsets.diff()
+    real = torch.arange(max(int(lengths.max()), 1) if len(lengths) else 1, device=x.device)[:, None] < lengths
+    sequences, times = real.T.nonzero(as_tuple=True)
+    return real, (times, sequences)
