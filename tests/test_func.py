@@ -214,6 +214,26 @@ def test_vmap_under_autograd_reaches_the_weights() -> None:
     assert_equal(*found)
 
 
+def test_vmap_over_backwards_of_one_forward() -> None:
+    layer, x = fastgru.GRU(I, H), torch.randn(T, B, I, requires_grad=True)
+    y, _ = layer(x)
+    vs, leaves = torch.randn(V, *y.shape), [x, *layer.parameters()]
+    got = vmap(lambda v: torch.autograd.grad(y, leaves, v, retain_graph=True))(vs)
+    expected = zip(*(torch.autograd.grad(y, leaves, v, retain_graph=True) for v in vs), strict=True)
+    for one, several in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, torch.stack(several))
+
+
+def test_a_pullback_outlives_its_transform() -> None:
+    layer, x = fastgru.GRU(I, H), torch.randn(T, B, I)
+    y, pullback = vjp(lambda x: layer(x)[0], x)
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(layer(leaf)[0], leaf, y)
+    for context in (torch.no_grad(), torch.enable_grad()):
+        with context:
+            torch.testing.assert_close(pullback(y)[0], expected)
+
+
 def test_dropout_under_vmap_draws_a_mask_for_each_sample() -> None:
     layer = fastgru.GRU(I, H, 2, dropout=0.5)
     same, different = (

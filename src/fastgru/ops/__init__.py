@@ -84,9 +84,7 @@ def _layer(
         x, h0, weights = precision.cast(torch.float32, x, h0, weights)
         y, h_n = _layer(kernel, x, h0, weights, directions, batch_sizes)
         return y.to(dtype), h_n.to(dtype)
-    differentiate = torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in (x, h0, *weights)
-    )
+    differentiate = torch.is_grad_enabled() and _wants_gradient(x, h0, weights)
     traced = is_traced()
     if torch._C._are_functorch_transforms_active():
         # Who differentiates may be below the level seen here, where nothing seems to want a gradient.
@@ -99,3 +97,13 @@ def _layer(
     else:
         y, h_n, _ = kernel.forward(x, h0, weights, directions, batch_sizes, save=False)
     return y, h_n
+
+
+def _wants_gradient(x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> bool:
+    """Whether any does; written out, for any() over them takes 0.5 us longer."""
+    if x.requires_grad or (h0 is not None and h0.requires_grad):
+        return True
+    for weight in weights:  # noqa: SIM110
+        if weight.requires_grad:
+            return True
+    return False

@@ -48,14 +48,16 @@ class Layer(torch.autograd.Function):
         if dy is None and dh_n is None:
             return (None,) * (4 + len(wanted))
         if forward_ad._current_level >= 0 or _is_legacy_batch(dy) or _is_legacy_batch(dh_n):
-            found = definition.gradients(ctx.directions, batch_sizes, wanted, dy, dh_n, [x, h0, *weights])
-            return (None, None, None, None, *found)
+            defined = definition.gradients(ctx.directions, batch_sizes, wanted, dy, dh_n, [x, h0, *weights])
+            return (None, None, None, None, *defined)
         kernel = Traced(ctx.kernel) if is_traced() else ctx.kernel
-        arguments = (kernel, ctx.directions, batch_sizes, None, y, saved, wanted, dy, dh_n, x, h0, *weights)
-        # What torch.func has wrapped only apply unwraps, a wrapper of a transform that has ended among it.
-        recorded = torch.is_grad_enabled() or _functorch.is_functorch_wrapped_tensor(y)
-        run = LayerBackward.apply if recorded else LayerBackward.forward
-        return (None, None, None, None, *run(*arguments))
+        # What torch.func has wrapped only apply unwraps, wrappers of transforms that have ended among it.
+        transformed = torch._C._are_functorch_transforms_active() or _functorch.is_functorch_wrapped_tensor(y)
+        if transformed or torch.is_grad_enabled():
+            arguments = (kernel, ctx.directions, batch_sizes, None, y, saved, wanted, dy, dh_n, x, h0, *weights)
+            return (None, None, None, None, *LayerBackward.apply(*arguments))  # type: ignore[no-untyped-call]
+        found = kernel.backward(x, h0, weights, ctx.directions, batch_sizes, y, saved, dy, dh_n, wanted)
+        return (None, None, None, None, *found)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Maybe, ...], tuple[Any, ...]]:
