@@ -216,10 +216,12 @@ def test_operators_pass_torchs_own_checks() -> None:
     gru = fastgru.GRU(I, H, bidirectional=True)
     x = torch.randn(T, B, I, requires_grad=True)
     h0 = torch.randn(2, B, H, requires_grad=True)
-    torch.library.opcheck(torch.ops.fastgru.layer, ("cpu", x, h0, list(gru.parameters()), 2, None, B, True))
-    torch.library.opcheck(
-        torch.ops.fastgru.layer, ("cpu", x.detach(), None, [*gru.state_dict().values()], 2, None, B, False)
-    )
+    every, resets = (None,) * 4, torch.rand(T, B) < 0.5
+    some = (None, None, torch.arange(B), resets)
+    for steps in (every, some):
+        torch.library.opcheck(torch.ops.fastgru.layer, ("cpu", x, h0, [*gru.parameters()], 2, *steps, B, True))
+    weights = [*gru.state_dict().values()]
+    torch.library.opcheck(torch.ops.fastgru.layer, ("cpu", x.detach(), None, weights, 2, *every, B, False))
 
 
 def test_forward_mode_goes_to_torchs_operators() -> None:

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastgru import ops
 from fastgru.backends import check_name
 from fastgru.spec import GRUSpec
+from fastgru.steps import PLAIN, Steps, batch_of
 
 
 class GRU(torch.nn.RNNBase):
@@ -89,43 +90,105 @@ class GRU(torch.nn.RNNBase):
         )
 
     @overload
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self,
+        input: Tensor,
+        hx: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]: ...
 
     @overload
     def forward(self, input: PackedSequence, hx: Tensor | None = None) -> tuple[PackedSequence, Tensor]: ...
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: Tensor | None = None
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor | PackedSequence, Tensor]:
         """Run the whole sequences.
 
-        input: `[T, B, I]`, `[B, T, I]` with batch_first, `[T, I]` for one sequence, or a PackedSequence.
+        input: `[T, B, I]`, `[B, T, I]` with batch_first, `[T, I]` for one sequence, a PackedSequence, or a jagged
+            nested tensor `[B, *, I]`.
         hx: the initial states `[L*D, B, H]`, `[L*D, H]` for one sequence; zeros where it is None.
+        lengths: `[B]` integer; sequence b has the first lengths[b] steps, in any order, 0 among them. Only these are
+            computed. The output is zero beyond them, and what stands there in the input changes nothing.
+        resets: `[T, B]` bool (`[B, T]` with batch_first, `[T]` for one sequence, `[N]` with cu_seqlens); where it is
+            true the sequence starts anew: each direction runs each segment on its own, from a state of zero but for the
+            first one's hx, and no gradient crosses from one to the other.
+        cu_seqlens: `[B + 1]` integer, from 0 to N; the input is then `[N, I]`, one sequence after the other, sequence b
+            from row cu_seqlens[b] to cu_seqlens[b + 1].
 
-        Returns the output, `[T, B, D*H]` in the form of the input, and the final states h_n in the form of hx.
+        Returns the output, `[T, B, D*H]` in the form of the input, and the final states h_n in the form of hx: the
+        state after each sequence's own last step, and hx where it has none.
+
+        Raises ValueError where lengths, resets or cu_seqlens do not fit the input.
         """
         if isinstance(input, PackedSequence):
+            _refuse("a PackedSequence", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens)
             return self._forward_packed(input, hx)
+        if input.is_nested:
+            _refuse("a nested tensor", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens)
+            return self._forward_nested(input, hx)
+        if cu_seqlens is not None:
+            _refuse("cu_seqlens", lengths=lengths)
+            return self._forward_rows(input, hx, cu_seqlens, resets)
         dimensions = input.dim()
         if dimensions == 2:
-            return self._forward_one(input, hx)
+            _refuse("one sequence", lengths=lengths)
+            return self._forward_one(input, hx, resets)
         if dimensions != 3:
             raise ValueError(f"GRU: Expected input to be 2D or 3D, got {dimensions}D instead")
         if hx is not None and hx.dim() != 3:
             raise RuntimeError(f"For batched 3-D input, hx should also be 3-D but got {hx.dim()}-D tensor")
+        steps = PLAIN
+        if lengths is not None or resets is not None:
+            batch = input.size(0 if self.batch_first else 1)
+            _check("lengths", lengths, (batch,), _INTEGERS)
+            _check("resets", resets, input.shape[:2], (torch.bool,))
+            steps = Steps(lengths=lengths, resets=resets if resets is None or not self.batch_first else resets.mT)
         if self.batch_first:
-            y, h_n = self._run(input.transpose(0, 1), hx, input.shape[0], None)
+            y, h_n = self._run(input.transpose(0, 1), hx, steps)
             return y.transpose(0, 1), h_n
-        return self._run(input, hx, input.shape[1], None)
+        return self._run(input, hx, steps)
 
-    def _forward_one(self, input: Tensor, hx: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _forward_one(self, input: Tensor, hx: Tensor | None, resets: Tensor | None) -> tuple[Tensor, Tensor]:
         """One sequence [T, I]: a batch of one."""
         if hx is not None:
             if hx.dim() != 2:
                 raise RuntimeError(f"For unbatched 2-D input, hx should also be 2-D but got {hx.dim()}-D tensor")
             hx = hx.unsqueeze(1)
-        y, h_n = self._run(input.unsqueeze(1), hx, 1, None)
+        _check("resets", resets, input.shape[:1], (torch.bool,))
+        steps = PLAIN if resets is None else Steps(resets=resets.unsqueeze(1))
+        y, h_n = self._run(input.unsqueeze(1), hx, steps)
         return y.squeeze(1), h_n.squeeze(1)
+
+    def _forward_rows(
+        self, input: Tensor, hx: Tensor | None, cu_seqlens: Tensor, resets: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Sequences one after the other [N, I]."""
+        if input.dim() != 2:
+            raise ValueError(f"with cu_seqlens the input must be [N, I], got {[*input.shape]}")
+        if cu_seqlens.dim() != 1 or cu_seqlens.size(0) == 0 or cu_seqlens.dtype not in _INTEGERS:
+            raise ValueError(f"cu_seqlens must be [B + 1] int64 or int32, got {_described(cu_seqlens)}")
+        _check("resets", resets, input.shape[:1], (torch.bool,))
+        return self._run(input, hx, Steps(offsets=cu_seqlens, resets=resets))
+
+    def _forward_nested(self, input: Tensor, hx: Tensor | None) -> tuple[Tensor, Tensor]:
+        """A jagged nested tensor: sequences one after the other."""
+        if input.layout is not torch.jagged or input.dim() != 3 or input._ragged_idx != 1:  # type: ignore[attr-defined]
+            raise ValueError("a nested input must be [B, *, I] in layout torch.jagged, its second dimension ragged")
+        if input.lengths() is not None:  # type: ignore[attr-defined]
+            raise ValueError("a nested input must have no holes; call contiguous() on it")
+        offsets = input.offsets()  # type: ignore[attr-defined]
+        y, h_n = self._run(input.values(), hx, Steps(offsets=offsets))
+        return torch.nested.nested_tensor_from_jagged(y, offsets), h_n
 
     def _forward_packed(self, input: PackedSequence, hx: Tensor | None) -> tuple[PackedSequence, Tensor]:
         x, batch_sizes, sorted_indices, unsorted_indices = input
@@ -133,21 +196,22 @@ class GRU(torch.nn.RNNBase):
         if compiling and hx is None and sorted_indices is not None:
             hx = x.new_zeros(self.num_layers * self.spec.directions, sorted_indices.size(0), self.hidden_size)
         h0 = None if hx is None else self.permute_hidden(hx, sorted_indices)
-        batch = h0.size(1) if compiling and h0 is not None else int(batch_sizes[0])
-        y, h_n = self._run(x, h0, batch, batch_sizes)
+        y, h_n = self._run(x, h0, Steps(batch_sizes))
         h_n = self.permute_hidden(h_n, unsorted_indices)
         return PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices), h_n
 
-    def _run(self, x: Tensor, h0: Tensor | None, batch: int, batch_sizes: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Time-major or packed steps, checked here once; torch's own checks are asked only for their words."""
+    def _run(self, x: Tensor, h0: Tensor | None, steps: Steps) -> tuple[Tensor, Tensor]:
+        """Time-major steps or rows, checked here once; torch's own checks are asked only for their words."""
         weights = self.weights()
         spec = self.spec
-        if x.dtype is not weights[0].dtype or x.dim() != 2 + (batch_sizes is None) or x.shape[-1] != self.input_size:
+        if x.dtype is not weights[0].dtype or x.dim() != 2 + steps.rows_dim or x.shape[-1] != self.input_size:
             self._update_flat_weights()
-            self.check_input(x, batch_sizes)
-        if h0 is not None and h0.shape != (spec.num_layers * spec.directions, batch, spec.hidden_size):
-            self.check_hidden_size(h0, (spec.num_layers * spec.directions, batch, spec.hidden_size))
-        return ops.gru(self.backend, spec, x, h0, weights, batch_sizes)
+            self.check_input(x, x if steps.rows_dim == 0 else None)
+        if h0 is not None:
+            expected = (spec.num_layers * spec.directions, _batch_of(steps, x, h0), spec.hidden_size)
+            if h0.shape != expected:
+                self.check_hidden_size(h0, expected)
+        return ops.gru(self.backend, spec, x, h0, weights, steps)
 
     def weights(self) -> list[Tensor]:
         """The weights as they are now, in torch's order: never `_flat_weights`, which must be brought up to date."""
@@ -160,6 +224,32 @@ class GRU(torch.nn.RNNBase):
     def extra_repr(self) -> str:
         """torch's, and the backend where one was asked for."""
         return super().extra_repr() + ("" if self.backend == "auto" else f", backend={self.backend!r}")
+
+
+_INTEGERS = (torch.int64, torch.int32)
+
+
+def _refuse(what: str, **others: Tensor | None) -> None:
+    """Raise ValueError where an argument is given that says what the input itself says already."""
+    for name, given in others.items():
+        if given is not None:
+            raise ValueError(f"{name} cannot be given together with {what}; leave one of them out")
+
+
+def _check(name: str, given: Tensor | None, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
+    """Raise ValueError where a tensor that is given has not this shape and one of these dtypes."""
+    if given is not None and (given.shape != shape or given.dtype not in dtypes):
+        kinds = " or ".join(str(dtype).replace("torch.", "") for dtype in dtypes)
+        raise ValueError(f"{name} must be {[*shape]} {kinds} for this input, got {_described(given)}")
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{[*tensor.shape]} {tensor.dtype}".replace("torch.", "")
+
+
+def _batch_of(steps: Steps, x: Tensor, h0: Tensor) -> int:
+    """B; of packed steps, while compiling, what h0 says: a compiler knows no tensor's values."""
+    return h0.size(1) if steps.batch_sizes is not None and torch.compiler.is_compiling() else batch_of(steps, x)
 
 
 class GRUCell(torch.nn.RNNCellBase):

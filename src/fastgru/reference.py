@@ -66,13 +66,13 @@ def gru(
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
     if lengths is not None and not torch._C._functorch.is_batchedtensor(lengths):
         check_lengths(lengths, x.size(0))
-    real = None if lengths is None else torch.arange(x.size(0), device=x.device)[:, None] < lengths.to(x.device)
+    real = None if lengths is None else real_steps(lengths, x)
     fresh = [None, None] if resets is None else _fresh(resets, real)
     h_n: list[Tensor] = []
     y = x
     for layer in range(spec.num_layers):
         if layer > 0 and spec.training:
-            y = _dropout(y, spec.dropout, real)
+            y = dropout(y, spec.dropout, real)
         outputs = []
         for direction in range(spec.directions):
             index = layer * spec.directions + direction
@@ -177,7 +177,16 @@ def _carried(h: Tensor) -> Tensor:
     return h.to(torch.promote_types(h.dtype, torch.float32))
 
 
-def _dropout(y: Tensor, p: float, real: Tensor | None) -> Tensor:
-    if real is None:
+def real_steps(lengths: Tensor, x: Tensor) -> Tensor:
+    """Which steps [T, B] of x [T, B, ...] each sequence has."""
+    return torch.arange(x.size(0), device=x.device)[:, None] < lengths.to(x.device)
+
+
+def dropout(y: Tensor, p: float, real: Tensor | None) -> Tensor:
+    """Zero elements of y [T, B, H] with probability p, drawing for the real steps [T, B] alone, in the order of time.
+
+    Under torch.func.vmap and torch.compile, which cannot count them, it draws for all steps.
+    """
+    if real is None or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return F.dropout(y, p)
     return torch.zeros_like(y).index_put((real,), F.dropout(y[real], p))

@@ -179,6 +179,8 @@ class _Layout:
 
     __slots__ = ("_tensors", "addresses", "batch", "is_full", "length", "rows")
 
+    addresses: tuple[int, ...]
+
     def __init__(self, x: Tensor, steps: Steps) -> None:
         self.is_full = True
         if steps is PLAIN:
@@ -207,7 +209,7 @@ class _Layout:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
 
     def _sort(self, lengths: Tensor, offsets: Tensor | None, resets: Tensor | None) -> None:
-        """Sequences of these lengths, the longest first; offsets: where each begins, None where they lie side by side."""
+        """Sequences of these lengths, the longest first; offsets: where each begins, None if they lie side by side."""
         self.batch = lengths.size(0)
         sorted_lengths, order = lengths.sort(descending=True)
         self.length = max(int(sorted_lengths[0]), 1) if self.batch else 1
@@ -223,9 +225,9 @@ class _Layout:
         batch: Tensor | None,
         resets: Tensor | None,
     ) -> None:
-        self._tensors = (rows, first, order, time, batch, resets)
+        self._tensors = (rows, first, order, time, batch, None if resets is None else resets.cpu().unsqueeze(-1))
         places = [_address(tensor) for tensor in (rows, first, order, time, batch)]
-        at = (0, 0, 0) if resets is None else _series(resets.unsqueeze(-1))
+        at = (0, 0, 0) if resets is None else _series(self._tensors[-1])
         self.addresses = (*places, *at, 0, 0, 0, 0, 0)
 
 

@@ -44,7 +44,8 @@ class ReferenceBackend:
 
 def _places(steps: Steps, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The real steps [T, B] of packed or concatenated rows, and where among them each row lies."""
-    if steps.batch_sizes is not None:
+    if steps.offsets is None:
+        assert steps.batch_sizes is not None
         sizes = steps.batch_sizes.to(x.device)
         real = torch.arange(int(sizes[0]), device=x.device) < sizes[:, None]
         return real, real.nonzero(as_tuple=True)  # by time: the order of the packed steps

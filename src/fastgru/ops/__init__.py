@@ -13,7 +13,6 @@ a half layer in float32 (precision.py).
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastgru import reference
@@ -22,6 +21,7 @@ from fastgru.ops import precision
 from fastgru.ops.functions import Layer
 from fastgru.ops.library import Traced, is_traced
 from fastgru.spec import GRUSpec
+from fastgru.steps import PLAIN, Steps
 
 
 def gru(
@@ -30,7 +30,7 @@ def gru(
     x: Tensor,
     h0: Tensor | None,
     weights: Sequence[Tensor],
-    batch_sizes: Tensor | None = None,
+    steps: Steps = PLAIN,
 ) -> tuple[Tensor, Tensor]:
     """Run a stack of layers on the backend of this name; the tensors are as `fastgru.backends.Composed` has them.
 
@@ -38,21 +38,22 @@ def gru(
     """
     if torch._C._is_any_autocast_enabled() and precision.is_autocast(x):
         with torch.autocast(x.device.type, enabled=False):
-            return gru(name, spec, *precision.lowered(x, h0, weights), batch_sizes)
-    backend = pick(name, spec, x, h0, weights, batch_sizes)
+            return gru(name, spec, *precision.lowered(x, h0, weights), steps)
+    backend = pick(name, spec, x, h0, weights, steps)
     if backend.composed:
-        return backend.gru(spec, x, h0, weights, batch_sizes)
+        return backend.gru(spec, x, h0, weights, steps)
     if spec.num_layers == 1:
-        return _layer(backend, x, h0, weights, spec.directions, batch_sizes)
+        return _layer(backend, x, h0, weights, spec.directions, steps)
+    real = None if steps.lengths is None else reference.real_steps(steps.lengths, x)
     states = []
     y = x
     for layer in range(spec.num_layers):
         if layer > 0 and spec.training:
-            y = F.dropout(y, spec.dropout)
+            y = reference.dropout(y, spec.dropout, real)
         first = layer * spec.directions
         own = weights[first * spec.weights_per_direction : (first + spec.directions) * spec.weights_per_direction]
         start = None if h0 is None else h0[first : first + spec.directions]
-        y, h_n = _layer(backend, y, start, own, spec.directions, batch_sizes)
+        y, h_n = _layer(backend, y, start, own, spec.directions, steps)
         states.append(h_n)
     return y, torch.cat(states)
 
@@ -67,7 +68,7 @@ def cell(name: str, spec: GRUSpec, x: Tensor, h: Tensor, weights: Sequence[Tenso
     if backend.composed:
         return backend.cell(x, h, weights)
     reference.check_cell(x, h, weights)
-    return _layer(backend, x[None], h[None], weights, 1, None)[1][0]
+    return _layer(backend, x[None], h[None], weights, 1, PLAIN)[1][0]
 
 
 def _layer(
@@ -76,26 +77,26 @@ def _layer(
     h0: Tensor | None,
     weights: Sequence[Tensor],
     directions: int,
-    batch_sizes: Tensor | None,
+    steps: Steps,
 ) -> tuple[Tensor, Tensor]:
     """One layer: y and h_n [D, B, H]."""
     dtype = x.dtype
     if dtype in precision.HALF:
         x, h0, weights = precision.cast(torch.float32, x, h0, weights)
-        y, h_n = _layer(kernel, x, h0, weights, directions, batch_sizes)
+        y, h_n = _layer(kernel, x, h0, weights, directions, steps)
         return y.to(dtype), h_n.to(dtype)
     differentiate = torch.is_grad_enabled() and _wants_gradient(x, h0, weights)
     traced = is_traced()
     if torch._C._are_functorch_transforms_active():
         # Who differentiates may be below the level seen here, where nothing seems to want a gradient.
         run = Traced(kernel) if traced else kernel
-        y, h_n, _ = Layer.apply(run, directions, batch_sizes, torch.is_grad_enabled(), x, h0, *weights)  # type: ignore[no-untyped-call]
+        y, h_n, _ = Layer.apply(run, directions, torch.is_grad_enabled(), *steps, x, h0, *weights)  # type: ignore[no-untyped-call]
     elif traced:
-        y, h_n, _ = Traced(kernel).forward(x, h0, weights, directions, batch_sizes, differentiate)
+        y, h_n, _ = Traced(kernel).forward(x, h0, weights, directions, steps, differentiate)
     elif differentiate:
-        y, h_n, _ = Layer.apply(kernel, directions, batch_sizes, True, x, h0, *weights)  # type: ignore[no-untyped-call]
+        y, h_n, _ = Layer.apply(kernel, directions, True, *steps, x, h0, *weights)  # type: ignore[no-untyped-call]
     else:
-        y, h_n, _ = kernel.forward(x, h0, weights, directions, batch_sizes, save=False)
+        y, h_n, _ = kernel.forward(x, h0, weights, directions, steps, save=False)
     return y, h_n
 
 

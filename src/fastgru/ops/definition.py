@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from fastgru.backends.reference import ReferenceBackend
-from fastgru.ops.folding import fold, rows_dim, unfold
+from fastgru.ops.folding import fold, unfold, unfold_steps
 from fastgru.spec import GRUSpec
+from fastgru.steps import Steps
 
 Maybe = Tensor | None
 
 
 def gradients(
     directions: int,
-    batch_sizes: Maybe,
+    steps: Steps,
     wanted: Sequence[bool],
     dy: Maybe,
     dh_n: Maybe,
@@ -30,12 +31,12 @@ def gradients(
     dy, dh_n [D, B, H]: the cotangents of its outputs, None for zeros. All results can be differentiated again, with
     respect to every tensor given.
     """
-    return _pullback(lambda *leaves: _layer(directions, batch_sizes, leaves), leaves, wanted, (dy, dh_n))
+    return _pullback(lambda *leaves: _layer(directions, steps, leaves), leaves, wanted, (dy, dh_n))
 
 
 def sample_gradients(
     directions: int,
-    batch_sizes: Maybe,
+    steps: Steps,
     wanted: Sequence[bool],
     dy: Maybe,
     dh_n: Maybe,
@@ -44,16 +45,18 @@ def sample_gradients(
 ) -> tuple[Maybe, ...]:
     """The same on a batch of V = `samples` folded samples, and the gradients of the weights [V, ...] for each."""
     x, h0, *weights = leaves
-    rows = rows_dim(batch_sizes)
-    own_sizes = None if batch_sizes is None else batch_sizes // samples
+    rows = steps.rows_dim
+    own_steps, own_dims = unfold_steps(steps, samples)
     varying = [unfold(dy, samples, rows), unfold(dh_n, samples, 1), unfold(x, samples, rows), unfold(h0, samples, 1)]
     dims = [None if tensor is None else dim + 1 for tensor, dim in zip(varying, (rows, 1, rows, 1), strict=True)]
 
-    def one(dy: Maybe, dh_n: Maybe, x: Maybe, h0: Maybe) -> tuple[Tensor, ...]:
-        found = gradients(directions, own_sizes, wanted, dy, dh_n, [x, h0, *weights])
+    def one(dy: Maybe, dh_n: Maybe, x: Maybe, h0: Maybe, lengths: Maybe, resets: Maybe) -> tuple[Tensor, ...]:
+        own = own_steps._replace(lengths=lengths, resets=resets)
+        found = gradients(directions, own, wanted, dy, dh_n, [x, h0, *weights])
         return tuple(gradient for gradient in found if gradient is not None)
 
-    given = iter(torch.func.vmap(one, in_dims=tuple(dims))(*varying))
+    varying += [own_steps.lengths, own_steps.resets]
+    given = iter(torch.func.vmap(one, in_dims=(*dims, *own_dims))(*varying))
     there = [want and leaf is not None for want, leaf in zip(wanted, leaves, strict=True)]
     dx, dh0, *dweights = (next(given) if is_there else None for is_there in there)
     return fold(dx, 0, samples, rows), fold(dh0, 0, samples, 1), *dweights
@@ -61,7 +64,7 @@ def sample_gradients(
 
 def second_gradients(
     directions: int,
-    batch_sizes: Maybe,
+    steps: Steps,
     samples: int | None,
     wanted: Sequence[bool],
     variables: Sequence[Maybe],
@@ -74,18 +77,18 @@ def second_gradients(
 
     def first(dy: Maybe, dh_n: Maybe, *leaves: Maybe) -> tuple[Maybe, ...]:
         if samples is None:
-            return gradients(directions, batch_sizes, wanted, dy, dh_n, leaves)
-        return sample_gradients(directions, batch_sizes, wanted, dy, dh_n, leaves, samples)
+            return gradients(directions, steps, wanted, dy, dh_n, leaves)
+        return sample_gradients(directions, steps, wanted, dy, dh_n, leaves, samples)
 
     return _pullback(first, variables, [True] * len(variables), cotangents)
 
 
-def _layer(directions: int, batch_sizes: Maybe, leaves: Sequence[Any]) -> tuple[Tensor, Tensor]:
+def _layer(directions: int, steps: Steps, leaves: Sequence[Any]) -> tuple[Tensor, Tensor]:
     x, h0, *weights = leaves
     bias = len(weights) == 4 * directions
     spec = GRUSpec(x.size(-1), weights[1].size(1), bias=bias, bidirectional=directions == 2)
     with torch.autocast(x.device.type, enabled=False):  # what it differentiates ran outside of it
-        return ReferenceBackend().gru(spec, x, h0, weights, batch_sizes)
+        return ReferenceBackend().gru(spec, x, h0, weights, steps)
 
 
 def _pullback(

@@ -10,10 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgru.steps import Steps
 
-def rows_dim(batch_sizes: Tensor | None) -> int:
-    """The dimension of x and y that counts sequences: [T, B, ...], or packed [N, ...]."""
-    return 1 if batch_sizes is None else 0
+
+def fold_steps(steps: Steps, dims: Sequence[int | None], samples: int) -> Steps | None:
+    """The steps of V samples as those of one batch; dims: where V lies in each tensor. None where there are no such."""
+    if steps.offsets is not None or dims[0] is not None:
+        return None
+    return Steps(
+        batch_sizes=None if steps.batch_sizes is None else steps.batch_sizes * samples,
+        lengths=fold(steps.lengths, dims[2], samples, 0),
+        resets=fold(steps.resets, dims[3], samples, steps.rows_dim),
+    )
+
+
+def unfold_steps(steps: Steps, samples: int) -> tuple[Steps, tuple[int | None, int | None]]:
+    """The steps of a sample of V folded ones, and where V lies in its lengths and its resets."""
+    rows = steps.rows_dim
+    unfolded = Steps(
+        batch_sizes=None if steps.batch_sizes is None else steps.batch_sizes // samples,
+        lengths=unfold(steps.lengths, samples, 0),
+        resets=unfold(steps.resets, samples, rows),
+    )
+    return unfolded, (None if steps.lengths is None else 1, None if steps.resets is None else rows + 1)
 
 
 def fold(tensor: Tensor | None, dim: int | None, samples: int, batch: int) -> Tensor | None:

@@ -12,12 +12,17 @@ from torch.autograd import forward_ad
 
 from fastgru.backends import Kernel
 from fastgru.ops import definition, samples
-from fastgru.ops.folding import fold, members, rows_dim, stacked, unfold
+from fastgru.ops.folding import fold, fold_steps, members, stacked, unfold
 from fastgru.ops.library import Traced, is_traced
+from fastgru.steps import PLAIN, Steps
 
 Maybe = Tensor | None
 
 _functorch = torch._C._functorch
+
+_NONE = (None,) * 7  # the gradients of all arguments before x
+# Where the tensors of Steps lie among the arguments of both Functions: their tensors must be arguments of their own.
+_STEPS = slice(3, 7)
 
 
 class Layer(torch.autograd.Function):
@@ -25,56 +30,66 @@ class Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        kernel: Kernel, directions: int, batch_sizes: Maybe, save: bool, x: Tensor, h0: Maybe, *weights: Tensor
+        kernel: Kernel,
+        directions: int,
+        save: bool,
+        batch_sizes: Maybe,
+        offsets: Maybe,
+        lengths: Maybe,
+        resets: Maybe,
+        x: Tensor,
+        h0: Maybe,
+        *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Maybe]:
         """Run the kernel's forward pass."""
-        return kernel.forward(x, h0, weights, directions, batch_sizes, save=save)
+        return kernel.forward(x, h0, weights, directions, _steps(batch_sizes, offsets, lengths, resets), save=save)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Maybe]) -> None:
         """Keep what backward needs."""
-        ctx.kernel, ctx.directions, batch_sizes, save, x, h0, *weights = inputs
+        ctx.kernel, ctx.directions, save, *tensors = inputs
         y, _, saved = output
         if save:
             ctx.mark_non_differentiable(saved)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(batch_sizes, y, saved, x, h0, *weights)
+        ctx.save_for_backward(y, saved, *tensors)
 
     @staticmethod
     def backward(ctx: Any, dy: Maybe, dh_n: Maybe, _: Maybe) -> tuple[Maybe, ...]:
         """Run the kernel's backward pass, or the definition's where no kernel takes the cotangents."""
-        batch_sizes, y, saved, x, h0, *weights = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[4:]
+        y, saved, batch_sizes, offsets, lengths, resets, x, h0, *weights = ctx.saved_tensors
+        steps = _steps(batch_sizes, offsets, lengths, resets)
+        wanted = ctx.needs_input_grad[7:]
         if dy is None and dh_n is None:
-            return (None,) * (4 + len(wanted))
+            return (None,) * (7 + len(wanted))
         if forward_ad._current_level >= 0 or _is_legacy_batch(dy) or _is_legacy_batch(dh_n):
-            defined = definition.gradients(ctx.directions, batch_sizes, wanted, dy, dh_n, [x, h0, *weights])
-            return (None, None, None, None, *defined)
+            defined = definition.gradients(ctx.directions, steps, wanted, dy, dh_n, [x, h0, *weights])
+            return (*_NONE, *defined)
         kernel = Traced(ctx.kernel) if is_traced() else ctx.kernel
         # What torch.func has wrapped only apply unwraps, wrappers of transforms that have ended among it.
         transformed = torch._C._are_functorch_transforms_active() or _functorch.is_functorch_wrapped_tensor(y)
         if transformed or torch.is_grad_enabled():
-            arguments = (kernel, ctx.directions, batch_sizes, None, y, saved, wanted, dy, dh_n, x, h0, *weights)
-            return (None, None, None, None, *LayerBackward.apply(*arguments))  # type: ignore[no-untyped-call]
-        found = kernel.backward(x, h0, weights, ctx.directions, batch_sizes, y, saved, dy, dh_n, wanted)
-        return (None, None, None, None, *found)
+            arguments = (kernel, ctx.directions, None, *steps, wanted, y, saved, dy, dh_n, x, h0, *weights)
+            return (*_NONE, *LayerBackward.apply(*arguments))  # type: ignore[no-untyped-call]
+        return (*_NONE, *kernel.backward(x, h0, weights, ctx.directions, steps, y, saved, dy, dh_n, wanted))
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Maybe, ...], tuple[Any, ...]]:
         """Samples that share the weights are one batch; an ensemble's members are called one after the other."""
         count = info.batch_size
-        if any(dim is not None for dim in in_dims[6:]):
+        steps = fold_steps(Steps(*arguments[_STEPS]), in_dims[_STEPS], count)
+        if steps is None or any(dim is not None for dim in in_dims[9:]):
             return stacked([Layer.apply(*member) for member in members(arguments, in_dims, count)])  # type: ignore[no-untyped-call]
-        kernel, directions, batch_sizes, save, x, h0, *weights = arguments
-        rows = rows_dim(batch_sizes)
+        kernel, directions, save, *_, x, h0 = arguments[:9]
+        rows = steps.rows_dim
         y, h_n, saved = Layer.apply(  # type: ignore[no-untyped-call]
             kernel,
             directions,
-            None if batch_sizes is None else batch_sizes * count,
             save,
-            fold(x, in_dims[4], count, rows),
-            fold(h0, in_dims[5], count, 1),
-            *weights,
+            *steps,
+            fold(x, in_dims[7], count, rows),
+            fold(h0, in_dims[8], count, 1),
+            *arguments[9:],
         )
         results = unfold(y, count, rows), unfold(h_n, count, 1), unfold(saved, count, 1) if save else None
         return results, (rows + 1, 2, 2 if save else None)
@@ -90,11 +105,14 @@ class LayerBackward(torch.autograd.Function):
     def forward(
         kernel: Kernel,
         directions: int,
-        batch_sizes: Maybe,
         count: int | None,
+        batch_sizes: Maybe,
+        offsets: Maybe,
+        lengths: Maybe,
+        resets: Maybe,
+        wanted: Sequence[bool],
         y: Tensor,
         saved: Tensor,
-        wanted: Sequence[bool],
         dy: Maybe,
         dh_n: Maybe,
         x: Tensor,
@@ -102,46 +120,50 @@ class LayerBackward(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Maybe, ...]:
         """Run the kernel's backward pass."""
-        arguments = (x, h0, weights, directions, batch_sizes, y, saved, dy, dh_n, wanted)
-        if count is not None and any(wanted[2:]):
-            return samples.gradients(kernel, count, *arguments)
-        return tuple(kernel.backward(*arguments))
+        steps = _steps(batch_sizes, offsets, lengths, resets)
+        if count is None or not any(wanted[2:]):
+            return tuple(kernel.backward(x, h0, weights, directions, steps, y, saved, dy, dh_n, wanted))
+        if lengths is not None or resets is not None:
+            return definition.sample_gradients(directions, steps, wanted, dy, dh_n, [x, h0, *weights], count)
+        return samples.gradients(kernel, count, x, h0, weights, directions, steps, y, saved, dy, dh_n, wanted)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Maybe, ...]) -> None:
         """Keep what the gradients depend on."""
-        _, ctx.directions, batch_sizes, ctx.count, _, _, ctx.wanted, *variables = inputs
+        _, ctx.directions, ctx.count, *steps, ctx.wanted, _, _ = inputs[:10]
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(batch_sizes, *variables)
+        ctx.save_for_backward(*steps, *inputs[10:])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Maybe) -> tuple[Maybe, ...]:
         """Differentiate the definition's gradients."""
-        batch_sizes, *variables = ctx.saved_tensors
-        second = definition.second_gradients(ctx.directions, batch_sizes, ctx.count, ctx.wanted, variables, cotangents)
-        return (None,) * 7 + second
+        batch_sizes, offsets, lengths, resets, *variables = ctx.saved_tensors
+        steps = Steps(batch_sizes, offsets, lengths, resets)
+        second = definition.second_gradients(ctx.directions, steps, ctx.count, ctx.wanted, variables, cotangents)
+        return (None,) * 10 + second
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Maybe, ...], tuple[Any, ...]]:
         """As Layer's; the gradients of weights that the samples share come out one for each sample."""
         size = info.batch_size
-        if any(dim is not None for dim in in_dims[11:]):
+        steps = fold_steps(Steps(*arguments[_STEPS]), in_dims[_STEPS], size)
+        if steps is None or any(dim is not None for dim in in_dims[14:]):
             return stacked([LayerBackward.apply(*member) for member in members(arguments, in_dims, size)])  # type: ignore[no-untyped-call]
-        kernel, directions, batch_sizes, count, y, saved, wanted, dy, dh_n, x, h0, *weights = arguments
-        rows = rows_dim(batch_sizes)
+        kernel, directions, count, *_, wanted, y, saved, dy, dh_n, x, h0 = arguments[:14]
+        rows = steps.rows_dim
         dx, dh0, *dweights = LayerBackward.apply(  # type: ignore[no-untyped-call]
             kernel,
             directions,
-            None if batch_sizes is None else batch_sizes * size,
             size if count is None else count * size,
-            fold(y, in_dims[4], size, rows),
-            fold(saved, in_dims[5], size, 1),
+            *steps,
             wanted,
-            fold(dy, in_dims[7], size, rows),
-            fold(dh_n, in_dims[8], size, 1),
-            fold(x, in_dims[9], size, rows),
-            fold(h0, in_dims[10], size, 1),
-            *weights,
+            fold(y, in_dims[8], size, rows),
+            fold(saved, in_dims[9], size, 1),
+            fold(dy, in_dims[10], size, rows),
+            fold(dh_n, in_dims[11], size, 1),
+            fold(x, in_dims[12], size, rows),
+            fold(h0, in_dims[13], size, 1),
+            *arguments[14:],
         )
         sample = 0 if count is None else 1
         if count is not None:
@@ -149,6 +171,12 @@ class LayerBackward(torch.autograd.Function):
         results = (unfold(dx, size, rows), unfold(dh0, size, 1), *dweights)
         dims = (rows + 1, 2, *(sample for _ in dweights))
         return results, tuple(None if r is None else dim for r, dim in zip(results, dims, strict=True))
+
+
+def _steps(*tensors: Maybe) -> Steps:
+    """Steps of these tensors: PLAIN itself where there are none."""
+    steps = Steps(*tensors)
+    return PLAIN if steps.is_plain else steps
 
 
 def _is_legacy_batch(cotangent: Maybe) -> bool:

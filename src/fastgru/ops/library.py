@@ -14,6 +14,7 @@ from torch.utils.flop_counter import register_flop_formula
 from fastgru import reference
 from fastgru.backends import BACKENDS, Kernel
 from fastgru.ops import definition
+from fastgru.steps import Steps, batch_of
 
 Maybe = Tensor | None
 
@@ -43,16 +44,13 @@ class Traced:
         h0: Maybe,
         weights: Sequence[Tensor],
         directions: int,
-        batch_sizes: Maybe,
+        steps: Steps,
         save: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `Kernel.forward`, differentiable; without `save` the last result is empty."""
-        if batch_sizes is None:
-            batch = x.size(1)
-        else:
-            batch = int(batch_sizes[0].item()) if h0 is None else h0.size(1)
+        batch = batch_of(steps, x) if h0 is None else h0.size(1)
         results: tuple[Tensor, Tensor, Tensor] = torch.ops.fastgru.layer(
-            self.name, x, h0, weights, directions, batch_sizes, batch, save
+            self.name, x, h0, weights, directions, *steps, batch, save
         )
         return results
 
@@ -62,7 +60,7 @@ class Traced:
         h0: Maybe,
         weights: Sequence[Tensor],
         directions: int,
-        batch_sizes: Maybe,
+        steps: Steps,
         y: Tensor,
         saved: Tensor,
         dy: Maybe,
@@ -71,21 +69,20 @@ class Traced:
     ) -> list[Maybe]:
         """As `Kernel.backward`, differentiable."""
         found = iter(
-            torch.ops.fastgru.layer_backward(
-                self.name, x, h0, weights, directions, batch_sizes, y, saved, dy, dh_n, wanted
-            )
+            torch.ops.fastgru.layer_backward(self.name, x, h0, weights, directions, *steps, y, saved, dy, dh_n, wanted)
         )
         return [next(found) if want else None for want in wanted]
 
 
 _library = torch.library.Library("fastgru", "DEF")
 _library.define(
-    "layer(str kernel, Tensor x, Tensor? h0, Tensor[] weights, int directions, Tensor? batch_sizes, SymInt batch, "
-    "bool save) -> (Tensor y, Tensor h_n, Tensor saved)"
+    "layer(str kernel, Tensor x, Tensor? h0, Tensor[] weights, int directions, Tensor? batch_sizes, Tensor? offsets, "
+    "Tensor? lengths, Tensor? resets, SymInt batch, bool save) -> (Tensor y, Tensor h_n, Tensor saved)"
 )
 _library.define(
-    "layer_backward(str kernel, Tensor x, Tensor? h0, Tensor[] weights, int directions, Tensor? batch_sizes, Tensor y, "
-    "Tensor saved, Tensor? dy, Tensor? dh_n, bool[] wanted) -> Tensor[]"
+    "layer_backward(str kernel, Tensor x, Tensor? h0, Tensor[] weights, int directions, Tensor? batch_sizes, "
+    "Tensor? offsets, Tensor? lengths, Tensor? resets, Tensor y, Tensor saved, Tensor? dy, Tensor? dh_n, "
+    "bool[] wanted) -> Tensor[]"
 )
 
 
@@ -100,6 +97,9 @@ def _layer_op(
     weights: list[Tensor],
     directions: int,
     batch_sizes: Maybe,
+    offsets: Maybe,
+    lengths: Maybe,
+    resets: Maybe,
     batch: int,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,7 +109,8 @@ def _layer_op(
             problem = f"the initial state is of {batch} sequences, and the packed ones are {int(batch_sizes[0])}"
         if problem is not None:
             raise RuntimeError(problem)
-    y, h_n, saved = _kernel(kernel).forward(x, h0, weights, directions, batch_sizes, save)
+    steps = Steps(batch_sizes, offsets, lengths, resets)
+    y, h_n, saved = _kernel(kernel).forward(x, h0, weights, directions, steps, save)
     return y, h_n, x.new_empty(0) if saved is None else saved
 
 
@@ -120,11 +121,14 @@ def _layer_fake(
     weights: list[Tensor],
     directions: int,
     batch_sizes: Maybe,
+    offsets: Maybe,
+    lengths: Maybe,
+    resets: Maybe,
     batch: int,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     hidden = weights[1].size(1)
-    rows = x.size(0) if batch_sizes is not None else x.size(0) * x.size(1)
+    rows = x.size(0) * x.size(1) if x.dim() == 3 else x.size(0)
     return (
         x.new_empty(*x.shape[:-1], directions * hidden),
         x.new_empty(directions, batch, hidden),
@@ -139,6 +143,9 @@ def _layer_backward_op(
     weights: list[Tensor],
     directions: int,
     batch_sizes: Maybe,
+    offsets: Maybe,
+    lengths: Maybe,
+    resets: Maybe,
     y: Tensor,
     saved: Tensor,
     dy: Maybe,
@@ -146,7 +153,8 @@ def _layer_backward_op(
     wanted: list[bool],
 ) -> list[Tensor]:
     """The gradients that are wanted, in order, and no others: an operator's list of tensors has no holes."""
-    gradients = _kernel(kernel).backward(x, h0, weights, directions, batch_sizes, y, saved, dy, dh_n, wanted)
+    steps = Steps(batch_sizes, offsets, lengths, resets)
+    gradients = _kernel(kernel).backward(x, h0, weights, directions, steps, y, saved, dy, dh_n, wanted)
     return [gradient for gradient in gradients if gradient is not None]
 
 
@@ -157,6 +165,9 @@ def _layer_backward_fake(
     weights: list[Tensor],
     directions: int,
     batch_sizes: Maybe,
+    offsets: Maybe,
+    lengths: Maybe,
+    resets: Maybe,
     y: Tensor,
     saved: Tensor,
     dy: Maybe,
@@ -168,34 +179,34 @@ def _layer_backward_fake(
 
 
 def _layer_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    name, x, h0, weights, ctx.directions, batch_sizes, _, _ = inputs
+    name, x, h0, weights, ctx.directions, *steps, _, _ = inputs
     ctx.kernel = Traced(_kernel(name))
     y, _, saved = output
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(batch_sizes, y, saved, x, h0, *weights)
+    ctx.save_for_backward(y, saved, *steps, x, h0, *weights)
 
 
 def _layer_gradients(ctx: Any, dy: Maybe, dh_n: Maybe, _: Maybe) -> tuple[Any, ...]:
-    batch_sizes, y, saved, x, h0, *weights = ctx.saved_tensors
+    y, saved, batch_sizes, offsets, lengths, resets, x, h0, *weights = ctx.saved_tensors
+    steps = Steps(batch_sizes, offsets, lengths, resets)
     leaves = [x, h0, *weights]
     wanted = [leaf is not None and leaf.requires_grad for leaf in leaves]
-    dx, dh0, *dweights = ctx.kernel.backward(x, h0, weights, ctx.directions, batch_sizes, y, saved, dy, dh_n, wanted)
-    return None, dx, dh0, dweights, None, None, None, None
+    dx, dh0, *dweights = ctx.kernel.backward(x, h0, weights, ctx.directions, steps, y, saved, dy, dh_n, wanted)
+    return None, dx, dh0, dweights, *(None,) * 7
 
 
 def _layer_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    _, x, h0, weights, ctx.directions, batch_sizes, _, _, dy, dh_n, ctx.wanted = inputs
-    ctx.save_for_backward(batch_sizes, dy, dh_n, x, h0, *weights)
+    _, x, h0, weights, ctx.directions, *steps, _, _, dy, dh_n, ctx.wanted = inputs
+    ctx.save_for_backward(*steps, dy, dh_n, x, h0, *weights)
 
 
 def _layer_second_gradients(ctx: Any, cotangents: list[Maybe]) -> tuple[Any, ...]:
-    batch_sizes, *variables = ctx.saved_tensors
+    batch_sizes, offsets, lengths, resets, *variables = ctx.saved_tensors
+    steps = Steps(batch_sizes, offsets, lengths, resets)
     given = iter(cotangents)
     each = [next(given) if want else None for want in ctx.wanted]
-    dy, dh_n, x, h0, *weights = definition.second_gradients(
-        ctx.directions, batch_sizes, None, ctx.wanted, variables, each
-    )
-    return None, x, h0, weights, None, None, None, None, dy, dh_n, None
+    dy, dh_n, x, h0, *weights = definition.second_gradients(ctx.directions, steps, None, ctx.wanted, variables, each)
+    return None, x, h0, weights, *(None,) * 7, dy, dh_n, None
 
 
 _library.impl("layer", _layer_op, "CompositeExplicitAutograd")
@@ -215,7 +226,6 @@ def _layer_flops(
     h0: torch.Size | None,
     weights: list[torch.Size],
     directions: int,
-    batch_sizes: torch.Size | None,
     *args: Any,
     **kwargs: Any,
 ) -> int:
@@ -231,6 +241,9 @@ def _layer_backward_flops(
     weights: list[torch.Size],
     directions: int,
     batch_sizes: torch.Size | None,
+    offsets: torch.Size | None,
+    lengths: torch.Size | None,
+    resets: torch.Size | None,
     y: torch.Size,
     saved: torch.Size,
     dy: torch.Size | None,

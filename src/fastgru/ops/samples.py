@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fastgru.backends import Kernel
+from fastgru.steps import Steps
 
 Maybe = Tensor | None
 
@@ -27,7 +28,7 @@ def gradients(
     h0: Maybe,
     weights: Sequence[Tensor],
     directions: int,
-    batch_sizes: Maybe,
+    steps: Steps,
     y: Tensor,
     saved: Tensor,
     dy: Maybe,
@@ -35,7 +36,7 @@ def gradients(
     wanted: Sequence[bool],
 ) -> tuple[Maybe, ...]:
     """As `Kernel.backward`, for a batch of V = `count` folded samples: the gradients of the weights are [V, ...]."""
-    dgx, dh0 = _input_gates(kernel, x, h0, weights, directions, batch_sizes, y, saved, dy, dh_n, wanted[1])
+    dgx, dh0 = _input_gates(kernel, x, h0, weights, directions, steps, y, saved, dy, dh_n, wanted[1])
     each = len(weights) // directions
     dx: Maybe = None
     found: list[Maybe] = []
@@ -45,7 +46,7 @@ def gradients(
         w_ih, w_hh = weights[own][:2]
         if wanted[0]:
             dx = gates @ w_ih if dx is None else dx + gates @ w_ih
-        before = _states_before(y, h0, direction, w_hh.size(1), batch_sizes)
+        before = _states_before(y, h0, direction, w_hh.size(1), steps.batch_sizes)
         recurrent = _recurrent_gates(gates, saved[direction, :, 0])
         pairs = [(gates, x), (recurrent, before), (gates, None), (recurrent, None)][:each]
         found += [
@@ -60,7 +61,7 @@ def _input_gates(
     h0: Maybe,
     weights: Sequence[Tensor],
     directions: int,
-    batch_sizes: Maybe,
+    steps: Steps,
     y: Tensor,
     saved: Tensor,
     dy: Maybe,
@@ -76,7 +77,7 @@ def _input_gates(
     unread = x.new_empty(*x.shape[:-1], directions * gates)  # x is needed for the gradient of W_ih alone
     wanted = [True, want_dh0, *(False for _ in weights)]
     dgx: Any
-    dgx, dh0, *_ = kernel.backward(unread, h0, replaced, directions, batch_sizes, y, saved, dy, dh_n, wanted)
+    dgx, dh0, *_ = kernel.backward(unread, h0, replaced, directions, steps, y, saved, dy, dh_n, wanted)
     return dgx.unflatten(-1, (directions, gates)), dh0
 
 
