@@ -14,12 +14,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active, _is_any_autocast_enabled
 
 from fastgru import reference
 from fastgru.backends import Kernel, pick
 from fastgru.ops import precision
 from fastgru.ops.functions import Layer
 from fastgru.ops.library import Traced, is_traced
+from fastgru.ops.precision import HALF
 from fastgru.spec import GRUSpec
 from fastgru.steps import PLAIN, Steps
 
@@ -36,7 +38,7 @@ def gru(
 
     Raises RuntimeError where that backend cannot serve them.
     """
-    if torch._C._is_any_autocast_enabled() and precision.is_autocast(x):
+    if _is_any_autocast_enabled() and precision.is_autocast(x):
         with torch.autocast(x.device.type, enabled=False):
             return gru(name, spec, *precision.lowered(x, h0, weights), steps)
     backend = pick(name, spec, x, h0, weights, steps)
@@ -60,7 +62,7 @@ def gru(
 
 def cell(name: str, spec: GRUSpec, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Run one step on the backend of this name: x [B, I], h [B, H] to h' [B, H]."""
-    if torch._C._is_any_autocast_enabled() and precision.is_autocast(x):
+    if _is_any_autocast_enabled() and precision.is_autocast(x):
         with torch.autocast(x.device.type, enabled=False):
             x, lowered, weights = precision.lowered(x, h, weights)
             return cell(name, spec, x, h if lowered is None else lowered, weights)
@@ -81,13 +83,13 @@ def _layer(
 ) -> tuple[Tensor, Tensor]:
     """One layer: y and h_n [D, B, H]."""
     dtype = x.dtype
-    if dtype in precision.HALF:
+    if dtype in HALF:
         x, h0, weights = precision.cast(torch.float32, x, h0, weights)
         y, h_n = _layer(kernel, x, h0, weights, directions, steps)
         return y.to(dtype), h_n.to(dtype)
     differentiate = torch.is_grad_enabled() and _wants_gradient(x, h0, weights)
     traced = is_traced()
-    if torch._C._are_functorch_transforms_active():
+    if _are_functorch_transforms_active():
         # Who differentiates may be below the level seen here, where nothing seems to want a gradient.
         run = Traced(kernel) if traced else kernel
         y, h_n, _ = Layer.apply(run, directions, torch.is_grad_enabled(), *steps, x, h0, *weights)  # type: ignore[no-untyped-call]

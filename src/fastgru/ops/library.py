@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch._C import _get_tracing_state, _len_torch_dispatch_stack
+from torch._C._autograd import _profiler_enabled
+from torch.compiler import is_compiling
 from torch.utils.flop_counter import register_flop_formula
 
 from fastgru import reference
@@ -21,12 +24,7 @@ Maybe = Tensor | None
 
 def is_traced() -> bool:
     """Whether somebody writes down what torch runs: a call of a kernel must then be one operator that he can see."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._autograd._profiler_enabled()
-    )
+    return is_compiling() or _get_tracing_state() is not None or _len_torch_dispatch_stack() > 0 or _profiler_enabled()
 
 
 class Traced:
