@@ -76,6 +76,10 @@ class GRU(torch.nn.RNNBase):
     @property
     def spec(self) -> GRUSpec:
         """This layer as a backend sees it, at this moment."""
+        return self._spec()
+
+    def _spec(self) -> GRUSpec:
+        """`spec`, for forward: of an attribute missing inside a property, torch says that the property is missing."""
         return GRUSpec(
             self.input_size,
             self.hidden_size,
@@ -135,7 +139,7 @@ class GRU(torch.nn.RNNBase):
     def _run(self, x: Tensor, h0: Tensor | None, batch: int, batch_sizes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Time-major or packed steps, checked here once; torch's own checks are asked only for their words."""
         weights = self.weights()
-        spec = self.spec
+        spec = self._spec()
         if x.dtype is not weights[0].dtype or x.dim() != 2 + (batch_sizes is None) or x.shape[-1] != self.input_size:
             self._update_flat_weights()
             self.check_input(x, batch_sizes)
