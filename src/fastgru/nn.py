@@ -73,6 +73,12 @@ class GRU(torch.nn.RNNBase):
         super().__init__("GRU", *args, **kwargs)
         self.backend = backend
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Hold no weak references meanwhile: torch swaps no parameter that has one."""
+        self._flat_weight_refs = []
+        super()._load_from_state_dict(*args, **kwargs)
+        self._init_flat_weights()
+
     @property
     def spec(self) -> GRUSpec:
         """This layer as a backend sees it, at this moment."""
