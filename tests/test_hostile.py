@@ -104,7 +104,7 @@ def test_cell_refuses_weights_and_states_of_other_shapes() -> None:
     cell.weight_ih = torch.nn.Parameter(torch.randn(3, I))
     with pytest.raises(RuntimeError, match="weight_ih first dim must be 3 \\* hidden_size"):
         cell(torch.randn(B, I))
-    with pytest.raises(RuntimeError, match="hidden0 has inconsistent hidden_size: got 7, expected 1"):
+    with pytest.raises(RuntimeError, match=r"hidden0 must be \[B, 1\], got \[1, 1, 7\]; give one"):
         fastgru.GRUCell(3, 1, backend="cpu")(torch.zeros(3), torch.zeros(1, 7))
 
 

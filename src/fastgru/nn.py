@@ -71,6 +71,8 @@ class GRU(torch.nn.RNNBase):
             raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
         check_name(backend)
         super().__init__("GRU", *args, **kwargs)
+        if not isinstance(self.bidirectional, bool):  # torch.nn.GRU raises only when it is called
+            raise TypeError(f"bidirectional should be of type bool, got: {type(self.bidirectional).__name__}")
         self.backend = backend
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -210,7 +212,7 @@ class GRUCell(torch.nn.RNNCellBase):
         is_batched = input.dim() == 2
         x = input if is_batched else input.unsqueeze(0)
         if hx is None:
-            h = x.new_zeros(x.size(0), self.hidden_size)
+            h = torch.zeros(x.size(0), self.hidden_size, dtype=x.dtype, device=x.device)  # dense, though x were sparse
         else:
             h = hx if is_batched else hx.unsqueeze(0)
         weights = [self.weight_ih, self.weight_hh]
