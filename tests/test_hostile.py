@@ -119,6 +119,18 @@ def test_tracers_see_an_operator(bidirectional: bool) -> None:
         torch.testing.assert_close(program(other), gru(other), rtol=0, atol=0)
 
 
+def test_a_symbolic_tracer_keeps_the_operator_for_every_length() -> None:
+    gru = fastgru.GRU(I, H, backend="cpu").requires_grad_(False)
+    weights = dict(gru.named_parameters())
+
+    def call(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(gru, weights, (x,))[0]
+
+    graph = torch.fx.experimental.proxy_tensor.make_fx(call, tracing_mode="symbolic")(weights, torch.randn(T, B, I))
+    other = torch.randn(2 * T, B + 1, I)
+    torch.testing.assert_close(graph(weights, other), gru(other)[0], rtol=0, atol=0)
+
+
 def test_a_fake_mode_meets_no_kernel() -> None:
     gru = fastgru.GRU(I, H, backend="cpu").requires_grad_(False)
     with torch._subclasses.fake_tensor.FakeTensorMode(allow_non_fake_inputs=True):
