@@ -14,6 +14,7 @@ from torch.export import Dim
 
 import fastgru
 from fastgru import export
+from fastgru.translation import translations
 
 T, B, I, H = 5, 3, 4, 6
 
@@ -104,7 +105,7 @@ def test_torchs_own_export_takes_our_translations() -> None:
         dynamo=True,
         verbose=False,
         dynamic_shapes=({0: "B", 1: "T"},),
-        custom_translation_table=export.translations(),
+        custom_translation_table=translations(),
     )
     x = torch.randn(B + 1, 2 * T, I)
     for got, expected in zip(program(x), gru(x), strict=True):
@@ -180,6 +181,26 @@ def test_onnx_keeps_names_that_were_given(tmp_path: Path) -> None:
     assert shapes == {"input": ["T", "B", I], "hx": [1, "B", H]}
 
 
+def test_onnx_of_a_parametrized_layer_and_of_a_subclass(tmp_path: Path) -> None:
+    class Plain(torch.nn.GRU):
+        """A subclass that computes as its parent."""
+
+    for layer in (torch.nn.GRU(I, H), fastgru.GRU(I, H), Plain(I, H)):
+        torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+        kind = type(layer)
+        assert fastgru.export_onnx(layer, tmp_path / "x", torch.randn(T, B, I))["input"] == ["input_0", "input_1", I]
+        assert type(layer) is kind
+        check(tmp_path / "x", layer, torch.randn(2 * T, B + 1, I))
+
+
+def test_onnx_of_arguments_by_name_in_any_order(tmp_path: Path) -> None:
+    gru, x, h0 = fastgru.GRU(I, H), torch.randn(T, B, I), torch.randn(1, B, H)
+    shapes = fastgru.export_onnx(
+        gru, tmp_path / "x", (), {"hx": h0, "input": x}, dynamic_shapes={"input": {1: "B"}, "hx": {1: "B"}}
+    )
+    assert shapes == {"input": [T, "B", I], "hx": [1, "B", H]}
+
+
 class Shifted(torch.nn.Module):
     """In ONNX not what it is in torch: a subclass with ways of its own that depend on who looks."""
 
@@ -216,16 +237,18 @@ def test_onnx_of_an_example_without_dynamic_sizes_is_refused(tmp_path: Path) -> 
 
 
 def test_onnx_of_a_packed_sequence_is_refused() -> None:
-    (translate,) = export.translations().values()
+    (translate,) = translations().values()
     with pytest.raises(ValueError, match="a PackedSequence has no form in ONNX"):
         translate("cpu", None, None, [], 1, batch_sizes=object(), batch=2, save=False)
 
 
-def test_onnx_of_half_precision_says_what_to_do(tmp_path: Path) -> None:
-    gru = fastgru.GRU(I, H).half()
-    with pytest.raises(RuntimeError, match="its kernels take float32 and float64, not float16"):
-        fastgru.export_onnx(gru, tmp_path / "x", (torch.randn(T, B, I).half(),))
-    assert gru.backend == "auto"
+@pytest.mark.parametrize("kind", [torch.nn.GRU, fastgru.GRU, torch.nn.GRUCell, fastgru.GRUCell])
+@pytest.mark.parametrize("to", [torch.float16, torch.float64, "meta"], ids=str)
+def test_onnx_of_what_onnxruntime_does_not_take_says_what_to_do(kind: type, to: torch.dtype | str) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(I, I), kind(I, H)).to(to)
+    words = "float32 on meta" if to == "meta" else f"{to} on cpu".removeprefix("torch.")
+    with pytest.raises(RuntimeError, match=rf"the GRU '1' is of {words}, .* export model.float\(\).cpu\(\)"):
+        fastgru.export_onnx(model, "never", torch.randn(T, B, I))
 
 
 def test_onnx_of_too_many_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

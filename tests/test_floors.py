@@ -16,7 +16,7 @@ FLOORS = [
     ["fastgru.reference"],
     ["fastgru.backends"],
     ["fastgru.ops"],
-    ["fastgru.nn"],
+    ["fastgru.nn", "fastgru.translation"],
     ["fastgru.about", "fastgru.export", "fastgru.models"],
     ["fastgru.bench", "fastgru.data"],
     ["fastgru.training"],

@@ -1,13 +1,9 @@
-"""ONNX: any model with GRUs in it as one file, whose GRUs are ONNX's own operator, checked before anybody gets it.
-
-The operator is `GRU` with `linear_before_reset=1`: W `[D, 3H, I]`, R `[D, 3H, H]` and B `[D, 6H]` (those of the input
-first), gates in the order z, r, h, which torch calls z, r, n. torch orders them r, z, n.
-"""
+"""ONNX: any model with GRUs in it as one file, whose GRUs are ONNX's own operator, checked before anybody gets it."""
 
 import inspect
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,15 +14,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fastgru.nn import GRU, GRUCell
+from fastgru.translation import translations
 
-_OURS: dict[type, type] = {torch.nn.GRU: GRU, torch.nn.GRUCell: GRUCell}
+_OURS: list[tuple[type, type]] = [(torch.nn.GRU, GRU), (torch.nn.GRUCell, GRUCell)]
 _LIMIT = 2**31 - 2**20  # bytes of weights: a file of ONNX holds 2 GiB, its graph included
 
 
 def export_onnx(
     model: torch.nn.Module,
     path: str | os.PathLike[str],
-    args: Sequence[Any],
+    args: Sequence[Any] | Tensor,
     kwargs: dict[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
@@ -47,88 +44,20 @@ def export_onnx(
 
     Returns each input's shape in the file: a name where a size is dynamic.
     Raises ImportError without onnxscript or onnxruntime, ValueError where nothing is dynamic or the weights are too
-    large for one file, RuntimeError where a GRU has no such form (its message says why) or the results differ; and
-    what torch.export and torch.onnx raise for the rest of the model.
+    large for one file, RuntimeError where a GRU is not of float32 on the CPU or the results differ; and what
+    torch.export and torch.onnx raise for the rest of the model.
     """
     _check_packages()
-    args, kwargs = tuple(args), kwargs or {}
-    _check_size(model)
+    _check_weights(model)
+    given = inspect.signature(model.forward).bind(*((args,) if isinstance(args, Tensor) else args), **(kwargs or {}))
+    args, kwargs = given.args, given.kwargs  # now in the order of the model's own signature
+    dynamic_shapes = _all_dynamic(given.arguments) if dynamic_shapes is None else dynamic_shapes
     with _in_eval(model), torch.no_grad():
-        dynamic_shapes = _all_dynamic(model, args, kwargs) if dynamic_shapes is None else dynamic_shapes
         program = _program(model, args, kwargs, dynamic_shapes)
-        examples = [(args, kwargs), _resized(program, args, kwargs)]
-        converted = torch.onnx.export(
-            program,
-            dynamo=True,
-            verbose=False,
-            opset_version=opset_version,
-            dynamic_shapes=_names(program, dynamic_shapes),
-            custom_translation_table=translations(),
-        )
-        assert converted is not None  # it is where torch's older exporter is asked
-        _write_numbers(converted)
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        try:
-            converted.save(temporary, external_data=False)
-            shapes = _check(model, temporary, examples, rtol, atol)
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode is for secrets
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    return shapes
-
-
-def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """The `custom_translation_table` that `torch.onnx.export(..., dynamo=True)` needs for fastgru's layers."""
-    return {torch.ops.fastgru.layer.default: _layer}
-
-
-def _layer(
-    kernel: str,
-    x: Any,
-    h0: Any,
-    weights: Sequence[Any],
-    directions: int,
-    batch_sizes: Any,
-    batch: Any,
-    save: bool,
-) -> tuple[Any, Any, Any]:
-    """The operator `fastgru::layer` in ONNX; its third result, which only a backward needs, is empty."""
-    from onnxscript import opset18
-
-    op: Any = opset18
-
-    if batch_sizes is not None:
-        raise ValueError("a PackedSequence has no form in ONNX; give the layer padded sequences")
-    hidden = weights[1].shape[1]
-    step = len(weights) // directions
-
-    def in_onnx_order(w: Any) -> Any:
-        """[3H, ...] in the order r, z, n to [1, 3H, ...] in the order z, r, n."""
-        r, z, n = (op.Slice(w, [gate * hidden], [(gate + 1) * hidden], [0]) for gate in range(3))
-        return op.Unsqueeze(op.Concat(z, r, n, axis=0), [0])
-
-    def of_all_directions(which: int) -> Any:
-        """A weight as [D, 3H, ...]."""
-        return op.Concat(*(in_onnx_order(w) for w in weights[which::step]), axis=0)
-
-    bias = op.Concat(of_all_directions(2), of_all_directions(3), axis=1) if step == 4 else None
-    y, h_n = op.GRU(
-        x,
-        of_all_directions(0),
-        of_all_directions(1),
-        bias,
-        None,  # sequence_lens
-        h0,
-        direction="bidirectional" if directions == 2 else "forward",
-        hidden_size=hidden,
-        linear_before_reset=1,
-    )
-    y = op.Transpose(y, perm=[0, 2, 1, 3])  # [T, B, D, H]
-    return op.Reshape(y, [0, 0, directions * hidden]), h_n, op.ConstantOfShape([0])
+        converted = _converted(program, dynamic_shapes, opset_version)
+        with _whole_or_absent(Path(path)) as file:
+            converted.save(file, external_data=False)
+            return _check(model, file, [(args, kwargs), _resized(program, args, kwargs)], rtol, atol)
 
 
 def _check_packages() -> None:
@@ -139,10 +68,33 @@ def _check_packages() -> None:
         )
 
 
-def _check_size(model: torch.nn.Module) -> None:
+def _check_weights(model: torch.nn.Module) -> None:
     size = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     if size > _LIMIT:
         raise ValueError(f"a file of ONNX holds at most {_LIMIT} bytes of weights, and this model has {size}")
+    for name, layer in model.named_modules():
+        weight = next(layer.parameters(), None)
+        if weight is None or not issubclass(_as_ours(type(layer)), GRU | GRUCell):
+            continue
+        if weight.dtype is not torch.float32 or not weight.is_cpu:
+            kind = f"{weight.dtype} on {weight.device}".removeprefix("torch.")
+            raise RuntimeError(
+                f"the GRU {name!r} is of {kind}, and onnxruntime's of float32: export model.float().cpu()"
+            )
+
+
+@contextmanager
+def _whole_or_absent(path: Path) -> Iterator[str]:
+    """A name to write to, which becomes the path where all goes well and vanishes where not."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode is for secrets
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 @contextmanager
@@ -160,14 +112,16 @@ def _in_eval(model: torch.nn.Module) -> Iterator[None]:
 def _as_operators(model: torch.nn.Module) -> Iterator[None]:
     """Every GRU of the model one whose layers a tracer sees as an operator, whatever its length; then as before.
 
-    torch.nn's own would be unrolled to the example's length. A subclass of those keeps its own ways, which the check
-    will judge.
+    torch.nn's own would be unrolled to the example's length, as a subclass of theirs with a forward of its own is.
     """
-    layers = [module for module in model.modules() if isinstance(module, GRU | GRUCell) or type(module) in _OURS]
-    before = [(layer, layer.__class__, layer.__dict__.get("backend")) for layer in layers]
+    before = [
+        (layer, layer.__class__, layer.__dict__.get("backend"))
+        for layer in model.modules()
+        if issubclass(_as_ours(type(layer)), GRU | GRUCell)
+    ]
     try:
-        for layer in layers:
-            layer.__class__ = _OURS.get(type(layer), type(layer))
+        for layer, kind, _ in before:
+            layer.__class__ = _as_ours(kind)
             layer.backend = "cpu"  # type: ignore[assignment]
         yield
     finally:
@@ -176,6 +130,14 @@ def _as_operators(model: torch.nn.Module) -> Iterator[None]:
             del layer.backend
             if backend is not None:
                 layer.backend = backend
+
+
+def _as_ours(kind: type) -> type:
+    """A class with our forward in the place of torch.nn's; itself, where that is not what it runs."""
+    for theirs, ours in _OURS:
+        if getattr(kind, "forward", None) is theirs.forward:  # type: ignore[attr-defined]
+            return type(kind.__name__, (ours, kind), {})
+    return kind
 
 
 def _program(
@@ -192,9 +154,24 @@ def _program(
     return program
 
 
-def _all_dynamic(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _converted(
+    program: torch.export.ExportedProgram, dynamic_shapes: Any, opset_version: int | None
+) -> torch.onnx.ONNXProgram:
+    converted = torch.onnx.export(
+        program,
+        dynamo=True,
+        verbose=False,
+        opset_version=opset_version,
+        dynamic_shapes=_names(program, dynamic_shapes),
+        custom_translation_table=translations(),
+    )
+    assert converted is not None  # it is where torch's older exporter is asked
+    _write_numbers(converted)
+    return converted
+
+
+def _all_dynamic(given: dict[str, Any]) -> Any:
     """What torch.export takes for every size that the model leaves open."""
-    given = inspect.signature(model.forward).bind(*args, **kwargs).arguments
     return tree_map(
         lambda leaf: [torch.export.Dim.AUTO] * leaf.dim() if isinstance(leaf, Tensor) else None, dict(given)
     )
