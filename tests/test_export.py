@@ -202,7 +202,7 @@ def test_onnx_of_arguments_by_name_in_any_order(tmp_path: Path) -> None:
 
 
 class Shifted(torch.nn.Module):
-    """In ONNX not what it is in torch: a subclass with ways of its own that depend on who looks."""
+    """In ONNX not what it is in torch: it asks who looks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,14 +214,29 @@ class Shifted(torch.nn.Module):
 
 
 class FixedSteps(Shifted):
-    """One of torch's GRUs in a subclass, which torch's exporter unrolls to the example's length."""
+    """In ONNX a step shorter."""
 
     def forward(self, x: Tensor) -> Tensor:
         y, _ = self.gru(x)
         return y[: x.shape[0] - 1 if torch.compiler.is_exporting() else x.shape[0]]
 
 
-@pytest.mark.parametrize(("model", "words"), [(Shifted, "is up to 0.01 away"), (FixedSteps, "the shape")])
+class WrongElsewhere(Shifted):
+    """Right for the example, wrong for any other length."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.gru(x)
+        return y if torch.compiler.is_exporting() or x.shape[0] == T else y + 0.01
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (Shifted, r"for inputs of \[\(5, 3, 4\)\] is up to 0.01 away"),
+        (WrongElsewhere, r"for inputs of \[\(6, 5, 4\)\] is up to 0.01 away"),
+        (FixedSteps, "the shape"),
+    ],
+)
 def test_onnx_that_is_wrong_is_not_written(model: type, words: str, tmp_path: Path) -> None:
     path = tmp_path / "wrong.onnx"
     path.write_bytes(b"what was there")

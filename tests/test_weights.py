@@ -109,7 +109,7 @@ CHANGES: dict[str, Callable[[Layer], object]] = {
     "a weight tied to another direction's": tie,
     "a weight tied to another module's": tie_to_another,
     "parametrize": lambda layer: parametrize.register_parametrization(layer, "weight_ih_l0", Doubled()),
-    "parametrize, cached": lambda layer: parametrize.register_parametrization(layer, "bias_hh_l0", Doubled()),
+    "parametrize a bias": lambda layer: parametrize.register_parametrization(layer, "bias_hh_l0", Doubled()),
     "parametrize, removed": lambda layer: parametrize.remove_parametrizations(
         parametrize.register_parametrization(layer, "weight_ih_l0", Doubled()), "weight_ih_l0"
     ),
