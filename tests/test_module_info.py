@@ -9,16 +9,19 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.meta_utils import assert_metadata_eq
-from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
-from torch.testing._internal.common_utils import freeze_rng_state
 from torch.utils._pytree import tree_leaves, tree_map
 
 import fastgru
+
+with patch("torch.backends.disable_global_flags"):  # for the whole process, whose other tests set such flags
+    from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
+    from torch.testing._internal.common_utils import freeze_rng_state
 
 OURS = {torch.nn.GRU: fastgru.GRU, torch.nn.GRUCell: fastgru.GRUCell}
 INFOS = {info.module_cls: info for info in module_db if info.module_cls in OURS}
