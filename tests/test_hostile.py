@@ -104,7 +104,7 @@ def test_cell_refuses_weights_and_states_of_other_shapes() -> None:
     cell.weight_ih = torch.nn.Parameter(torch.randn(3, I))
     with pytest.raises(RuntimeError, match="weight_ih first dim must be 3 \\* hidden_size"):
         cell(torch.randn(B, I))
-    with pytest.raises(RuntimeError, match="hidden0 has inconsistent hidden_size: got 7, expected 1"):
+    with pytest.raises(RuntimeError, match=r"hidden0 must be \[B, 1\], got \[1, 1, 7\]; give one"):
         fastgru.GRUCell(3, 1, backend="cpu")(torch.zeros(3), torch.zeros(1, 7))
 
 
@@ -117,6 +117,18 @@ def test_tracers_see_an_operator(bidirectional: bool) -> None:
     graph = torch.fx.experimental.proxy_tensor.make_fx(gru)(x)
     for program in (traced, graph):
         torch.testing.assert_close(program(other), gru(other), rtol=0, atol=0)
+
+
+def test_a_symbolic_tracer_keeps_the_operator_for_every_length() -> None:
+    gru = fastgru.GRU(I, H, backend="cpu").requires_grad_(False)
+    weights = dict(gru.named_parameters())
+
+    def call(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(gru, weights, (x,))[0]
+
+    graph = torch.fx.experimental.proxy_tensor.make_fx(call, tracing_mode="symbolic")(weights, torch.randn(T, B, I))
+    other = torch.randn(2 * T, B + 1, I)
+    torch.testing.assert_close(graph(weights, other), gru(other)[0], rtol=0, atol=0)
 
 
 def test_a_fake_mode_meets_no_kernel() -> None:

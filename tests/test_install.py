@@ -61,7 +61,7 @@ print(hasattr(fastgru, "LSTM"), dir(fastgru))
     *refusals, last = clean.run("python", "-W", "error", "-c", ask).stdout.splitlines()
     assert len(refusals) == 3
     assert all("pip install 'fastgru[torch]'" in line for line in refusals)
-    assert last == "False ['GRU', 'GRUCell', '__version__', 'info']"
+    assert last == "False ['GRU', 'GRUCell', '__version__', 'export_onnx', 'info']"
 
 
 def test_without_its_extra_the_command_says_what_to_install(clean: Environment) -> None:

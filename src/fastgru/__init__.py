@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastgru.about import info
+    from fastgru.export import export_onnx
     from fastgru.nn import GRU, GRUCell
 
 __version__ = "0.1.0"
-__all__ = ["GRU", "GRUCell", "info"]
+__all__ = ["GRU", "GRUCell", "export_onnx", "info"]
 
-_HOMES = {"GRU": "fastgru.nn", "GRUCell": "fastgru.nn", "info": "fastgru.about"}
+_HOMES = {
+    "GRU": "fastgru.nn",
+    "GRUCell": "fastgru.nn",
+    "export_onnx": "fastgru.export",
+    "info": "fastgru.about",
+}
 
 
 def __getattr__(name: str) -> Any:

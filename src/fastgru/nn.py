@@ -74,11 +74,23 @@ class GRU(torch.nn.RNNBase):
             raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
         check_name(backend)
         super().__init__("GRU", *args, **kwargs)
+        if not isinstance(self.bidirectional, bool):  # torch.nn.GRU raises only when it is called
+            raise TypeError(f"bidirectional should be of type bool, got: {type(self.bidirectional).__name__}")
         self.backend = backend
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Hold no weak references meanwhile: torch swaps no parameter that has one."""
+        self._flat_weight_refs = []
+        super()._load_from_state_dict(*args, **kwargs)
+        self._init_flat_weights()
 
     @property
     def spec(self) -> GRUSpec:
         """This layer as a backend sees it, at this moment."""
+        return self._spec()
+
+    def _spec(self) -> GRUSpec:
+        """`spec`, for forward: of an attribute missing inside a property, torch says that the property is missing."""
         return GRUSpec(
             self.input_size,
             self.hidden_size,
@@ -203,7 +215,7 @@ class GRU(torch.nn.RNNBase):
     def _run(self, x: Tensor, h0: Tensor | None, steps: Steps) -> tuple[Tensor, Tensor]:
         """Time-major steps or rows, checked here once; torch's own checks are asked only for their words."""
         weights = self.weights()
-        spec = self.spec
+        spec = self._spec()
         if x.dtype is not weights[0].dtype or x.dim() != 2 + steps.rows_dim or x.shape[-1] != self.input_size:
             self._update_flat_weights()
             self.check_input(x, x if steps.rows_dim == 0 else None)
@@ -295,7 +307,7 @@ class GRUCell(torch.nn.RNNCellBase):
         is_batched = input.dim() == 2
         x = input if is_batched else input.unsqueeze(0)
         if hx is None:
-            h = x.new_zeros(x.size(0), self.hidden_size)
+            h = torch.zeros(x.size(0), self.hidden_size, dtype=x.dtype, device=x.device)  # dense, though x were sparse
         else:
             h = hx if is_batched else hx.unsqueeze(0)
         weights = [self.weight_ih, self.weight_hh]

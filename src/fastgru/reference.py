@@ -111,8 +111,10 @@ def check_cell(x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> None:
         raise RuntimeError(f"input has inconsistent input_size: got {x.size(1)} expected {input_size}")
     if x.size(0) != h.size(0):
         raise RuntimeError(f"Input batch size {x.size(0)} doesn't match hidden0 batch size {h.size(0)}")
-    if h.size(1) != hidden_size or h.dim() != 2:
-        raise RuntimeError(f"hidden0 has inconsistent hidden_size: got {h.size(-1)}, expected {hidden_size}")
+    if h.size(1) != hidden_size:
+        raise RuntimeError(f"hidden0 has inconsistent hidden_size: got {h.size(1)}, expected {hidden_size}")
+    if h.dim() != 2:
+        raise RuntimeError(f"hidden0 must be [B, {hidden_size}], got {[*h.shape]}; give one input [I] a state [H]")
 
 
 def why_not_packed(x: Tensor, batch_sizes: Tensor) -> str | None:

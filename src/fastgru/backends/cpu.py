@@ -28,7 +28,7 @@ _BACKWARD: dict[torch.dtype, Any] = {
     dtype: getattr(_native, f"backward_{suffix}", None) for dtype, suffix in _SUFFIX.items()
 }
 _PLAIN = frozenset((Tensor, torch.nn.Parameter))
-_TRACED = _PLAIN | {FakeTensor}  # what torch.export traces with
+_TRACED = _PLAIN | {FakeTensor}  # what torch.export and make_fx trace with
 
 # The shapes of a layer's weights by its spec: a look-up takes 0.2 us, making them 3 us.
 _SHAPES: dict[GRUSpec, list[tuple[int, ...]]] = {}
@@ -52,7 +52,7 @@ class CpuBackend:
             return "the native module is not built; install fastgru with a C++17 compiler"
         if dtype not in _TAKEN:
             return f"its kernels take float32, float64 and half precision, not {dtype}".replace("torch.", "")
-        compiling = torch.compiler.is_compiling()
+        compiling = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
         plain = _TRACED if compiling else _PLAIN
         for tensor in (x, *weights) if h0 is None else (x, h0, *weights):
             if (

@@ -46,11 +46,11 @@ def gru(
         return backend.gru(spec, x, h0, weights, steps)
     if spec.num_layers == 1:
         return _layer(backend, x, h0, weights, spec.directions, steps)
-    real = None if steps.lengths is None else reference.real_steps(steps.lengths, x)
     states = []
     y = x
     for layer in range(spec.num_layers):
         if layer > 0 and spec.training:
+            real = None if steps.lengths is None else reference.real_steps(steps.lengths, y)
             y = reference.dropout(y, spec.dropout, real)
         first = layer * spec.directions
         own = weights[first * spec.weights_per_direction : (first + spec.directions) * spec.weights_per_direction]
