@@ -17,7 +17,7 @@ FLOORS = [
     ["fastgru.backends"],
     ["fastgru.ops"],
     ["fastgru.nn"],
-    ["fastgru.about", "fastgru.models"],
+    ["fastgru.about", "fastgru.convert", "fastgru.models"],
     ["fastgru.bench", "fastgru.data"],
     ["fastgru.training"],
     ["fastgru.cli"],

@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastgru.about import info
+    from fastgru.convert import accelerate, to_torch
     from fastgru.nn import GRU, GRUCell
 
 __version__ = "0.1.0"
-__all__ = ["GRU", "GRUCell", "info"]
+__all__ = ["GRU", "GRUCell", "accelerate", "info", "to_torch"]
 
-_HOMES = {"GRU": "fastgru.nn", "GRUCell": "fastgru.nn", "info": "fastgru.about"}
+_HOMES = {
+    "GRU": "fastgru.nn",
+    "GRUCell": "fastgru.nn",
+    "accelerate": "fastgru.convert",
+    "info": "fastgru.about",
+    "to_torch": "fastgru.convert",
+}
 
 
 def __getattr__(name: str) -> Any:
