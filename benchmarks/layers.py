@@ -86,15 +86,15 @@ class Measurement:
 def measure(shape: Shape, threads: int, seconds: float) -> Iterable[Measurement]:
     """Both modes at one shape; each contender runs for about `seconds` a mode."""
     with _checked(contenders, shape, threads) as those:
-        yield Measurement(shape, threads, "inference", _medians({c.name: c.infer for c in those}, seconds))
+        yield Measurement(shape, threads, "inference", medians({c.name: c.infer for c in those}, seconds))
         trainers = {c.name: c.train for c in those if c.trains}
-        yield Measurement(shape, threads, "training", _medians(trainers, seconds))
+        yield Measurement(shape, threads, "training", medians(trainers, seconds))
 
 
 def measure_step(threads: int, seconds: float) -> Measurement:
     """One step without gradients, layers and cells."""
     with _checked(steps, STEP, threads) as those:
-        return Measurement(STEP, threads, "one step", _medians({c.name: c.infer for c in those}, seconds))
+        return Measurement(STEP, threads, "one step", medians({c.name: c.infer for c in those}, seconds))
 
 
 @contextmanager
@@ -121,7 +121,8 @@ def check(contender: Contender, problem: Problem, bound: float = 1e-5) -> None:
             )
 
 
-def _medians(runs: dict[str, Callable[[int], list[float]]], seconds: float, rounds: int = 7) -> dict[str, float]:
+def medians(runs: dict[str, Callable[[int], list[float]]], seconds: float, rounds: int = 7) -> dict[str, float]:
+    """Each one's median time, of short bursts in turns; runs: how to run each of them, as `Contender.infer`."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     first = {name: min(run(3)) for name, run in runs.items()}
     burst = {name: max(1, min(1000, int(seconds / rounds / once))) for name, once in first.items()}

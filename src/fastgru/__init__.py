@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastgru.about import info
+    from fastgru.convert import accelerate, to_torch
     from fastgru.export import export_onnx
     from fastgru.nn import GRU, GRUCell
 
 __version__ = "0.1.0"
-__all__ = ["GRU", "GRUCell", "export_onnx", "info"]
+__all__ = ["GRU", "GRUCell", "accelerate", "export_onnx", "info", "to_torch"]
 
 _HOMES = {
     "GRU": "fastgru.nn",
     "GRUCell": "fastgru.nn",
+    "accelerate": "fastgru.convert",
     "export_onnx": "fastgru.export",
     "info": "fastgru.about",
+    "to_torch": "fastgru.convert",
 }
 
 

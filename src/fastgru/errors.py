@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """What was given (a file, a column, a folder, an option) cannot be used.
+    """What was given (a file, a column, a folder, an option, weights) cannot be used.
 
     The message is one line: what was expected, what came, the remedy. The commands print it and exit with code 2.
     """

@@ -1,0 +1,94 @@
+"""Keras 3: `keras.layers.GRU`, `GRUCell` and `Bidirectional`, in the reset-after form that is their default.
+
+kernel [I, 3H], recurrent_kernel [H, 3H] and bias [2, 3H] (input row, recurrent row), columns in the order z, r, h.
+The numbers are moved, never computed with: there and back is exact.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastgru.convert.weights import AnyGRU, Array, Weights, as_array, build, layers_of, refuse_reset_before, reordered
+from fastgru.errors import InputError
+from fastgru.nn import GRU
+
+_COLUMNS, _ROWS = "zrn", "rzn"
+
+
+def from_keras(*layers: Any, batch_first: bool = True) -> GRU:
+    """A GRU of Keras's layers, one a layer of the stack.
+
+    layers: each a Keras layer (GRU, GRUCell, Bidirectional), whose options are then checked, or its `get_weights()`:
+    kernel, recurrent_kernel and, with biases, bias; of a Bidirectional these of the forward layer and then these of
+    the backward one. Of bare weights without biases nobody can tell reset_after, and of none the activations: they
+    are taken to be Keras's defaults.
+
+    dropout and recurrent_dropout, which act in training only, and a `stateful` layer's state do not come along.
+    Raises InputError for options and weights that fastgru.GRU cannot have.
+    """
+    read = [_read(layer, number) for number, layer in enumerate(layers)]
+    counts = sorted({len(directions) for directions in read})
+    if len(counts) > 1:
+        raise InputError("expected layers that are all Bidirectional or all not, got both; convert them one by one")
+    return build([each for directions in read for each in directions], counts == [2], batch_first)
+
+
+def to_keras(gru: AnyGRU) -> list[list[Array]]:
+    """For each layer what `set_weights` of a Keras GRU takes, or of a Bidirectional where the GRU is bidirectional."""
+    return [[array for weights in directions for array in _write(weights)] for directions in layers_of(gru)]
+
+
+def _read(layer: Any, number: int) -> list[Weights]:
+    """One layer's directions."""
+    if hasattr(layer, "get_weights"):
+        _check_options(layer.get_config(), number)
+        layer = layer.get_weights()
+        if not layer:
+            raise InputError(f"layer {number} has no weights yet; build it, or call it on an input, first")
+    count = {2: 2, 3: 3, 4: 2, 6: 3}.get(len(layer))  # arrays a direction
+    if count is None:
+        raise InputError(
+            f"layer {number}: expected 2 or 3 arrays (kernel, recurrent_kernel, bias), or 4 or 6 of a Bidirectional, "
+            f"got {len(layer)}"
+        )
+    return [_read_direction(layer[first : first + count], number) for first in range(0, len(layer), count)]
+
+
+def _read_direction(arrays: Sequence[Any], number: int) -> Weights:
+    hidden = as_array(arrays[1], f"layer {number}: recurrent_kernel", None, None).shape[0]
+    kernel = as_array(arrays[0], f"layer {number}: kernel", None, 3 * hidden)
+    recurrent = as_array(arrays[1], f"layer {number}: recurrent_kernel", hidden, 3 * hidden)
+    w_ih, w_hh = (reordered(array.T, _COLUMNS, _ROWS) for array in (kernel, recurrent))
+    if len(arrays) == 2:
+        return Weights(w_ih, w_hh)
+    if np.shape(arrays[2]) == (3 * hidden,):
+        refuse_reset_before(f"layer {number}: a bias of (3H,) is that of reset_after=False, which")
+    bias = as_array(arrays[2], f"layer {number}: bias", 2, 3 * hidden)
+    return Weights(w_ih, w_hh, *reordered(bias, _COLUMNS, _ROWS, axis=1))
+
+
+def _write(weights: Weights) -> list[Array]:
+    arrays = [reordered(array, _ROWS, _COLUMNS).T for array in weights[:2] if array is not None]
+    if weights.b_ih is not None and weights.b_hh is not None:
+        arrays.append(reordered(np.stack([weights.b_ih, weights.b_hh]), _ROWS, _COLUMNS, axis=1))
+    return arrays
+
+
+def _check_options(config: Mapping[str, Any], number: int) -> None:
+    """Raise InputError where a layer computes something else; config: its `get_config()`."""
+    if "merge_mode" in config:
+        if config["merge_mode"] != "concat":
+            raise InputError(f"layer {number}: merge_mode must be 'concat', got {config['merge_mode']!r}")
+        backward = config.get("backward_layer") or {"config": {**config["layer"]["config"], "go_backwards": True}}
+        _check_options({**config["layer"]["config"]}, number)
+        _check_options({**backward["config"], "go_backwards": not backward["config"]["go_backwards"]}, number)
+        return
+    if "reset_after" not in config:
+        raise InputError(f"layer {number}: expected a keras GRU, GRUCell or Bidirectional, got {config.get('name')!r}")
+    if not config["reset_after"]:
+        refuse_reset_before(f"layer {number}: reset_after=False")
+    expected = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards": False}
+    for option, value in expected.items():
+        if config.get(option, value) != value:
+            raise InputError(f"layer {number}: {option} must be {value!r}, got {config[option]!r}")
