@@ -76,6 +76,11 @@ def _check_weights(model: torch.nn.Module) -> None:
         weight = next(layer.parameters(), None)
         if weight is None or not issubclass(_as_ours(type(layer)), GRU | GRUCell):
             continue
+        if not getattr(layer, "reset_after", True):
+            raise RuntimeError(
+                f"the GRU {name!r} has reset_after=False, which is not exported with a model yet; "
+                "convert.to_onnx_weights gives the weights of a node with linear_before_reset=0"
+            )
         if weight.dtype is not torch.float32 or not weight.is_cpu:
             kind = f"{weight.dtype} on {weight.device}".removeprefix("torch.")
             raise RuntimeError(

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastgru import ops
 from fastgru.backends import check_name
 from fastgru.spec import GRUSpec
-from fastgru.steps import PLAIN, Steps, batch_of
+from fastgru.steps import PLAIN, Steps
 
 
 class GRU(torch.nn.RNNBase):
@@ -34,6 +34,7 @@ class GRU(torch.nn.RNNBase):
         bidirectional: D = 2, a second GRU runs from the end to the start; its outputs and states come second.
         device, dtype: of the parameters.
         backend: who computes it: "auto", or a name that `fastgru.info()` lists.
+        reset_after: False for `n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)`, the original cell.
 
     Parameters have torch's names, shapes and order (`weight_ih_l0 [3H, I]`, `weight_hh_l0 [3H, H]`, `bias_ih_l0 [3H]`,
     `bias_hh_l0 [3H]`, `..._l0_reverse`, ...), rows in the order r, z, n, so a state_dict goes both ways; they are drawn
@@ -48,7 +49,9 @@ class GRU(torch.nn.RNNBase):
     Source: Cho et al. 2014, arXiv:1406.1078, in the reset-after form that cuDNN and torch compute.
     """
 
-    backend: str = "auto"  # on the class too: modules pickled by torch.nn.RNNBase's rules may lack it
+    # On the class too: modules pickled by torch.nn.RNNBase's rules may lack them.
+    backend: str = "auto"
+    reset_after: bool = True
 
     @overload
     def __init__(
@@ -64,12 +67,13 @@ class GRU(torch.nn.RNNBase):
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        reset_after: bool = True,
     ) -> None: ...
 
     @overload
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-    def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, backend: str = "auto", reset_after: bool = True, **kwargs: Any) -> None:
         if "proj_size" in kwargs:
             raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
         check_name(backend)
@@ -77,6 +81,7 @@ class GRU(torch.nn.RNNBase):
         if not isinstance(self.bidirectional, bool):  # torch.nn.GRU raises only when it is called
             raise TypeError(f"bidirectional should be of type bool, got: {type(self.bidirectional).__name__}")
         self.backend = backend
+        self.reset_after = reset_after
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         """Hold no weak references meanwhile: torch swaps no parameter that has one."""
@@ -99,6 +104,7 @@ class GRU(torch.nn.RNNBase):
             self.bidirectional,
             self.dropout,
             self.training,
+            self.reset_after,
         )
 
     @overload
@@ -145,13 +151,13 @@ class GRU(torch.nn.RNNBase):
         if isinstance(input, PackedSequence):
             _refuse("a PackedSequence", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens)
             return self._forward_packed(input, hx)
+        dimensions = input.dim()
         if input.is_nested:
             _refuse("a nested tensor", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens)
             return self._forward_nested(input, hx)
         if cu_seqlens is not None:
             _refuse("cu_seqlens", lengths=lengths)
             return self._forward_rows(input, hx, cu_seqlens, resets)
-        dimensions = input.dim()
         if dimensions == 2:
             _refuse("one sequence", lengths=lengths)
             return self._forward_one(input, hx, resets)
@@ -166,9 +172,9 @@ class GRU(torch.nn.RNNBase):
             _check("resets", resets, input.shape[:2], (torch.bool,))
             steps = Steps(lengths=lengths, resets=resets if resets is None or not self.batch_first else resets.mT)
         if self.batch_first:
-            y, h_n = self._run(input.transpose(0, 1), hx, steps)
+            y, h_n = self._run(input.transpose(0, 1), hx, input.shape[0], steps)
             return y.transpose(0, 1), h_n
-        return self._run(input, hx, steps)
+        return self._run(input, hx, input.shape[1], steps)
 
     def _forward_one(self, input: Tensor, hx: Tensor | None, resets: Tensor | None) -> tuple[Tensor, Tensor]:
         """One sequence [T, I]: a batch of one."""
@@ -178,7 +184,7 @@ class GRU(torch.nn.RNNBase):
             hx = hx.unsqueeze(1)
         _check("resets", resets, input.shape[:1], (torch.bool,))
         steps = PLAIN if resets is None else Steps(resets=resets.unsqueeze(1))
-        y, h_n = self._run(input.unsqueeze(1), hx, steps)
+        y, h_n = self._run(input.unsqueeze(1), hx, 1, steps)
         return y.squeeze(1), h_n.squeeze(1)
 
     def _forward_rows(
@@ -190,7 +196,7 @@ class GRU(torch.nn.RNNBase):
         if cu_seqlens.dim() != 1 or cu_seqlens.size(0) == 0 or cu_seqlens.dtype not in _INTEGERS:
             raise ValueError(f"cu_seqlens must be [B + 1] int64 or int32, got {_described(cu_seqlens)}")
         _check("resets", resets, input.shape[:1], (torch.bool,))
-        return self._run(input, hx, Steps(offsets=cu_seqlens, resets=resets))
+        return self._run(input, hx, cu_seqlens.size(0) - 1, Steps(offsets=cu_seqlens, resets=resets))
 
     def _forward_nested(self, input: Tensor, hx: Tensor | None) -> tuple[Tensor, Tensor]:
         """A jagged nested tensor: sequences one after the other."""
@@ -199,7 +205,7 @@ class GRU(torch.nn.RNNBase):
         if input.lengths() is not None:  # type: ignore[attr-defined]
             raise ValueError("a nested input must have no holes; call contiguous() on it")
         offsets = input.offsets()  # type: ignore[attr-defined]
-        y, h_n = self._run(input.values(), hx, Steps(offsets=offsets))
+        y, h_n = self._run(input.values(), hx, offsets.size(0) - 1, Steps(offsets=offsets))
         return torch.nested.nested_tensor_from_jagged(y, offsets), h_n
 
     def _forward_packed(self, input: PackedSequence, hx: Tensor | None) -> tuple[PackedSequence, Tensor]:
@@ -208,21 +214,20 @@ class GRU(torch.nn.RNNBase):
         if compiling and hx is None and sorted_indices is not None:
             hx = x.new_zeros(self.num_layers * self.spec.directions, sorted_indices.size(0), self.hidden_size)
         h0 = None if hx is None else self.permute_hidden(hx, sorted_indices)
-        y, h_n = self._run(x, h0, Steps(batch_sizes))
+        batch = h0.size(1) if compiling and h0 is not None else int(batch_sizes[0])
+        y, h_n = self._run(x, h0, batch, Steps(batch_sizes))
         h_n = self.permute_hidden(h_n, unsorted_indices)
         return PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices), h_n
 
-    def _run(self, x: Tensor, h0: Tensor | None, steps: Steps) -> tuple[Tensor, Tensor]:
+    def _run(self, x: Tensor, h0: Tensor | None, batch: int, steps: Steps) -> tuple[Tensor, Tensor]:
         """Time-major steps or rows, checked here once; torch's own checks are asked only for their words."""
         weights = self.weights()
         spec = self._spec()
         if x.dtype is not weights[0].dtype or x.dim() != 2 + steps.rows_dim or x.shape[-1] != self.input_size:
             self._update_flat_weights()
             self.check_input(x, x if steps.rows_dim == 0 else None)
-        if h0 is not None:
-            expected = (spec.num_layers * spec.directions, _batch_of(steps, x, h0), spec.hidden_size)
-            if h0.shape != expected:
-                self.check_hidden_size(h0, expected)
+        if h0 is not None and h0.shape != (spec.num_layers * spec.directions, batch, spec.hidden_size):
+            self.check_hidden_size(h0, (spec.num_layers * spec.directions, batch, spec.hidden_size))
         return ops.gru(self.backend, spec, x, h0, weights, steps)
 
     def weights(self) -> list[Tensor]:
@@ -234,8 +239,9 @@ class GRU(torch.nn.RNNBase):
         return [getattr(self, name) for name in names]
 
     def extra_repr(self) -> str:
-        """torch's, and the backend where one was asked for."""
-        return super().extra_repr() + ("" if self.backend == "auto" else f", backend={self.backend!r}")
+        """torch's, and our own options where they are not the defaults."""
+        options = "" if self.backend == "auto" else f", backend={self.backend!r}"
+        return super().extra_repr() + options + ("" if self.reset_after else ", reset_after=False")
 
 
 _INTEGERS = (torch.int64, torch.int32)
@@ -257,11 +263,6 @@ def _check(name: str, given: Tensor | None, shape: tuple[int, ...], dtypes: tupl
 
 def _described(tensor: Tensor) -> str:
     return f"{[*tensor.shape]} {tensor.dtype}".replace("torch.", "")
-
-
-def _batch_of(steps: Steps, x: Tensor, h0: Tensor) -> int:
-    """B; of packed steps, while compiling, what h0 says: a compiler knows no tensor's values."""
-    return h0.size(1) if steps.batch_sizes is not None and torch.compiler.is_compiling() else batch_of(steps, x)
 
 
 class GRUCell(torch.nn.RNNCellBase):

@@ -9,7 +9,11 @@ One step, with `gx [B, 3H]` and `gh [B, 3H]` the input and the recurrent pre-act
     h' = (1 - z) * n + z * h
 
 This is the reset-after form of Cho et al. 2014 (arXiv:1406.1078, eq. 5 to 8) that cuDNN and torch.nn.GRU compute:
-r multiplies `W_hn h + b_hn`, not h itself. Every operation is differentiable, twice as well as once, and in forward
+r multiplies `W_hn h + b_hn`. With `reset_after=False` it multiplies h itself, as in that paper:
+
+    n  = tanh(gx_n + W_hn (r * h) + b_hn)
+
+Every operation is differentiable, twice as well as once, and in forward
 mode. In half precision the products are half, the gates and the carried state float32.
 """
 
@@ -31,13 +35,15 @@ def gru_cell(
     w_hh: Tensor,
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
+    *,
+    reset_after: bool = True,
 ) -> Tensor:
     """One step: the next state.
 
     x [B, I]: the input; h [B, H]: the state; w_ih [3H, I], w_hh [3H, H], b_ih and b_hh [3H] or None: the weights.
     Returns h' [B, H] in the dtype of x.
     """
-    return _step(F.linear(x, w_ih, b_ih), _carried(h), w_hh, b_hh).to(x.dtype)
+    return _step(F.linear(x, w_ih, b_ih), _carried(h), w_hh, b_hh, reset_after).to(x.dtype)
 
 
 def gru(
@@ -78,7 +84,7 @@ def gru(
             index = layer * spec.directions + direction
             first = index * spec.weights_per_direction
             own = weights[first : first + spec.weights_per_direction]
-            output, last = _sweep(y, h0[index], own, real, fresh[direction], direction == 1)
+            output, last = _sweep(spec, y, h0[index], own, real, fresh[direction], direction == 1)
             outputs.append(output)
             h_n.append(last)
         y = torch.cat(outputs, dim=-1)
@@ -140,7 +146,13 @@ def _fresh(resets: Tensor, real: Tensor | None) -> list[Tensor]:
 
 
 def _sweep(
-    x: Tensor, h0: Tensor, weights: Sequence[Tensor], real: Tensor | None, fresh: Tensor | None, reverse: bool
+    spec: GRUSpec,
+    x: Tensor,
+    h0: Tensor,
+    weights: Sequence[Tensor],
+    real: Tensor | None,
+    fresh: Tensor | None,
+    reverse: bool,
 ) -> tuple[Tensor, Tensor]:
     """One direction of one layer: y [T, B, H] and the last state [B, H]."""
     w_ih, w_hh = weights[:2]
@@ -154,7 +166,7 @@ def _sweep(
     for t in steps:
         if fresh is not None:
             h = torch.where(fresh[t, :, None], 0, h)
-        following = _step(gx[t], h, w_hh, b_hh)
+        following = _step(gx[t], h, w_hh, b_hh, spec.reset_after)
         if real is None:
             y[t] = h = following
         else:
@@ -163,15 +175,26 @@ def _sweep(
     return torch.stack([y[t] for t in range(x.size(0))]).to(x.dtype), h.to(x.dtype)
 
 
-def _step(gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> Tensor:
+def _step(gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, reset_after: bool) -> Tensor:
     """The equations above: gx [B, 3H] and h [B, H] to h' [B, H], gates and state in the dtype of h."""
-    gh = F.linear(h.to(gx.dtype), w_hh, b_hh).to(h.dtype)
     gx_r, gx_z, gx_n = gx.to(h.dtype).chunk(3, dim=-1)
-    gh_r, gh_z, gh_n = gh.chunk(3, dim=-1)
-    r = torch.sigmoid(gx_r + gh_r)
+    if reset_after:
+        gh_r, gh_z, gh_n = _product(h, gx.dtype, w_hh, b_hh).chunk(3, dim=-1)
+        r = torch.sigmoid(gx_r + gh_r)
+        n = torch.tanh(gx_n + r * gh_n)
+    else:
+        units = h.size(-1)
+        b_rz, b_n = (None, None) if b_hh is None else (b_hh[: 2 * units], b_hh[2 * units :])
+        gh_r, gh_z = _product(h, gx.dtype, w_hh[: 2 * units], b_rz).chunk(2, dim=-1)
+        r = torch.sigmoid(gx_r + gh_r)
+        n = torch.tanh(gx_n + _product(r * h, gx.dtype, w_hh[2 * units :], b_n))
     z = torch.sigmoid(gx_z + gh_z)
-    n = torch.tanh(gx_n + r * gh_n)
     return (1 - z) * n + z * h
+
+
+def _product(h: Tensor, dtype: torch.dtype, w_hh: Tensor, b_hh: Tensor | None) -> Tensor:
+    """W_hh h + b_hh in a dtype, given in that of h."""
+    return F.linear(h.to(dtype), w_hh, b_hh).to(h.dtype)
 
 
 def _carried(h: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ class GRUSpec(NamedTuple):
 
     Sizes in the letters used everywhere: I = `input_size`, H = `hidden_size`, L = `num_layers`, D = `directions`.
     `dropout` is the probability with which an output between two layers is zeroed, in `training` only.
+    `reset_after` False is the form in which r multiplies the state before its product with W_hn.
     """
 
     input_size: int
@@ -17,6 +18,7 @@ class GRUSpec(NamedTuple):
     bidirectional: bool = False
     dropout: float = 0.0
     training: bool = False
+    reset_after: bool = True
 
     @property
     def directions(self) -> int:

@@ -22,6 +22,8 @@ class AtenBackend:
         self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> str | None:
         """Whatever torch.nn.GRU takes, where torch has rules for its operator in the present mode."""
+        if not spec.reset_after:
+            return "torch's operator computes the form reset_after=True alone"
         if steps.offsets is not None or steps.lengths is not None or steps.resets is not None:
             return "torch's operator knows no lengths, offsets or resets"
         if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():

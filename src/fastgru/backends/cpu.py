@@ -50,10 +50,13 @@ class CpuBackend:
         dtype = x.dtype
         if _native is None:
             return "the native module is not built; install fastgru with a C++17 compiler"
+        if not spec.reset_after:
+            return "its kernels compute the form reset_after=True alone"
         if dtype not in _TAKEN:
             return f"its kernels take float32, float64 and half precision, not {dtype}".replace("torch.", "")
-        compiling = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
-        plain = _TRACED if compiling else _PLAIN
+        compiling = torch.compiler.is_compiling()
+        traced = compiling or torch._C._len_torch_dispatch_stack() > 0
+        plain = _TRACED if traced else _PLAIN
         for tensor in (x, *weights) if h0 is None else (x, h0, *weights):
             if (
                 type(tensor) not in plain
@@ -62,14 +65,14 @@ class CpuBackend:
                 or tensor.layout is not torch.strided
             ):
                 return _what_is_wrong(tensor, dtype)
-        shapes = None if compiling else _SHAPES.get(spec)
+        shapes = None if traced else _SHAPES.get(spec)
         if shapes is None:
             shapes = _shapes(spec)
-            if not compiling:
+            if not traced:
                 _SHAPES[spec] = shapes
         if [w.shape for w in weights] != shapes:
             return f"its kernels take weights of {[*shapes]}, not {[tuple(w.shape) for w in weights]}"
-        if steps.batch_sizes is not None and not compiling:
+        if steps.batch_sizes is not None and not traced:
             problem = reference.why_not_packed(x, steps.batch_sizes)
             if problem is not None:
                 return problem

@@ -1,7 +1,8 @@
-"""Keras 3: `keras.layers.GRU`, `GRUCell` and `Bidirectional`, in the reset-after form that is their default.
+"""Keras 3: `keras.layers.GRU`, `GRUCell` and `Bidirectional`, in both forms of the reset.
 
 kernel [I, 3H], recurrent_kernel [H, 3H] and bias [2, 3H] (input row, recurrent row), columns in the order z, r, h.
-The numbers are moved, never computed with: there and back is exact.
+The numbers are moved, never computed with: there and back is exact. With reset_after=False there is one bias [3H],
+which becomes b_ih; the way back adds b_hh to it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastgru.convert.weights import AnyGRU, Array, Weights, as_array, build, layers_of, refuse_reset_before, reordered
+from fastgru.convert.weights import AnyGRU, Array, Weights, as_array, build, layers_of, one_form, reordered
 from fastgru.errors import InputError
 from fastgru.nn import GRU
 
@@ -22,21 +23,32 @@ def from_keras(*layers: Any, batch_first: bool = True) -> GRU:
     layers: each a Keras layer (GRU, GRUCell, Bidirectional), whose options are then checked, or its `get_weights()`:
     kernel, recurrent_kernel and, with biases, bias; of a Bidirectional these of the forward layer and then these of
     the backward one. Of bare weights without biases nobody can tell reset_after, and of none the activations: they
-    are taken to be Keras's defaults.
+    are taken to be Keras's defaults, reset_after=True among them.
 
     dropout and recurrent_dropout, which act in training only, and a `stateful` layer's state do not come along.
     Raises InputError for options and weights that fastgru.GRU cannot have.
     """
     read = [_read(layer, number) for number, layer in enumerate(layers)]
+    reset_after = one_form([_resets_after(layer) for layer in layers], "reset_after")
     counts = sorted({len(directions) for directions in read})
     if len(counts) > 1:
         raise InputError("expected layers that are all Bidirectional or all not, got both; convert them one by one")
-    return build([each for directions in read for each in directions], counts == [2], batch_first)
+    return build([each for directions in read for each in directions], counts == [2], batch_first, reset_after)
 
 
 def to_keras(gru: AnyGRU) -> list[list[Array]]:
     """For each layer what `set_weights` of a Keras GRU takes, or of a Bidirectional where the GRU is bidirectional."""
-    return [[array for weights in directions for array in _write(weights)] for directions in layers_of(gru)]
+    reset_after = getattr(gru, "reset_after", True)
+    layers = layers_of(gru, reset_before_too=True)
+    return [[array for weights in directions for array in _write(weights, reset_after)] for directions in layers]
+
+
+def _resets_after(layer: Any) -> bool:
+    """Which form a layer has, that was read before: its option says, or the shape of its bias."""
+    if hasattr(layer, "get_config"):
+        config = layer.get_config()
+        return bool(config["layer"]["config"]["reset_after"] if "layer" in config else config["reset_after"])
+    return len(layer) in (2, 4) or np.ndim(layer[2]) == 2
 
 
 def _read(layer: Any, number: int) -> list[Weights]:
@@ -62,15 +74,18 @@ def _read_direction(arrays: Sequence[Any], number: int) -> Weights:
     w_ih, w_hh = (reordered(array.T, _COLUMNS, _ROWS) for array in (kernel, recurrent))
     if len(arrays) == 2:
         return Weights(w_ih, w_hh)
-    if np.shape(arrays[2]) == (3 * hidden,):
-        refuse_reset_before(f"layer {number}: a bias of (3H,) is that of reset_after=False, which")
+    if np.ndim(arrays[2]) == 1:
+        bias = as_array(arrays[2], f"layer {number}: bias", 3 * hidden)
+        return Weights(w_ih, w_hh, reordered(bias, _COLUMNS, _ROWS), np.zeros_like(bias))
     bias = as_array(arrays[2], f"layer {number}: bias", 2, 3 * hidden)
     return Weights(w_ih, w_hh, *reordered(bias, _COLUMNS, _ROWS, axis=1))
 
 
-def _write(weights: Weights) -> list[Array]:
+def _write(weights: Weights, reset_after: bool) -> list[Array]:
     arrays = [reordered(array, _ROWS, _COLUMNS).T for array in weights[:2] if array is not None]
-    if weights.b_ih is not None and weights.b_hh is not None:
+    if weights.b_ih is not None and weights.b_hh is not None and not reset_after:
+        arrays.append(reordered(weights.b_ih + weights.b_hh, _ROWS, _COLUMNS))
+    elif weights.b_ih is not None and weights.b_hh is not None:
         arrays.append(reordered(np.stack([weights.b_ih, weights.b_hh]), _ROWS, _COLUMNS, axis=1))
     return arrays
 
@@ -86,8 +101,6 @@ def _check_options(config: Mapping[str, Any], number: int) -> None:
         return
     if "reset_after" not in config:
         raise InputError(f"layer {number}: expected a keras GRU, GRUCell or Bidirectional, got {config.get('name')!r}")
-    if not config["reset_after"]:
-        refuse_reset_before(f"layer {number}: reset_after=False")
     expected = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards": False}
     for option, value in expected.items():
         if config.get(option, value) != value:

@@ -87,6 +87,8 @@ def _why_left(module: torch.nn.Module, source: type[torch.nn.Module]) -> str | N
         return (
             f"{kind.__module__}.{kind.__qualname__} extends {source.__module__}.{source.__name__} and may depend on it"
         )
+    if not getattr(module, "reset_after", True):
+        return "it has reset_after=False, a form that torch.nn does not have"
     if "forward" in vars(module):
         return "its forward was replaced on the module itself"
     return None
@@ -102,7 +104,8 @@ def _change_class(module: torch.nn.Module, target: type[torch.nn.Module]) -> Non
     if parametrize.is_parametrized(module):  # the derived class holds the properties that compute the parameters
         target = type(kind.__name__, (target,), dict(vars(kind)))
     module.__class__ = target
-    vars(module).pop("backend", None)  # fastgru's own attribute; its default stands on the class
+    for option in ("backend", "reset_after"):  # fastgru's own; their defaults stand on the class
+        vars(module).pop(option, None)
 
 
 def _shown(path: str) -> str:

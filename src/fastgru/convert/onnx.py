@@ -1,4 +1,4 @@
-"""ONNX's GRU operator, in its form linear_before_reset=1.
+"""ONNX's GRU operator, in both forms: linear_before_reset=1 is our reset_after=True, and 0 is False.
 
 W [D, 3H, I], R [D, 3H, H] and B [D, 6H] (the input biases, then the recurrent ones), rows in the order z, r, h; one
 node a layer. The numbers are moved, never computed with: there and back is exact. Source: the ONNX operator GRU-22.
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastgru.convert.weights import AnyGRU, Array, Weights, as_array, build, layers_of, refuse_reset_before, reordered
+from fastgru.convert.weights import AnyGRU, Array, Weights, as_array, build, layers_of, one_form, reordered
 from fastgru.errors import InputError
 from fastgru.nn import GRU
 
@@ -26,8 +26,8 @@ def from_onnx(model: "onnx.ModelProto", *nodes: str) -> GRU:
     nodes: their names, one for each layer of the stack, from the first; a model with a single GRU node needs none.
     That each of them feeds the next, with nothing in between but a change of layout, is taken for granted.
 
-    What a node gets at run time is an argument of `GRU.forward`: initial_h is `hx`, sequence_lens are the lengths of a
-    PackedSequence (which take h0 for the last state of an empty sequence, where onnxruntime gives 0), and Y
+    What a node gets at run time is an argument of `GRU.forward`: initial_h is `hx`, sequence_lens is `lengths`
+    (the last state of an empty sequence is h0 here, where onnxruntime gives 0), and Y
     [T, D, B, H] is `output` [T, B, D*H].
 
     Raises InputError for a node that computes something else, and for weights that are not constants.
@@ -39,12 +39,16 @@ def from_onnx(model: "onnx.ModelProto", *nodes: str) -> GRU:
         if len(values) > 1:
             raise InputError(f"expected nodes of one {what}, got {values}; convert them one by one")
     weights = [weights for node in found for weights in node.weights()]
-    return build(weights, bidirectional=found[0].directions == 2, batch_first=found[0].layout == 1)
+    reset_after = one_form([node.reset_after for node in found], "linear_before_reset")
+    return build(weights, found[0].directions == 2, batch_first=found[0].layout == 1, reset_after=reset_after)
 
 
 def to_onnx_weights(gru: AnyGRU) -> list[dict[str, Array]]:
-    """For each layer the inputs W, R and, with biases, B of an ONNX GRU node with linear_before_reset=1."""
-    return [_write(directions) for directions in layers_of(gru)]
+    """For each layer the inputs W, R and, with biases, B of an ONNX GRU node.
+
+    Its linear_before_reset must be 1, and 0 for a GRU with reset_after=False.
+    """
+    return [_write(directions) for directions in layers_of(gru, reset_before_too=True)]
 
 
 def _write(directions: Sequence[Weights]) -> dict[str, Array]:
@@ -77,7 +81,7 @@ def _constants(graph: "onnx.GraphProto") -> dict[str, Array]:
 class _Node:
     """One GRU node that fastgru.GRU can compute.
 
-    directions: D. layout: 1 where the batch comes first, otherwise 0.
+    directions: D. layout: 1 where the batch comes first, otherwise 0. reset_after: whether linear_before_reset is 1.
     """
 
     def __init__(self, node: "onnx.NodeProto", constants: Mapping[str, Array]) -> None:
@@ -89,13 +93,12 @@ class _Node:
         self._constants = constants
         self.layout: int = self._options.get("layout", 0)
         self.directions = 2 if self._options.get("direction", b"forward") == b"bidirectional" else 1
+        self.reset_after = bool(self._options.get("linear_before_reset", 0))
         self._check()
 
     def _check(self) -> None:
         """Raise InputError where the node computes what fastgru.GRU does not."""
         options = self._options
-        if not options.get("linear_before_reset", 0):
-            refuse_reset_before(f"{self._what}: linear_before_reset=0")
         if options.get("direction") == b"reverse":
             raise InputError(f"{self._what} must be forward or bidirectional, got direction='reverse'; flip its input")
         usual = [b"sigmoid", b"tanh"] * self.directions

@@ -1,7 +1,7 @@
 """`Weights`: one layer and direction of a GRU as NumPy arrays, through which every conversion passes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -28,14 +28,15 @@ class Weights(NamedTuple):
     b_hh: Array | None = None
 
 
-def build(weights: Sequence[Weights], bidirectional: bool, batch_first: bool) -> GRU:
+def build(weights: Sequence[Weights], bidirectional: bool, batch_first: bool, reset_after: bool = True) -> GRU:
     """A GRU of these weights, layer by layer, forward before reverse. Raises InputError where they do not fit."""
     given = [[array for array in each if array is not None] for each in weights]
     spec = _spec(given, bidirectional)
     dtypes = {array.dtype.name for each in given for array in each}
     if len(dtypes) > 1:
         raise InputError(f"expected weights of one dtype, got {' and '.join(sorted(dtypes))}; convert them first")
-    options = {"batch_first": batch_first, "bidirectional": bidirectional, "dtype": _DTYPES[dtypes.pop()]}
+    options: dict[str, Any] = {"batch_first": batch_first, "bidirectional": bidirectional, "reset_after": reset_after}
+    options["dtype"] = _DTYPES[dtypes.pop()]
     # "meta" draws no initial weights, so torch's generator stays as it is
     gru = GRU(spec.input_size, spec.hidden_size, spec.num_layers, spec.bias, device="meta", **options)
     arrays = [array for each in given for array in each]
@@ -65,11 +66,15 @@ def _spec(given: Sequence[Sequence[Array]], bidirectional: bool) -> GRUSpec:
     return GRUSpec(features, hidden, len(given) // directions, bias=count == 4, bidirectional=bidirectional)
 
 
-def weights_of(gru: AnyGRU) -> list[Weights]:
+def weights_of(gru: AnyGRU, reset_before_too: bool = False) -> list[Weights]:
     """Copies of a layer's weights, layer by layer, forward before reverse; a cell is one layer.
 
-    Raises TypeError for anything else, InputError for weights in a dtype that NumPy does not have.
+    reset_before_too: whether the framework has the form reset_after=False as well.
+    Raises TypeError for anything else, InputError for weights in a dtype that NumPy does not have, and for a form that
+    the framework has not.
     """
+    if not reset_before_too and not getattr(gru, "reset_after", True):
+        raise InputError("this GRU has reset_after=False, a form that the framework does not have")
     if isinstance(gru, GRU | torch.nn.GRU):
         names = [name for group in gru._all_weights for name in group]
     elif isinstance(gru, GRUCell | torch.nn.GRUCell):
@@ -81,9 +86,9 @@ def weights_of(gru: AnyGRU) -> list[Weights]:
     return [Weights(*arrays[first : first + count]) for first in range(0, len(arrays), count)]
 
 
-def layers_of(gru: AnyGRU) -> list[list[Weights]]:
+def layers_of(gru: AnyGRU, reset_before_too: bool = False) -> list[list[Weights]]:
     """`weights_of`, the directions of each layer together."""
-    weights = weights_of(gru)
+    weights = weights_of(gru, reset_before_too)
     directions = 2 if getattr(gru, "bidirectional", False) else 1
     return [weights[first : first + directions] for first in range(0, len(weights), directions)]
 
@@ -129,13 +134,8 @@ def reordered(array: Array, come: str, want: str, axis: int = 0) -> Array:
     return np.concatenate([gates[gate] for gate in want], axis)
 
 
-def refuse_reset_before(what: str) -> NoReturn:
-    """Raise InputError for the GRU whose reset gate comes before the recurrent product.
-
-    `n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)` (Cho et al. 2014, arXiv:1406.1078) has other numbers than
-    fastgru.GRU's `r * (W_hn h + b_hn)`, for whatever weights.
-    """
-    raise InputError(
-        f"{what} resets the state before the recurrent product, fastgru.GRU after it, as Keras with reset_after=True "
-        "and ONNX with linear_before_reset=1; no weights give both the same numbers, so train or export that form"
-    )
+def one_form(forms: Sequence[bool], option: str) -> bool:
+    """The `reset_after` that all layers have. Raises InputError, naming the framework's option, where they differ."""
+    if len(set(forms)) > 1:
+        raise InputError(f"expected layers of one {option}, got both; convert them one by one")
+    return forms[0] if forms else True
