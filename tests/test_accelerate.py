@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import fastgru
-from fastgru.convert import Swapped
+from fastgru.convert import Swapped, to_flax
+from fastgru.errors import InputError
 
 
 class Model(nn.Module):
@@ -231,3 +232,13 @@ class First(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.gru(x)[0]
+
+
+def test_the_original_cell_is_left_as_torch_has_none() -> None:
+    gru = fastgru.GRU(I, H, reset_after=False)
+    done = fastgru.to_torch(gru)
+    assert done.swapped == ()
+    assert done.left == {"": "it has reset_after=False, a form that torch.nn does not have"}
+    assert type(gru) is fastgru.GRU
+    with pytest.raises(InputError, match="reset_after=False, a form that the framework does not have"):
+        to_flax(gru)

@@ -32,28 +32,36 @@ def layer(keras: ModuleType, bidirectional: bool, features: int = I, **options: 
     return made
 
 
+@pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize("as_layers", [True, False], ids=["layers", "arrays"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_from_keras_gives_keras_numbers(keras: ModuleType, bias: bool, bidirectional: bool, as_layers: bool) -> None:
+def test_from_keras_gives_keras_numbers(
+    keras: ModuleType, bias: bool, bidirectional: bool, as_layers: bool, reset_after: bool
+) -> None:
+    if not (reset_after or as_layers or bias):
+        pytest.skip("bare weights without a bias do not tell the form")
     width = 2 * H if bidirectional else H
-    stack = [layer(keras, bidirectional, features, use_bias=bias) for features in (I, width)]
+    options = {"use_bias": bias, "reset_after": reset_after}
+    stack = [layer(keras, bidirectional, features, **options) for features in (I, width)]
     gru = from_keras(*(stack if as_layers else [each.get_weights() for each in stack]))
     assert (gru.num_layers, gru.bias, gru.bidirectional, gru.batch_first) == (2, bias, bidirectional, True)
+    assert gru.reset_after is reset_after
     x = torch.randn(B, T, I)
     with torch.no_grad():
         expected = stack[1](stack[0](x))
         torch.testing.assert_close(gru(x)[0], expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_to_keras_gives_our_numbers(keras: ModuleType, bias: bool, bidirectional: bool) -> None:
-    gru = fastgru.GRU(I, H, 2, bias=bias, batch_first=True, bidirectional=bidirectional)
+def test_to_keras_gives_our_numbers(keras: ModuleType, bias: bool, bidirectional: bool, reset_after: bool) -> None:
+    gru = fastgru.GRU(I, H, 2, bias=bias, batch_first=True, bidirectional=bidirectional, reset_after=reset_after)
     y = x = torch.randn(B, T, I)
     with torch.no_grad():
         for weights in to_keras(gru):
-            theirs = layer(keras, bidirectional, y.size(-1), use_bias=bias)
+            theirs = layer(keras, bidirectional, y.size(-1), use_bias=bias, reset_after=reset_after)
             theirs.set_weights(weights)
             y = theirs(y)
         torch.testing.assert_close(y, gru(x)[0], rtol=0, atol=1e-6)
@@ -75,7 +83,6 @@ def test_a_keras_cell_and_ours_hold_the_same(keras: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"reset_after": False}, "reset_after=False resets the state before the recurrent product"),
         ({"activation": "relu"}, "activation must be 'tanh', got 'relu'"),
         ({"recurrent_activation": "hard_sigmoid"}, "recurrent_activation must be 'sigmoid', got 'hard_sigmoid'"),
     ],
@@ -116,7 +123,8 @@ def arrays(*shapes: tuple[int, ...], dtype: type = np.float32) -> list[np.ndarra
     [
         ([], "expected the weights of at least one layer, got none"),
         ([arrays((2, 9))], "layer 0: expected 2 or 3 arrays .* got 1"),
-        ([arrays((2, 9), (3, 9), (9,))], "a bias of .3H,. is that of reset_after=False, which resets the state before"),
+        ([arrays((2, 9), (3, 9), (8,))], r"layer 0: bias must have the shape \(9,\), got \(8,\)"),
+        ([arrays((2, 9), (3, 9), (9,)), arrays((3, 9), (3, 9), (2, 9))], "layers of one reset_after, got both"),
         ([arrays((2, 9), (3, 9), (2, 8))], r"layer 0: bias must have the shape \(2, 9\), got \(2, 8\)"),
         ([arrays((9, 2), (3, 9))], r"layer 0: kernel must have the shape \(any, 9\), got \(9, 2\)"),
         ([arrays((2, 9), (3, 3))], r"layer 0: recurrent_kernel must have the shape \(3, 9\)"),

@@ -43,11 +43,13 @@ def node_options(gru: nn.RNNBase) -> dict[str, object]:
     return {"hidden_size": gru.hidden_size, "direction": "bidirectional" if gru.bidirectional else "forward"}
 
 
+@pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_onnx_both_ways_give_the_same_numbers(bias: bool, bidirectional: bool) -> None:
-    gru = fastgru.GRU(I, H, bias=bias, bidirectional=bidirectional)
-    model = model_of(to_onnx_weights(gru)[0], "X W R B sequence_lens initial_h", **node_options(gru))
+def test_onnx_both_ways_give_the_same_numbers(bias: bool, bidirectional: bool, reset_after: bool) -> None:
+    gru = fastgru.GRU(I, H, bias=bias, bidirectional=bidirectional, reset_after=reset_after)
+    options = {**node_options(gru), "linear_before_reset": int(reset_after)}
+    model = model_of(to_onnx_weights(gru)[0], "X W R B sequence_lens initial_h", **options)
     x, lengths = torch.randn(T, B, I), torch.tensor([3, T, 1], dtype=torch.int32)
     h0 = torch.randn(2 if bidirectional else 1, B, H)
     y, y_h = run(model, X=x.numpy(), sequence_lens=lengths.numpy(), initial_h=h0.numpy())
@@ -98,10 +100,6 @@ BOTH = to_onnx_weights(nn.GRU(3, 4, bidirectional=True))[0]
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (
-            model_of(WEIGHTS, linear_before_reset=0),
-            "linear_before_reset=0 resets the state before the recurrent product",
-        ),
         (model_of(WEIGHTS, direction="reverse"), "must be forward or bidirectional, got direction='reverse'"),
         (model_of(WEIGHTS, activations=["Sigmoid", "Relu"]), r"Sigmoid and Tanh, got \['Sigmoid', 'Relu'\]"),
         (

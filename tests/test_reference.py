@@ -52,6 +52,28 @@ def test_reference_gradients_of_both_orders_with_resets() -> None:
     assert torch.autograd.gradgradcheck(run, leaves(spec), fast_mode=True)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_reference_of_the_original_cell(bias: bool) -> None:
+    spec = GRUSpec(I, H, 2, bias=bias, bidirectional=True, reset_after=False)
+    inputs = leaves(spec)
+
+    def run(x: Tensor, h0: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        return reference.gru(spec, x, h0, weights)
+
+    assert torch.autograd.gradcheck(run, inputs, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(run, inputs, fast_mode=True)
+    x, h0, w_ih, w_hh, *biases = inputs
+    b_ih, b_hh = biases[:2] if bias else (torch.zeros(3 * H), torch.zeros(3 * H))
+    (w_ir, w_iz, w_in), (w_hr, w_hz, w_hn) = w_ih.chunk(3), w_hh.chunk(3)
+    (b_ir, b_iz, b_in), (b_hr, b_hz, b_hn) = b_ih.chunk(3), b_hh.chunk(3)
+    x, h = x[0, 0], h0[0, 0]
+    r = torch.sigmoid(w_ir @ x + b_ir + w_hr @ h + b_hr)
+    z = torch.sigmoid(w_iz @ x + b_iz + w_hz @ h + b_hz)
+    n = torch.tanh(w_in @ x + b_in + w_hn @ (r * h) + b_hn)
+    y, _ = reference.gru(spec._replace(num_layers=1, bidirectional=False), x[None, None], h[None, None], inputs[2:])
+    torch.testing.assert_close(y[0, 0], (1 - z) * n + z * h)
+
+
 def test_reference_cell_gradients_of_both_orders() -> None:
     shapes = [(B, I), (B, H), (3 * H, I), (3 * H, H), (3 * H,), (3 * H,)]
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]

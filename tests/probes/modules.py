@@ -112,7 +112,7 @@ def inference(kind: Kind) -> None:
 def accelerated(kind: Kind) -> None:
     model = torch.nn.Sequential(build(kind))
     expected = results(model, draw())
-    model = fastgru.accelerate(model)
+    fastgru.accelerate(model)
     if not isinstance(model[0], fastgru.GRU):
         raise TypeError(f"the layer is a {type(model[0]).__module__}.GRU")
     same(results(model, draw()), expected)
@@ -161,9 +161,25 @@ def packed(kind: Kind) -> None:
         same(h_n[:, b], as_torch(layer)(draw()[:length, b])[1])
 
 
-@probe(INPUT, "packed sequences, one of them empty")
-def packed_empty(kind: Kind) -> None:
-    build(kind)(pack_padded_sequence(draw(), torch.tensor([2, 0, 3]), enforce_sorted=False))
+@probe(INPUT, "a batch in which a sequence is empty (torch: packed; fastgru: `lengths=`)")
+def empty_sequence(kind: Kind) -> None:
+    layer, lengths = build(kind), torch.tensor([2, 0, 3])
+    if kind is torch.nn.GRU:
+        layer(pack_padded_sequence(draw(), lengths, enforce_sorted=False))
+        return
+    y, h_n = layer(draw(), lengths=lengths)
+    assert not y[:, 1].any()
+    assert not h_n[:, 1].any()
+    for b in (0, 2):
+        same(h_n[:, b], as_torch(layer)(draw()[: lengths[b], b])[1])
+
+
+@probe(INPUT, "jagged nested tensors")
+def jagged(kind: Kind) -> None:
+    layer, parts = build(kind), [draw(3, I), draw(1, I)]
+    y, _ = layer(torch.nested.nested_tensor(parts, layout=torch.jagged))
+    for own, part in zip(y.unbind(), parts, strict=True):
+        same(own, as_torch(layer)(part)[0])
 
 
 @probe(INPUT, "one sequence without a batch")
