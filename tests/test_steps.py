@@ -132,14 +132,17 @@ def test_concatenated_sequences_are_each_on_its_own(backend: str, bidirectional:
 def test_nested_tensor_in_and_out(backend: str) -> None:
     gru = layer(backend, 2, True)
     torch.manual_seed(1)
-    parts = [torch.randn(n, I, dtype=torch.float64) for n in (3, 1, 5)]
-    nested = torch.nested.nested_tensor(parts, layout=torch.jagged)
+    parts = [torch.randn(n, I, dtype=torch.float64, requires_grad=True) for n in (3, 1, 5)]
+    nested = torch.nested.as_nested_tensor(parts, layout=torch.jagged)
     y, h_n = gru(nested)
     assert y.is_nested
     for i, (part, own) in enumerate(zip(parts, y.unbind(), strict=True)):
         expected, last = gru(part)
         torch.testing.assert_close(own, expected)
         torch.testing.assert_close(h_n[:, i], last)
+        (alone,) = torch.autograd.grad(expected.square().sum() + last.sum(), part)
+        (together,) = torch.autograd.grad(own.square().sum() + h_n[:, i].sum(), part, retain_graph=True)
+        torch.testing.assert_close(together, alone)
 
 
 def test_lengths_are_not_for_torchs_operator() -> None:

@@ -46,7 +46,7 @@ class GRU(torch.nn.RNNBase):
     Under torch.autocast the output and h_n have autocast's dtype; on a CPU torch.nn.GRU's are float32 there.
 
     Raises what torch.nn.GRU raises, and ValueError for an unknown backend.
-    Source: Cho et al. 2014, arXiv:1406.1078, in the reset-after form that cuDNN and torch compute.
+    Source: Cho et al. 2014, arXiv:1406.1078; by default in the reset-after form that cuDNN and torch compute.
     """
 
     # On the class too: modules pickled by torch.nn.RNNBase's rules may lack them.
@@ -138,8 +138,8 @@ class GRU(torch.nn.RNNBase):
         lengths: `[B]` integer; sequence b has the first lengths[b] steps, in any order, 0 among them. Only these are
             computed. The output is zero beyond them, and what stands there in the input changes nothing.
         resets: `[T, B]` bool (`[B, T]` with batch_first, `[T]` for one sequence, `[N]` with cu_seqlens); where it is
-            true the sequence starts anew: each direction runs each segment on its own, from a state of zero but for the
-            first one's hx, and no gradient crosses from one to the other.
+            true the sequence starts anew: each direction runs each segment on its own, no gradient crosses from one to
+            the other, and all start from zero, but for the one that hx enters (none, forward, if step 0 is reset).
         cu_seqlens: `[B + 1]` integer, from 0 to N; the input is then `[N, I]`, one sequence after the other, sequence b
             from row cu_seqlens[b] to cu_seqlens[b + 1].
 

@@ -1,0 +1,179 @@
+"""What GRU users ask for, beside what they do today: `python -m benchmarks.features`.
+
+Each feature of fastgru.GRU is timed against the plain kernel on the same padded input, and against what the same costs
+with torch.nn.GRU; with `pip install torchrl` resets against its GRUModule too. Outputs must agree before anything is
+timed. All run in turns, in short bursts; the figures are medians, forward in inference, and forward with backward.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import fastgru
+from benchmarks.layers import medians
+from benchmarks.rivals import timed
+from fastgru.bench import Shape, machine
+
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature, who runs it: ours first, then the plain kernel, then what users do today; and where they differ.
+
+    real [T, B] bool: the steps whose outputs must agree, but for the plain kernel's.
+    """
+
+    name: str
+    x: Tensor
+    real: Tensor
+    runs: dict[str, tuple[torch.nn.Module, Run]]
+
+    def check(self) -> None:
+        """Raise AssertionError where an output is another's."""
+        ours, _, *others = (run(self.x)[self.real] for _, run in self.runs.values())
+        for other in others:
+            torch.testing.assert_close(other, ours, rtol=1e-4, atol=1e-5)
+
+    def times(self, training: bool, seconds: float) -> dict[str, float]:
+        """The medians."""
+        run = _train if training else _infer
+        return medians({name: partial(run, self.x, *each) for name, each in self.runs.items()}, seconds)
+
+
+def _infer(x: Tensor, layer: torch.nn.Module, run: Run, count: int) -> list[float]:
+    with torch.no_grad():
+        return timed(lambda: run(x), count)
+
+
+def _train(x: Tensor, layer: torch.nn.Module, run: Run, count: int) -> list[float]:
+    leaves = [x.detach().requires_grad_(), *layer.parameters()]
+    return timed(lambda: torch.autograd.grad(run(leaves[0]).sum(), leaves), count)
+
+
+def lengths(shape: Shape, padding: float) -> Feature:
+    """Sequences of random lengths, the longest of all steps, with about this share of padding."""
+    ours, theirs, x = _layers(shape)
+    drawn = torch.rand(shape.batch) * 2 * (1 - padding) if padding >= 0.5 else 1 - torch.rand(shape.batch) * 2 * padding
+    sizes = (drawn * shape.steps).long().clamp(1, shape.steps)
+    sizes[0] = shape.steps
+    real = torch.arange(shape.steps)[:, None] < sizes
+    share = 1 - real.float().mean().item()
+
+    def packed(x: Tensor) -> Tensor:
+        output, _ = theirs(pack_padded_sequence(x, sizes, enforce_sorted=False))
+        padded: Tensor = pad_packed_sequence(output)[0]
+        return padded
+
+    runs: dict[str, tuple[torch.nn.Module, Run]] = {
+        "fastgru.GRU": (ours, lambda x: ours(x, lengths=sizes)[0]),
+        "all steps": (ours, lambda x: ours(x)[0]),
+        "torch.nn.GRU, packed and unpacked": (theirs, packed),
+    }
+    return Feature(f"lengths, {share:.0%} padding, {shape}", x, real, runs)
+
+
+def resets(shape: Shape, often: float) -> Feature:
+    """Resets at random steps, as an agent's episodes end."""
+    ours, theirs, x = _layers(shape)
+    at = torch.rand(shape.steps, shape.batch) < often
+    cell = torch.nn.GRUCell(shape.input_size, shape.hidden_size)
+    cell.load_state_dict({name.removesuffix("_l0"): weight for name, weight in theirs.state_dict().items()})
+
+    def loop(x: Tensor) -> Tensor:
+        h = x.new_zeros(shape.batch, shape.hidden_size)
+        states = []
+        for x_t, reset in zip(x, at, strict=True):
+            h = cell(x_t, h * ~reset[:, None])
+            states.append(h)
+        return torch.stack(states)
+
+    runs: dict[str, tuple[torch.nn.Module, Run]] = {
+        "fastgru.GRU": (ours, lambda x: ours(x, resets=at)[0]),
+        "no resets": (ours, lambda x: ours(x)[0]),
+        "a loop over torch.nn.GRUCell": (cell, loop),
+    }
+    if find_spec("torchrl") is not None:
+        runs["torchrl's GRUModule"] = _torchrl(shape, theirs, at)
+    return Feature(f"resets at {often:.0%} of the steps, {shape}", x, torch.ones_like(at), runs)
+
+
+def _torchrl(shape: Shape, theirs: torch.nn.GRU, at: Tensor) -> tuple[torch.nn.Module, Run]:
+    """torchrl's GRU over trajectories with is_init."""
+    from tensordict import TensorDict
+    from torchrl.modules import GRUModule, set_recurrent_mode
+
+    module = GRUModule(
+        shape.input_size, shape.hidden_size, in_keys=["x", "h", "is_init"], out_keys=["y", ("next", "h")]
+    )
+    module.gru.load_state_dict(theirs.state_dict())
+    is_init = at.T.unsqueeze(-1)
+
+    def run(x: Tensor) -> Tensor:
+        size = [shape.batch, shape.steps]
+        h = x.new_zeros(*size, 1, shape.hidden_size)
+        with set_recurrent_mode(True):
+            done = module(TensorDict({"x": x.transpose(0, 1), "h": h, "is_init": is_init}, size))
+        y: Tensor = done["y"].transpose(0, 1)
+        return y
+
+    return module, run
+
+
+def _layers(shape: Shape) -> tuple[fastgru.GRU, torch.nn.GRU, Tensor]:
+    torch.manual_seed(0)
+    options = {"bidirectional": shape.directions == 2}
+    ours = fastgru.GRU(shape.input_size, shape.hidden_size, **options)
+    theirs = torch.nn.GRU(shape.input_size, shape.hidden_size, **options)
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs, torch.randn(shape.steps, shape.batch, shape.input_size)
+
+
+def features() -> list[Feature]:
+    """Every row of the table."""
+    return [
+        lengths(Shape(256, 256, 32, 100, 1), 0.9),
+        lengths(Shape(256, 256, 32, 100, 1), 0.5),
+        lengths(Shape(256, 256, 32, 100, 1), 0.1),
+        lengths(Shape(128, 128, 64, 400, 1), 0.5),
+        lengths(Shape(64, 64, 64, 200, 2), 0.5),
+        lengths(Shape(384, 256, 4, 128, 2), 0.3),
+        resets(Shape(128, 128, 64, 128, 1), 0.02),
+    ]
+
+
+def table(rows: Sequence[tuple[str, str, dict[str, float]]]) -> str:
+    """Markdown: in brackets, the time over fastgru's with the feature."""
+    lines = ["| feature | mode | fastgru.GRU with it, ms | without it | what users do today |", "|---|---|--:|--:|---|"]
+    for feature, mode, seconds in rows:
+        (_, ours), (plain, without), *today = seconds.items()
+        others = "; ".join(f"{name}: {time * 1e3:.2f} ({time / ours:.2f})" for name, time in today)
+        cells = [feature, mode, f"{ours * 1e3:.2f}", f"{plain}: {without * 1e3:.2f} ({without / ours:.2f})", others]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Time all features and print their table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each contender, feature and mode")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = []
+    for feature in features():
+        feature.check()
+        for training in (False, True):
+            mode = "training" if training else "inference"
+            rows.append((feature.name, mode, feature.times(training, arguments.seconds)))
+    print(f"{machine()}\n\n{table(rows)}")
+
+
+if __name__ == "__main__":
+    main()
