@@ -100,10 +100,11 @@ def test_compile_time_does_not_depend_on_the_length(compiler: str) -> None:
         x = torch.randn(length, B, I)
         began = time.perf_counter()
         got = outcome(fast, layer, x)
-        assert time.perf_counter() - began < 10
+        taken = time.perf_counter() - began
         assert_equal(got, outcome(layer, layer, x), compiler)
         counts.append(counter.op_count)
     assert counts[0] == counts[1]
+    assert taken < 10  # of the long one; the first also pays for what a compiler starts up with
 
 
 @pytest.mark.parametrize(

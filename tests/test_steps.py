@@ -179,6 +179,10 @@ def test_wrong_steps_are_refused(backend: str) -> None:
     for words, options in refused.items():
         with pytest.raises(ValueError, match=words):
             gru(x, **options)
+    with pytest.raises(TypeError, match="lengths must be a tensor, got a list"):
+        gru(x, lengths=LENGTHS.tolist())
+    with pytest.raises(RuntimeError, match="Expected sequence length to be larger than 0 in RNN"):
+        gru(x[:0], lengths=torch.zeros(B, dtype=torch.int64))
     for words, ends in {
         "offsets must go from 0 to the 30 rows": torch.tensor([0, 4, 29]),
         "never fall": torch.tensor([0, 8, 4, 30]),

@@ -146,7 +146,7 @@ class GRU(torch.nn.RNNBase):
         Returns the output, `[T, B, D*H]` in the form of the input, and the final states h_n in the form of hx: the
         state after each sequence's own last step, and hx where it has none.
 
-        Raises ValueError where lengths, resets or cu_seqlens do not fit the input.
+        Raises ValueError where lengths, resets or cu_seqlens do not fit the input, TypeError where they are no tensors.
         """
         if isinstance(input, PackedSequence):
             _refuse("a PackedSequence", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens)
@@ -193,6 +193,7 @@ class GRU(torch.nn.RNNBase):
         """Sequences one after the other [N, I]."""
         if input.dim() != 2:
             raise ValueError(f"with cu_seqlens the input must be [N, I], got {[*input.shape]}")
+        _check_kind("cu_seqlens", cu_seqlens)
         if cu_seqlens.dim() != 1 or cu_seqlens.size(0) == 0 or cu_seqlens.dtype not in _INTEGERS:
             raise ValueError(f"cu_seqlens must be [B + 1] int64 or int32, got {_described(cu_seqlens)}")
         _check("resets", resets, input.shape[:1], (torch.bool,))
@@ -256,9 +257,16 @@ def _refuse(what: str, **others: Tensor | None) -> None:
 
 def _check(name: str, given: Tensor | None, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
     """Raise ValueError where a tensor that is given has not this shape and one of these dtypes."""
+    if given is not None:
+        _check_kind(name, given)
     if given is not None and (given.shape != shape or given.dtype not in dtypes):
         kinds = " or ".join(str(dtype).replace("torch.", "") for dtype in dtypes)
         raise ValueError(f"{name} must be {[*shape]} {kinds} for this input, got {_described(given)}")
+
+
+def _check_kind(name: str, given: object) -> None:
+    if not isinstance(given, Tensor):
+        raise TypeError(f"{name} must be a tensor, got a {type(given).__name__}; torch.tensor({name}) makes one of it")
 
 
 def _described(tensor: Tensor) -> str:

@@ -204,6 +204,7 @@ class _Layout:
             self.rows = x.size(0) * x.size(1)
             self.is_full = False
             self._sort(steps.lengths.to("cpu", torch.int64), None, steps.resets)
+            self.length = min(self.length, x.size(0))
         else:
             self.length, self.batch, _ = x.shape
             self.rows = self.length * self.batch
@@ -215,7 +216,7 @@ class _Layout:
         """Sequences of these lengths, the longest first; offsets: where each begins, None if they lie side by side."""
         self.batch = lengths.size(0)
         sorted_lengths, order = lengths.sort(descending=True)
-        self.length = max(int(sorted_lengths[0]), 1) if self.batch else 1
+        self.length = max(int(sorted_lengths[0]), 1) if self.batch else 1  # the kernels want one, if an empty one
         rows = self.batch - lengths.bincount(minlength=self.length).cumsum(0)[: self.length]
         self._point_to(rows, rows.cumsum(0) - rows, order, None, order if offsets is None else offsets[order], resets)
 
