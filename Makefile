@@ -37,15 +37,15 @@ format: $(VENV)/dev.done
 # The kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer: one minute.
 sanitize: $(VENV)/dev.done
 	$(BIN)/cmake -S tests/cpp -B build/address -DSANITIZE=address,undefined
-	$(BIN)/cmake --build build/address && build/address/kernel_tests
+	$(BIN)/cmake --build build/address --parallel && build/address/kernel_tests
 	$(BIN)/cmake -S tests/cpp -B build/thread -DSANITIZE=thread
-	$(BIN)/cmake --build build/thread && build/thread/kernel_tests
+	$(BIN)/cmake --build build/thread --parallel && build/thread/kernel_tests
 
 # The NEON kernels where there is no such processor (Debian: g++-aarch64-linux-gnu, qemu-user).
 neon: $(VENV)/dev.done
 	$(BIN)/cmake -S tests/cpp -B build/neon -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static
-	$(BIN)/cmake --build build/neon && qemu-aarch64 build/neon/kernel_tests 20
+	$(BIN)/cmake --build build/neon --parallel && qemu-aarch64 build/neon/kernel_tests 20
 
 $(VENV)/train.done: $(SOURCES) | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[train,bench]'
