@@ -61,7 +61,8 @@ struct GradientTile {
   int64_t ldc;
   const Real* dy[kBackwardRows];
   const Real* h[kBackwardRows];  // before this step
-  const Real* saved;             // [rows], 4H apart
+  const Real* saved;             // [rows], lds apart
+  int64_t lds;
   Real* dgates;                  // [rows], ldg apart
   int64_t ldg;
   // With noise alone.
@@ -73,7 +74,7 @@ template <class Real, bool kPart, bool kNoise>
 [[gnu::noinline]] void differentiate_gates(const GradientTile<Real>& tile) noexcept {
   const int64_t H = tile.H, units = tile.units;
   for (int64_t m = 0; m < tile.rows; ++m) {
-    const Real* saved = tile.saved + m * 4 * H;
+    const Real* saved = tile.saved + m * tile.lds;
     const Vec<Real> r = load_if<kPart>(saved, units), z = load_if<kPart>(saved + H, units);
     const Vec<Real> n = load_if<kPart>(saved + 2 * H, units), q = load_if<kPart>(saved + 3 * H, units);
     const Vec<Real> h = load_if<kPart>(tile.h[m], units), dy = load_if<kPart>(tile.dy[m], units);
@@ -172,9 +173,8 @@ class BackwardWorker {
     prepare();
     for (int64_t begin = 0; begin < a_.steps.B; begin += size_.batch) {
       batch_ = {begin, min_of(a_.steps.B, begin + size_.batch)};
-      rows_ = {0, batch_.size()};
-      panels_ = {0, size_.h_panels};
-      (units_split_ ? panels_ : rows_) = part_of(units_split_ ? panels_ : rows_, group_.index, group_.size);
+      rows_ = share_of(a_.steps, {0, batch_.size()}, units_split_ ? 0 : group_.index, units_split_ ? 1 : group_.size);
+      panels_ = part_of({0, size_.h_panels}, units_split_ ? group_.index : 0, units_split_ ? group_.size : 1);
       run_batch();
     }
     if (g_.b_ih) write_bias(g_.b_ih, 0);
@@ -265,7 +265,8 @@ class BackwardWorker {
 
   // The carry begins as dh_n; sequences without steps end with it.
   void start() noexcept {
-    for (int64_t b = rows_.begin; b < rows_.end; ++b) {
+    for (int64_t k = 0; k < rows_.count; ++k) {
+      const int64_t b = rows_.at(k);
       const int64_t at = (d_ * a_.steps.B + slot_of(a_.steps, batch_.begin + b)) * a_.H;
       for (int64_t i = panels_.begin * W2; i < panels_.end * W2; i += W) {
         Real* carry = carry_ + b * size_.ldc + i;
@@ -281,24 +282,28 @@ class BackwardWorker {
     previous_ = nullptr;
   }
 
+  // Which of all sequences number b of this thread's is. Below, b counts these.
+  int64_t sequence(int64_t b) const noexcept { return batch_.begin + rows_.at(b); }
+
   // dgates of step s, to `dgates` [active, ldg]; the dh0 of sequences that end with the step before.
   void step(int64_t s, Real* dgates) noexcept {
-    const int64_t n = active(s), before = active(s - 1);
+    const int64_t n = rows_.below(active(s)), before = rows_.below(active(s - 1));
     alignas(64) Real dh[kBackwardRows * W2];
     const int64_t K = 3 * a_.H;
     for (int64_t panel = panels_.begin; panel < panels_.end; ++panel) {
-      for (int64_t b = rows_.begin, m; b < min_of(before, rows_.end); b += m) {
-        m = tile_rows(min_of(before, rows_.end) - b, kBackwardRows);
-        multiply<Real, kBackwardRows, 2>(m, previous_ + b * size_.ldg + a_.H, size_.ldg, w_hh_ + panel * K * W2, K,
-                                         kZeros<Real>, dh, quarter_of<Real, 2>(w_hh_, panels_, panel + 1, K, b, m));
-        for (int64_t i = 0; a_.noise.recurrent && i < m; ++i) mask(panel, batch_.begin + b + i, dh + i * W2);
+      for (int64_t b = 0, m; b < before; b += m) {
+        m = tile_rows(before - b, kBackwardRows);
+        multiply<Real, kBackwardRows, 2>(m, previous_ + rows_.at(b) * size_.ldg + a_.H, rows_.stride * size_.ldg,
+                                         w_hh_ + panel * K * W2, K, kZeros<Real>, dh,
+                                         quarter_of<Real, 2>(w_hh_, panels_, panel + 1, K, b, m));
+        for (int64_t i = 0; a_.noise.recurrent && i < m; ++i) mask(panel, sequence(b + i), dh + i * W2);
         if (a_.resets.at.data) cut(time_of(s - 1), panel, b, m, dh);
         const int64_t going_on = min_of(max_of(n - b, 0), m);
         if (going_on > 0) gates(s, panel, b, going_on, dh, W2, dgates);
         if (a_.dh0) end_rows(panel, b + going_on, b + m, dh + going_on * W2);
       }
-      for (int64_t b = max_of(before, rows_.begin), m; b < min_of(n, rows_.end); b += m) {
-        m = tile_rows(min_of(n, rows_.end) - b, kBackwardRows);
+      for (int64_t b = before, m; b < n; b += m) {
+        m = tile_rows(n - b, kBackwardRows);
         gates(s, panel, b, m, kZeros<Real>, 0, dgates);
       }
     }
@@ -321,9 +326,9 @@ class BackwardWorker {
   // What step t has of gradients for a state that was reset before it goes to the initial state instead.
   void cut(int64_t t, int64_t panel, int64_t b, int64_t m, Real* dh) noexcept {
     for (int64_t row = b; row < b + m; ++row) {
-      if (!is_fresh(a_.resets, a_.steps, d_, t, batch_.begin + row)) continue;
+      if (!is_fresh(a_.resets, a_.steps, d_, t, sequence(row))) continue;
       for (int64_t i = 0; i < W2; i += W) {
-        Real *carry = carry_ + row * size_.ldc + panel * W2 + i, *product = dh + (row - b) * W2 + i;
+        Real *carry = carry_ + rows_.at(row) * size_.ldc + panel * W2 + i, *product = dh + (row - b) * W2 + i;
         if (a_.dinitial) {
           Real* sum = initial_sum(group_.index) + panel * W2 + i;
           store(sum, load(sum) + (load(carry) + load(product)));
@@ -343,19 +348,19 @@ class BackwardWorker {
       tile.H = a_.H;
       tile.dh = dh + (unit - panel * W2);
       tile.ldd = ldd;
-      tile.carry = carry_ + b * size_.ldc + unit;
-      tile.ldc = size_.ldc;
+      tile.carry = carry_ + rows_.at(b) * size_.ldc + unit;
+      tile.ldc = rows_.stride * size_.ldc;
       for (int64_t i = 0; i < m; ++i) {
-        const int64_t sequence = batch_.begin + b + i;
-        tile.dy[i] = a_.dy.data ? row_of(a_.dy, a_.steps, t, sequence) + d_ * a_.H + unit : kZeros<Real>;
-        const Real* h = state_before(t, sequence);
+        tile.dy[i] = a_.dy.data ? row_of(a_.dy, a_.steps, t, sequence(b + i)) + d_ * a_.H + unit : kZeros<Real>;
+        const Real* h = state_before(t, sequence(b + i));
         tile.h[i] = h ? h + unit : kZeros<Real>;
       }
-      tile.saved = a_.saved + (d_ * a_.steps.saved_rows() + saved_row(a_.steps, t) + batch_.begin + b) * 4 * a_.H + unit;
-      tile.dgates = dgates + b * size_.ldg + unit;
-      tile.ldg = size_.ldg;
+      tile.saved = a_.saved + (d_ * a_.steps.saved_rows() + saved_row(a_.steps, t) + sequence(b)) * 4 * a_.H + unit;
+      tile.lds = rows_.stride * 4 * a_.H;
+      tile.dgates = dgates + rows_.at(b) * size_.ldg + unit;
+      tile.ldg = rows_.stride * size_.ldg;
       if (is_noisy(a_.noise)) {
-        set_noise(tile, t, batch_.begin + b, unit);
+        set_noise(tile, t, b, unit);
         differentiate_gates<Real, true, true>(tile);
       } else if (tile.units >= W) {
         differentiate_gates<Real, false, false>(tile);
@@ -365,19 +370,19 @@ class BackwardWorker {
     }
   }
 
-  void set_noise(GradientTile<Real>& tile, int64_t t, int64_t sequence, int64_t unit) const noexcept {
+  void set_noise(GradientTile<Real>& tile, int64_t t, int64_t b, int64_t unit) const noexcept {
     tile.units = min_of(tile.units, W);
     tile.keep = a_.noise.keep;
     const Series<const Real>& zoneout = a_.noise.zoneout;
     for (int64_t i = 0; i < tile.rows; ++i) {
-      tile.zoneout[i] = zoneout.data ? row_of(zoneout, a_.steps, t, sequence + i) + d_ * a_.H + unit : nullptr;
+      tile.zoneout[i] = zoneout.data ? row_of(zoneout, a_.steps, t, sequence(b + i)) + d_ * a_.H + unit : nullptr;
     }
   }
 
   void end_rows(int64_t panel, int64_t begin, int64_t end, const Real* dh) noexcept {
     for (int64_t b = begin; b < end; ++b) {
-      Real* dh0 = a_.dh0 + (d_ * a_.steps.B + slot_of(a_.steps, batch_.begin + b)) * a_.H + panel * W2;
-      const Real* carry = carry_ + b * size_.ldc + panel * W2;
+      Real* dh0 = a_.dh0 + (d_ * a_.steps.B + slot_of(a_.steps, sequence(b))) * a_.H + panel * W2;
+      const Real* carry = carry_ + rows_.at(b) * size_.ldc + panel * W2;
       alignas(64) Real sum[W2];
       store(sum, load(carry) + load(dh + (b - begin) * W2));
       store(sum + W, load(carry + W) + load(dh + (b - begin) * W2 + W));
@@ -542,7 +547,8 @@ class BackwardWorker {
   const bool units_split_, pipelined_;
   const Range own_blocks_;  // of units, for the weights' gradients
   Real* own_;
-  Range batch_{0, 0}, rows_{0, 0}, panels_{0, 0};
+  Range batch_{0, 0}, panels_{0, 0};
+  Share rows_{0, 1, 0};  // within the batch
   Real *carry_, *dgates_[2], *x_[2], *h_[2], *w_hh_, *w_ih_, *bias_, *initial_;
   const Real* previous_ = nullptr;  // dgates of the step before
 };

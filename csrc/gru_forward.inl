@@ -95,8 +95,8 @@ struct GateTile {
   Real* h_next;    // [rows], ldh apart
   int64_t ldh;
   Real* y[kForwardRows];
-  Real* saved;  // r; z, n, q lie H further each
-  int64_t H;
+  Real* saved;  // [rows], lds apart: r; z, n, q lie H further each
+  int64_t lds, H;
   // With noise alone: h_next is then what W_hh sees, and the state itself replaces h.
   Real* carried;           // h, to be written
   const Real* keep;        // m where it is the same everywhere: kLanes numbers
@@ -132,7 +132,7 @@ template <class Real, bool kSave, bool kPart, bool kNoise = false>
     }
     store_if<kPart>(tile.y[m], h, tile.units);
     if constexpr (kSave) {
-      Real* saved = tile.saved + m * 4 * tile.H;
+      Real* saved = tile.saved + m * tile.lds;
       store_if<kPart>(saved, r, tile.units);
       store_if<kPart>(saved + tile.H, z, tile.units);
       store_if<kPart>(saved + 2 * tile.H, n, tile.units);
@@ -152,7 +152,7 @@ template <class Real, bool kSave, bool kNoise>
 class ForwardWorker {
  public:
   ForwardWorker(const ForwardArgs<Real>& args, const Packed<Real>& packed, const Group& group, int64_t direction,
-                Range rows, Range blocks, bool waits) noexcept
+                Share rows, Range blocks, bool waits) noexcept
       : a_(args),
         packed_(packed),
         group_(group),
@@ -162,7 +162,7 @@ class ForwardWorker {
         waits_(waits),
         ldh_(state_pitch<Real>(args.H)),
         ldx_(round_up(args.I, W) + W),
-        projected_(max_of(kProjectedRows, rows.size())) {}
+        projected_(max_of(kProjectedRows, rows.count)) {}
 
   static int64_t scratch(int64_t I, int64_t rows, int64_t blocks) noexcept {
     return max_of(kProjectedRows, rows) * (blocks * kRow + round_up(I, W) + W);
@@ -171,8 +171,8 @@ class ForwardWorker {
   // state: [2][rows][ldh], with noise [3], of the whole group if it splits units.
   void run(Real* state, Real* scratch) noexcept {
     h_ = state;
-    h_next_ = state + rows_.size() * ldh_;
-    if constexpr (kNoise) carried_ = h_next_ + rows_.size() * ldh_;
+    h_next_ = state + rows_.count * ldh_;
+    if constexpr (kNoise) carried_ = h_next_ + rows_.count * ldh_;
     gx_ = scratch;
     x_ = gx_ + projected_ * blocks_.size() * kRow;
     start();
@@ -198,13 +198,13 @@ class ForwardWorker {
 
   // Of our sequences, those that have step t.
   int64_t active(int64_t t) const noexcept {
-    return min_of(max_of(rows_at(a_.steps, t) - rows_.begin, 0), rows_.size());
+    return rows_.below(rows_at(a_.steps, t));
   }
 
   // In both buffers: a sequence that begins late in the reverse direction is not copied from step to step.
   void start() noexcept {
-    for (int64_t b = 0; b < rows_.size(); ++b) {
-      const int64_t slot = slot_of(a_.steps, rows_.begin + b);
+    for (int64_t b = 0; b < rows_.count; ++b) {
+      const int64_t slot = slot_of(a_.steps, rows_.at(b));
       for (int64_t j = blocks_.begin; j < blocks_.end; ++j) {
         Vec<Real> h{};
         if (a_.h0) h = lanes(a_.h0 + (d_ * a_.steps.B + slot) * a_.H + j * W, j);
@@ -213,7 +213,7 @@ class ForwardWorker {
         store(h_next_ + b * ldh_ + j * W, seen);
       }
     }
-    write_last(kNoise ? carried_ : h_, active(0), rows_.size());
+    write_last(kNoise ? carried_ : h_, active(0), rows_.count);
     if (a_.resets.at.data && d_ == 0) {
       for (int64_t j = blocks_.begin; j < blocks_.end; ++j) refresh(0, j, 0, active(0), h_);
     }
@@ -229,13 +229,13 @@ class ForwardWorker {
 
   const Real* recurrent_of(int64_t b) const noexcept {
     if (!a_.noise.recurrent) return nullptr;
-    return a_.noise.recurrent + (d_ * a_.steps.B + slot_of(a_.steps, rows_.begin + b)) * a_.H;
+    return a_.noise.recurrent + (d_ * a_.steps.B + slot_of(a_.steps, rows_.at(b))) * a_.H;
   }
 
   // The initial state in a block of h where step t finds it.
   void refresh(int64_t t, int64_t block, int64_t b, int64_t m, Real* h) noexcept {
     for (int64_t row = b; row < b + m; ++row) {
-      if (!is_fresh(a_.resets, a_.steps, d_, t, rows_.begin + row)) continue;
+      if (!is_fresh(a_.resets, a_.steps, d_, t, rows_.at(row))) continue;
       const Real* initial = a_.resets.initial;
       const Vec<Real> state = initial ? lanes(initial + d_ * a_.H + block * W, block) : Vec<Real>{};
       store(h + row * ldh_ + block * W, enter(row, block, state));
@@ -267,7 +267,7 @@ class ForwardWorker {
   int64_t copy_x(int64_t t, int64_t row) noexcept {
     const int64_t n = active(t);
     for (int64_t b = 0; b < n; ++b) {
-      const Real* from = row_of(a_.x, a_.steps, t, rows_.begin + b);
+      const Real* from = row_of(a_.x, a_.steps, t, rows_.at(b));
       for (int64_t i = 0; i < a_.I; i += W) copy_padded(x_ + (row + b) * ldx_ + i, from + i, a_.I - i);
     }
     return row + n;
@@ -304,10 +304,11 @@ class ForwardWorker {
     tile.ldh = ldh_;
     tile.H = a_.H;
     for (int64_t i = 0; i < m; ++i) {
-      tile.y[i] = row_of(a_.y, a_.steps, t, rows_.begin + b + i) + d_ * a_.H + unit;
+      tile.y[i] = row_of(a_.y, a_.steps, t, rows_.at(b + i)) + d_ * a_.H + unit;
     }
     if constexpr (kSave) {
-      tile.saved = saved_of(t, rows_.begin + b) + unit;
+      tile.saved = saved_of(t, rows_.at(b)) + unit;
+      tile.lds = rows_.stride * 4 * a_.H;
     }
     alignas(64) Real keep[W];
     if constexpr (kNoise) set_noise(tile, t, unit, b, keep);
@@ -324,7 +325,7 @@ class ForwardWorker {
       const Real* recurrent = recurrent_of(b + i);
       tile.recurrent[i] = recurrent ? recurrent + unit : nullptr;
       tile.zoneout[i] = a_.noise.zoneout.data
-                            ? row_of(a_.noise.zoneout, a_.steps, t, rows_.begin + b + i) + d_ * a_.H + unit
+                            ? row_of(a_.noise.zoneout, a_.steps, t, rows_.at(b + i)) + d_ * a_.H + unit
                             : nullptr;
     }
   }
@@ -345,7 +346,7 @@ class ForwardWorker {
 
   void write_last(const Real* h, int64_t begin, int64_t end) noexcept {
     for (int64_t b = begin; b < end; ++b) {
-      Real* h_n = a_.h_n + (d_ * a_.steps.B + slot_of(a_.steps, rows_.begin + b)) * a_.H;
+      Real* h_n = a_.h_n + (d_ * a_.steps.B + slot_of(a_.steps, rows_.at(b))) * a_.H;
       for (int64_t j = blocks_.begin; j < blocks_.end; ++j) {
         const Vec<Real> v = load(h + b * ldh_ + j * W);
         if ((j + 1) * W <= a_.H) {
@@ -361,7 +362,8 @@ class ForwardWorker {
   const Packed<Real>& packed_;
   const Group& group_;
   const int64_t d_;
-  const Range rows_, blocks_;
+  const Share rows_;
+  const Range blocks_;
   const bool waits_;
   const int64_t ldh_, ldx_, projected_;
   Real *h_ = nullptr, *h_next_ = nullptr, *gx_ = nullptr, *x_ = nullptr, *carried_ = nullptr;
@@ -431,7 +433,7 @@ void forward_direction(const ForwardArgs<Real>& a, const Packed<Real>& packed, c
   const Range all_blocks{0, Packed<Real>::blocks(a.H)};
   for (int64_t begin = 0; begin < a.steps.B; begin += rows_at_once) {
     const Range whole{begin, min_of(a.steps.B, begin + rows_at_once)};
-    const Range rows = units ? whole : part_of(whole, group.index, group.size);
+    const Share rows = share_of(a.steps, whole, units ? 0 : group.index, units ? 1 : group.size);
     const Range blocks = units ? part_of(all_blocks, group.index, group.size) : all_blocks;
     // A place of its own for each thread: one may be a block ahead of another.
     Real* h = units ? state : state + states_of(a) * group.index * kBatchBlock * state_pitch<Real>(a.H);

@@ -44,6 +44,26 @@ constexpr Range part_of(Range whole, int64_t index, int64_t count) noexcept {
   return {whole.begin + n * index / count, whole.begin + n * (index + 1) / count};
 }
 
+// A thread's sequences: number k of them is first + k * stride.
+struct Share {
+  int64_t first, stride, count;
+
+  int64_t at(int64_t k) const noexcept { return first + k * stride; }
+  // How many of them are among the first n of all.
+  int64_t below(int64_t n) const noexcept {
+    return n <= first ? 0 : n >= at(count) ? count : divide_up(n - first, stride);
+  }
+};
+
+// Sequences that end at different steps lie the longest first: each thread then takes every so manyth.
+inline Share share_of(const Steps& steps, Range whole, int64_t index, int64_t count) noexcept {
+  if (!steps.rows) {
+    const Range part = part_of(whole, index, count);
+    return {part.begin, 1, part.size()};
+  }
+  return {whole.begin + index, count, whole.size() > index ? divide_up(whole.size() - index, count) : 0};
+}
+
 // A team's threads: one group for each direction where there are threads enough, otherwise one group that
 // does one direction after the other. Inside a group the sequences are shared out (nothing to wait for),
 // or, where there are too few of them, the units (a barrier each step).
