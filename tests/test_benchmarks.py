@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import layers
+from benchmarks import features, layers
 from benchmarks.layers import Measurement, check
 from benchmarks.problem import Problem
 from benchmarks.rivals import TorchModule, steps
@@ -73,3 +74,17 @@ def test_a_step_is_timed_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "one step, 1 thread" in (tmp_path / "layers.md").read_text()
     rows = (tmp_path / "layers.csv").read_text().splitlines()
     assert len(rows) == 1 + 4 + 2 + 4  # header, inference, training, one step
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: features.lengths(SHAPE, 0.6), lambda: features.resets(Shape(3, 4, 2, 5), 0.2)]
+)
+def test_features_are_timed_beside_the_same_numbers(make: Callable[[], features.Feature]) -> None:
+    feature = make()
+    feature.check()
+    rows = [(feature.name, mode, feature.times(mode == "training", 1e-4)) for mode in ("inference", "training")]
+    assert len(features.table(rows).splitlines()) == 4
+    name, (layer, run) = list(feature.runs.items())[-1]
+    feature.runs[name] = layer, lambda x: run(x) + 0.01
+    with pytest.raises(AssertionError):
+        feature.check()
