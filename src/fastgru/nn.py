@@ -257,9 +257,10 @@ def _refuse(what: str, **others: Tensor | None) -> None:
 
 def _check(name: str, given: Tensor | None, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
     """Raise ValueError where a tensor that is given has not this shape and one of these dtypes."""
-    if given is not None:
-        _check_kind(name, given)
-    if given is not None and (given.shape != shape or given.dtype not in dtypes):
+    if given is None:
+        return
+    _check_kind(name, given)
+    if given.shape != shape or given.dtype not in dtypes:
         kinds = " or ".join(str(dtype).replace("torch.", "") for dtype in dtypes)
         raise ValueError(f"{name} must be {[*shape]} {kinds} for this input, got {_described(given)}")
 

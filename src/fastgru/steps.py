@@ -27,11 +27,6 @@ class Steps(NamedTuple):
         """The dimension of x and y that counts sequences or, in one row after the other, steps of sequences."""
         return 1 if self.batch_sizes is None and self.offsets is None else 0
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether every sequence has all steps, one segment."""
-        return all(tensor is None for tensor in self)
-
 
 PLAIN = Steps()
 

@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 
 from fastgru import reference
 from fastgru.spec import GRUSpec
-from fastgru.steps import PLAIN, Steps
+from fastgru.steps import Steps
 
 _native: Any = import_module("fastgru._native") if find_spec("fastgru._native") is not None else None
 
@@ -173,6 +173,9 @@ def _shapes(spec: GRUSpec) -> list[tuple[int, ...]]:
     return shapes
 
 
+_NOWHERE = (0,) * 13  # of sequences that have all steps and lie side by side
+
+
 class _Layout:
     """Where steps and sequences lie, as gru.h describes it: sizes, and addresses that live as long as this object.
 
@@ -186,11 +189,7 @@ class _Layout:
 
     def __init__(self, x: Tensor, steps: Steps) -> None:
         self.is_full = True
-        if steps is PLAIN:
-            self.length, self.batch, _ = x.shape
-            self.rows = self.length * self.batch
-            self.addresses = (0,) * 13
-        elif steps.batch_sizes is not None:
+        if steps.batch_sizes is not None:
             self.length, self.batch, self.rows = steps.batch_sizes.size(0), int(steps.batch_sizes[0]), x.size(0)
             rows = steps.batch_sizes.contiguous()
             first = rows.cumsum(0) - rows
@@ -208,7 +207,10 @@ class _Layout:
         else:
             self.length, self.batch, _ = x.shape
             self.rows = self.length * self.batch
-            self._point_to(None, None, None, None, None, steps.resets)
+            if steps.resets is None:
+                self.addresses = _NOWHERE
+            else:
+                self._point_to(None, None, None, None, None, steps.resets)
         if self.length == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
 

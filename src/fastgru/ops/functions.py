@@ -14,7 +14,7 @@ from fastgru.backends import Kernel
 from fastgru.ops import definition, samples
 from fastgru.ops.folding import fold, fold_steps, members, stacked, unfold
 from fastgru.ops.library import Traced, is_traced
-from fastgru.steps import PLAIN, Steps
+from fastgru.steps import Steps
 
 Maybe = Tensor | None
 
@@ -42,7 +42,7 @@ class Layer(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Maybe]:
         """Run the kernel's forward pass."""
-        return kernel.forward(x, h0, weights, directions, _steps(batch_sizes, offsets, lengths, resets), save=save)
+        return kernel.forward(x, h0, weights, directions, Steps(batch_sizes, offsets, lengths, resets), save=save)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Maybe]) -> None:
@@ -58,7 +58,7 @@ class Layer(torch.autograd.Function):
     def backward(ctx: Any, dy: Maybe, dh_n: Maybe, _: Maybe) -> tuple[Maybe, ...]:
         """Run the kernel's backward pass, or the definition's where no kernel takes the cotangents."""
         y, saved, batch_sizes, offsets, lengths, resets, x, h0, *weights = ctx.saved_tensors
-        steps = _steps(batch_sizes, offsets, lengths, resets)
+        steps = Steps(batch_sizes, offsets, lengths, resets)
         wanted = ctx.needs_input_grad[7:]
         if dy is None and dh_n is None:
             return (None,) * (7 + len(wanted))
@@ -98,7 +98,7 @@ class Layer(torch.autograd.Function):
 class LayerBackward(torch.autograd.Function):
     """A layer's gradients, which can be differentiated again: a function of dy, dh_n, x, h0 and the weights.
 
-    samples: None, or V where the batch is V samples folded into one; the weights' gradients are then [V, ...].
+    count: None, or V where the batch is V samples folded into one; the weights' gradients are then [V, ...].
     """
 
     @staticmethod
@@ -120,7 +120,7 @@ class LayerBackward(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Maybe, ...]:
         """Run the kernel's backward pass."""
-        steps = _steps(batch_sizes, offsets, lengths, resets)
+        steps = Steps(batch_sizes, offsets, lengths, resets)
         if count is None or not any(wanted[2:]):
             return tuple(kernel.backward(x, h0, weights, directions, steps, y, saved, dy, dh_n, wanted))
         if lengths is not None or resets is not None:
@@ -171,12 +171,6 @@ class LayerBackward(torch.autograd.Function):
         results = (unfold(dx, size, rows), unfold(dh0, size, 1), *dweights)
         dims = (rows + 1, 2, *(sample for _ in dweights))
         return results, tuple(None if r is None else dim for r, dim in zip(results, dims, strict=True))
-
-
-def _steps(*tensors: Maybe) -> Steps:
-    """Steps of these tensors: PLAIN itself where there are none."""
-    steps = Steps(*tensors)
-    return PLAIN if steps.is_plain else steps
 
 
 def _is_legacy_batch(cotangent: Maybe) -> bool:
