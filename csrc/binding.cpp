@@ -26,8 +26,8 @@ using fastgru::Kernels;
 using fastgru::Team;
 
 // (I, H, D, T, B); (rows, first, order, time, batch) as in gru.h, then the resets' address and strides and the initial
-// state, then the recurrent factors and zoneout's address and strides; (address, time stride, batch stride); (w_ih, w_hh, b_ih, b_hh) of each direction, the second's unused where D
-// is 1. Addresses may be 0.
+// state, then the recurrent factors and zoneout's address and strides; (address, time stride, batch stride);
+// (w_ih, w_hh, b_ih, b_hh) of each direction, the second's unused where D is 1. Addresses may be 0.
 using Sizes = std::array<int64_t, 5>;
 using StepAddresses = std::array<int64_t, 13>;
 using SeriesAddress = std::array<int64_t, 3>;
@@ -178,10 +178,10 @@ void backward(Sizes sizes, StepAddresses steps, double keep, ParameterAddresses 
 template <class Real>
 void define_kernels(nb::module_& m, const std::string& suffix) {
   using release = nb::call_guard<nb::gil_scoped_release>;
-  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a, "x"_a, "h0"_a,
-        "y"_a, "h_n"_a, "saved"_a, "threads"_a);
-  m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a, "x"_a, "h0"_a,
-        "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "dinitial"_a, "gradients"_a, "threads"_a);
+  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a,
+        "x"_a, "h0"_a, "y"_a, "h_n"_a, "saved"_a, "threads"_a);
+  m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a,
+        "x"_a, "h0"_a, "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "dinitial"_a, "gradients"_a, "threads"_a);
 }
 
 // The best of some trials of about 5 ms, all threads at once, in 10^9 operations a second.

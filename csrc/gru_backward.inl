@@ -112,11 +112,11 @@ FASTGRU_INLINE void write_row(Real* to, const Real* c, int64_t columns, bool add
 template <class Real>
 struct BackwardScratch {
   static constexpr int64_t W = kLanes<Real>;
-  int64_t batch, chunk;                           // most sequences at once, most rows in a chunk
-  int64_t ldc, ldg;                               // pitch of carry and of dgates
-  int64_t x_panels, h_panels;                     // of 2 * kLanes columns
+  int64_t batch, chunk;                                    // most sequences at once, most rows in a chunk
+  int64_t ldc, ldg;                                        // pitch of carry and of dgates
+  int64_t x_panels, h_panels;                              // of 2 * kLanes columns
   int64_t carry, dgates, x, h, w_hh, w_ih, bias, initial;  // sizes
-  int64_t units;                                  // whose gradients are packed at once
+  int64_t units;                                           // whose gradients are packed at once
   int64_t own;
 
   BackwardScratch(const BackwardArgs<Real>& a, int64_t group_size) noexcept
@@ -310,14 +310,9 @@ class BackwardWorker {
     previous_ = dgates;
   }
 
-  // The factors of the h that entered W_hh.
-  const Real* recurrent_of(int64_t b) const noexcept {
-    return a_.noise.recurrent + (d_ * a_.steps.B + slot_of(a_.steps, b)) * a_.H;
-  }
-
-  // Multiplies a row of a panel with them.
+  // Multiplies a row of a panel with the factors of the h that entered W_hh.
   void mask(int64_t panel, int64_t sequence, Real* row) const noexcept {
-    const Real* recurrent = recurrent_of(sequence);
+    const Real* recurrent = recurrent_of(a_.noise, a_.steps, d_, sequence, a_.H);
     for (int64_t unit = panel * W2; unit < min_of(a_.H, panel * W2 + W2); unit += W, row += W) {
       store(row, load(row) * load_lanes(recurrent + unit, min_of(W, a_.H - unit)));
     }

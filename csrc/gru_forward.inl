@@ -223,13 +223,8 @@ class ForwardWorker {
   Vec<Real> enter(int64_t b, int64_t block, Vec<Real> h) noexcept {
     if constexpr (!kNoise) return h;
     store(carried_ + b * ldh_ + block * W, h);
-    const Real* recurrent = recurrent_of(b);
+    const Real* recurrent = recurrent_of(a_.noise, a_.steps, d_, rows_.at(b), a_.H);
     return recurrent ? h * lanes(recurrent + block * W, block) : h;
-  }
-
-  const Real* recurrent_of(int64_t b) const noexcept {
-    if (!a_.noise.recurrent) return nullptr;
-    return a_.noise.recurrent + (d_ * a_.steps.B + slot_of(a_.steps, rows_.at(b))) * a_.H;
   }
 
   // The initial state in a block of h where step t finds it.
@@ -322,7 +317,7 @@ class ForwardWorker {
     store(keep, splat(a_.noise.keep));
     tile.keep = keep;
     for (int64_t i = 0; i < tile.rows; ++i) {
-      const Real* recurrent = recurrent_of(b + i);
+      const Real* recurrent = recurrent_of(a_.noise, a_.steps, d_, rows_.at(b + i), a_.H);
       tile.recurrent[i] = recurrent ? recurrent + unit : nullptr;
       tile.zoneout[i] = a_.noise.zoneout.data
                             ? row_of(a_.noise.zoneout, a_.steps, t, rows_.at(b + i)) + d_ * a_.H + unit

@@ -23,7 +23,8 @@ FASTGRU_INLINE int64_t saved_row(const Steps& steps, int64_t t) noexcept {
 
 template <class Real>
 FASTGRU_INLINE Real* row_of(const Series<Real>& series, const Steps& steps, int64_t t, int64_t b) noexcept {
-  return series.data + (steps.time ? steps.time[t] : t) * series.time + (steps.batch ? steps.batch[b] : b) * series.batch;
+  const int64_t step = steps.time ? steps.time[t] : t, sequence = steps.batch ? steps.batch[b] : b;
+  return series.data + step * series.time + sequence * series.batch;
 }
 
 // Whether step t of direction d finds the initial state, sequence b having been reset.
@@ -31,6 +32,13 @@ template <class Real>
 FASTGRU_INLINE bool is_fresh(const Resets<Real>& resets, const Steps& steps, int64_t d, int64_t t, int64_t b) noexcept {
   const int64_t at = t + d;
   return b < rows_at(steps, at) && *row_of(resets.at, steps, at, b) != 0;
+}
+
+// The factors [H] of sequence b's h where it enters W_hh, or null: 1.
+template <class Real>
+FASTGRU_INLINE const Real* recurrent_of(const Noise<Real>& noise, const Steps& steps, int64_t d, int64_t b,
+                                        int64_t H) noexcept {
+  return noise.recurrent ? noise.recurrent + (d * steps.B + slot_of(steps, b)) * H : nullptr;
 }
 
 template <class Real>

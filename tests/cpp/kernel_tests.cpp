@@ -352,8 +352,9 @@ class Layer {
   const Results out_;
   const Tensor<Real> w_ih_[2]{narrow(p_.w_ih[0]), narrow(p_.w_ih[1])}, w_hh_[2]{narrow(p_.w_hh[0]), narrow(p_.w_hh[1])};
   const Tensor<Real> b_ih_[2]{narrow(p_.b_ih[0]), narrow(p_.b_ih[1])}, b_hh_[2]{narrow(p_.b_hh[0]), narrow(p_.b_hh[1])};
-  const Tensor<Real> x_{narrow(p_.x)}, h0_{narrow(p_.h0)}, initial_{narrow(p_.initial)}, recurrent_{narrow(p_.recurrent)},
-      zoneout_{narrow(p_.zoneout)}, dy_{narrow(p_.dy)}, dh_n_{narrow(p_.dh_n)};
+  const Tensor<Real> x_{narrow(p_.x)}, h0_{narrow(p_.h0)}, initial_{narrow(p_.initial)};
+  const Tensor<Real> recurrent_{narrow(p_.recurrent)}, zoneout_{narrow(p_.zoneout)};
+  const Tensor<Real> dy_{narrow(p_.dy)}, dh_n_{narrow(p_.dh_n)};
   Tensor<Real> y_{narrow(out_.y)}, h_n_{narrow(out_.h_n)}, dx_{narrow(out_.dx)}, dh0_{narrow(out_.dh0)}, saved_;
   Tensor<Real> dinitial_{narrow(out_.dinitial)};
   Tensor<Real> dw_ih_[2]{narrow(out_.dw_ih[0]), narrow(out_.dw_ih[1])};
