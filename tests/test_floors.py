@@ -13,6 +13,9 @@ SOURCE = Path(fastgru.__file__).parent
 # floor: it holds the version and looks its public names up at first use.
 FLOORS = [
     ["fastgru._native", "fastgru.errors", "fastgru.spec", "fastgru.steps"],
+    ["fastgru.noise"],
+    ["fastgru.layer"],
+    ["fastgru.stack"],
     ["fastgru.reference"],
     ["fastgru.backends"],
     ["fastgru.ops"],

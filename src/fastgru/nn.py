@@ -35,6 +35,17 @@ class GRU(torch.nn.RNNBase):
         device, dtype: of the parameters.
         backend: who computes it: "auto", or a name that `fastgru.info()` lists.
         reset_after: False for `n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)`, the original cell.
+        recurrent_dropout: the probability with which a unit of h is zeroed where h enters W_hh, in training: one mask a
+            sequence, inverted scaling (Gal and Ghahramani 2016, arXiv:1512.05287).
+        variational: `dropout` has one mask a sequence too.
+        zoneout: the probability with which a unit keeps its state for a step, in training; in eval the mean,
+            `h' = p * h + (1 - p) * h'` (Krueger et al. 2017, arXiv:1606.01305).
+        weight_dropout: the probability with which an element of W_hh is zeroed for a whole call, in training (Merity et
+            al. 2017, arXiv:1708.02182).
+        tbptt: k > 0: no gradient crosses from one stretch of k steps to the next; the state does.
+        learn_initial_state: a parameter `initial_state [L*D, H]`, zero at first, stands where no hx is given and where
+            a sequence is reset.
+        return_all_layers: the output is a list with the output of every layer.
 
     Parameters have torch's names, shapes and order (`weight_ih_l0 [3H, I]`, `weight_hh_l0 [3H, H]`, `bias_ih_l0 [3H]`,
     `bias_hh_l0 [3H]`, `..._l0_reverse`, ...), rows in the order r, z, n, so a state_dict goes both ways; they are drawn
@@ -52,6 +63,13 @@ class GRU(torch.nn.RNNBase):
     # On the class too: modules pickled by torch.nn.RNNBase's rules may lack them.
     backend: str = "auto"
     reset_after: bool = True
+    recurrent_dropout: float = 0.0
+    variational: bool = False
+    zoneout: float = 0.0
+    weight_dropout: float = 0.0
+    tbptt: int = 0
+    learn_initial_state: bool = False
+    return_all_layers: bool = False
 
     @overload
     def __init__(
@@ -68,20 +86,59 @@ class GRU(torch.nn.RNNBase):
         dtype: torch.dtype | None = None,
         backend: str = "auto",
         reset_after: bool = True,
+        recurrent_dropout: float = 0.0,
+        variational: bool = False,
+        zoneout: float = 0.0,
+        weight_dropout: float = 0.0,
+        tbptt: int = 0,
+        learn_initial_state: bool = False,
+        return_all_layers: bool = False,
     ) -> None: ...
 
     @overload
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-    def __init__(self, *args: Any, backend: str = "auto", reset_after: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        backend: str = "auto",
+        reset_after: bool = True,
+        recurrent_dropout: float = 0.0,
+        variational: bool = False,
+        zoneout: float = 0.0,
+        weight_dropout: float = 0.0,
+        tbptt: int = 0,
+        learn_initial_state: bool = False,
+        return_all_layers: bool = False,
+        **kwargs: Any,
+    ) -> None:
         if "proj_size" in kwargs:
             raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
         check_name(backend)
+        _check_probabilities(recurrent_dropout=recurrent_dropout, zoneout=zoneout, weight_dropout=weight_dropout)
+        if not isinstance(tbptt, int) or tbptt < 0:
+            raise ValueError(f"tbptt must be a number of steps, or 0 for all of them, got {tbptt!r}")
         super().__init__("GRU", *args, **kwargs)
         if not isinstance(self.bidirectional, bool):  # torch.nn.GRU raises only when it is called
             raise TypeError(f"bidirectional should be of type bool, got: {type(self.bidirectional).__name__}")
         self.backend = backend
         self.reset_after = reset_after
+        self.recurrent_dropout = recurrent_dropout
+        self.variational = variational
+        self.zoneout = zoneout
+        self.weight_dropout = weight_dropout
+        self.tbptt = tbptt
+        self.learn_initial_state = learn_initial_state
+        self.return_all_layers = return_all_layers
+        if learn_initial_state:
+            states = self.num_layers * self._spec().directions
+            self.initial_state = torch.nn.Parameter(self.weights()[0].new_zeros(states, self.hidden_size))
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as torch does; an initial state to be learned begins as zero."""
+        super().reset_parameters()
+        if self.learn_initial_state:
+            torch.nn.init.zeros_(self.initial_state)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         """Hold no weak references meanwhile: torch swaps no parameter that has one."""
@@ -105,6 +162,11 @@ class GRU(torch.nn.RNNBase):
             self.dropout,
             self.training,
             self.reset_after,
+            self.recurrent_dropout,
+            self.variational,
+            self.zoneout,
+            self.weight_dropout,
+            self.tbptt,
         )
 
     @overload
@@ -172,9 +234,10 @@ class GRU(torch.nn.RNNBase):
             _check("resets", resets, input.shape[:2], (torch.bool,))
             steps = Steps(lengths=lengths, resets=resets if resets is None or not self.batch_first else resets.mT)
         if self.batch_first:
-            y, h_n = self._run(input.transpose(0, 1), hx, input.shape[0], steps)
-            return y.transpose(0, 1), h_n
-        return self._run(input, hx, input.shape[1], steps)
+            outputs, h_n = self._run(input.transpose(0, 1), hx, input.shape[0], steps)
+            return self._shown([y.transpose(0, 1) for y in outputs]), h_n
+        outputs, h_n = self._run(input, hx, input.shape[1], steps)
+        return self._shown(outputs), h_n
 
     def _forward_one(self, input: Tensor, hx: Tensor | None, resets: Tensor | None) -> tuple[Tensor, Tensor]:
         """One sequence [T, I]: a batch of one."""
@@ -184,8 +247,8 @@ class GRU(torch.nn.RNNBase):
             hx = hx.unsqueeze(1)
         _check("resets", resets, input.shape[:1], (torch.bool,))
         steps = PLAIN if resets is None else Steps(resets=resets.unsqueeze(1))
-        y, h_n = self._run(input.unsqueeze(1), hx, 1, steps)
-        return y.squeeze(1), h_n.squeeze(1)
+        outputs, h_n = self._run(input.unsqueeze(1), hx, 1, steps)
+        return self._shown([y.squeeze(1) for y in outputs]), h_n.squeeze(1)
 
     def _forward_rows(
         self, input: Tensor, hx: Tensor | None, cu_seqlens: Tensor, resets: Tensor | None
@@ -197,7 +260,8 @@ class GRU(torch.nn.RNNBase):
         if cu_seqlens.dim() != 1 or cu_seqlens.size(0) == 0 or cu_seqlens.dtype not in _INTEGERS:
             raise ValueError(f"cu_seqlens must be [B + 1] int64 or int32, got {_described(cu_seqlens)}")
         _check("resets", resets, input.shape[:1], (torch.bool,))
-        return self._run(input, hx, cu_seqlens.size(0) - 1, Steps(offsets=cu_seqlens, resets=resets))
+        outputs, h_n = self._run(input, hx, cu_seqlens.size(0) - 1, Steps(offsets=cu_seqlens, resets=resets))
+        return self._shown(outputs), h_n
 
     def _forward_nested(self, input: Tensor, hx: Tensor | None) -> tuple[Tensor, Tensor]:
         """A jagged nested tensor: sequences one after the other."""
@@ -206,8 +270,8 @@ class GRU(torch.nn.RNNBase):
         if input.lengths() is not None:  # type: ignore[attr-defined]
             raise ValueError("a nested input must have no holes; call contiguous() on it")
         offsets = input.offsets()  # type: ignore[attr-defined]
-        y, h_n = self._run(input.values(), hx, offsets.size(0) - 1, Steps(offsets=offsets))
-        return torch.nested.nested_tensor_from_jagged(y, offsets), h_n
+        outputs, h_n = self._run(input.values(), hx, offsets.size(0) - 1, Steps(offsets=offsets))
+        return self._shown([torch.nested.nested_tensor_from_jagged(y, offsets) for y in outputs]), h_n
 
     def _forward_packed(self, input: PackedSequence, hx: Tensor | None) -> tuple[PackedSequence, Tensor]:
         x, batch_sizes, sorted_indices, unsorted_indices = input
@@ -216,11 +280,15 @@ class GRU(torch.nn.RNNBase):
             hx = x.new_zeros(self.num_layers * self.spec.directions, sorted_indices.size(0), self.hidden_size)
         h0 = None if hx is None else self.permute_hidden(hx, sorted_indices)
         batch = h0.size(1) if compiling and h0 is not None else int(batch_sizes[0])
-        y, h_n = self._run(x, h0, batch, Steps(batch_sizes))
+        outputs, h_n = self._run(x, h0, batch, Steps(batch_sizes))
         h_n = self.permute_hidden(h_n, unsorted_indices)
-        return PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices), h_n
+        return self._shown([PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices) for y in outputs]), h_n
 
-    def _run(self, x: Tensor, h0: Tensor | None, batch: int, steps: Steps) -> tuple[Tensor, Tensor]:
+    def _shown(self, outputs: list[Any]) -> Any:
+        """What forward returns of the layers' outputs."""
+        return outputs if self.return_all_layers else outputs[-1]
+
+    def _run(self, x: Tensor, h0: Tensor | None, batch: int, steps: Steps) -> tuple[list[Tensor], Tensor]:
         """Time-major steps or rows, checked here once; torch's own checks are asked only for their words."""
         weights = self.weights()
         spec = self._spec()
@@ -229,7 +297,11 @@ class GRU(torch.nn.RNNBase):
             self.check_input(x, x if steps.rows_dim == 0 else None)
         if h0 is not None and h0.shape != (spec.num_layers * spec.directions, batch, spec.hidden_size):
             self.check_hidden_size(h0, (spec.num_layers * spec.directions, batch, spec.hidden_size))
-        return ops.gru(self.backend, spec, x, h0, weights, steps)
+        initial = None
+        if self.learn_initial_state:
+            initial = None if steps.resets is None else self.initial_state
+            h0 = self.initial_state[:, None].expand(-1, batch, -1) if h0 is None else h0
+        return ops.gru(self.backend, spec, x, h0, weights, steps, initial, self.return_all_layers)
 
     def weights(self) -> list[Tensor]:
         """The weights as they are now, in torch's order: never `_flat_weights`, which must be brought up to date."""
@@ -242,7 +314,28 @@ class GRU(torch.nn.RNNBase):
     def extra_repr(self) -> str:
         """torch's, and our own options where they are not the defaults."""
         options = "" if self.backend == "auto" else f", backend={self.backend!r}"
-        return super().extra_repr() + options + ("" if self.reset_after else ", reset_after=False")
+        for name in OPTIONS:
+            if (given := getattr(self, name)) != getattr(GRU, name):
+                options += f", {name}={given}"
+        return super().extra_repr() + options
+
+
+OPTIONS = (  # of GRU alone: torch.nn.GRU has none of them
+    "reset_after",
+    "recurrent_dropout",
+    "variational",
+    "zoneout",
+    "weight_dropout",
+    "tbptt",
+    "learn_initial_state",
+    "return_all_layers",
+)
+
+
+def _check_probabilities(**given: float) -> None:
+    for name, p in given.items():
+        if not isinstance(p, int | float) or isinstance(p, bool) or not 0 <= p <= 1:
+            raise ValueError(f"{name} must be a probability from 0 to 1, got {p!r}")
 
 
 _INTEGERS = (torch.int64, torch.int32)

@@ -13,7 +13,11 @@ r multiplies `W_hn h + b_hn`. With `reset_after=False` it multiplies h itself, a
 
     n  = tanh(gx_n + W_hn (r * h) + b_hn)
 
-Every operation is differentiable, twice as well as once, and in forward
+What enters W_hh is h times the recurrent mask where there is one; zoneout makes of h' what these equations give
+
+    h + m * (h' - h)
+
+with m a mask in training and 1 - p otherwise. Every operation is differentiable, twice as well as once, and in forward
 mode. In half precision the products are half, the gates and the carried state float32.
 """
 
@@ -24,7 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgru.layer import Layer
+from fastgru.noise import real_steps
 from fastgru.spec import GRUSpec
+from fastgru.stack import run_layers
 from fastgru.steps import Steps, batch_of
 
 
@@ -43,7 +50,8 @@ def gru_cell(
     x [B, I]: the input; h [B, H]: the state; w_ih [3H, I], w_hh [3H, H], b_ih and b_hh [3H] or None: the weights.
     Returns h' [B, H] in the dtype of x.
     """
-    return _step(F.linear(x, w_ih, b_ih), _carried(h), w_hh, b_hh, reset_after).to(x.dtype)
+    h = _carried(h)
+    return _step(F.linear(x, w_ih, b_ih), h, h, w_hh, b_hh, reset_after).to(x.dtype)
 
 
 def gru(
@@ -53,6 +61,7 @@ def gru(
     weights: Sequence[Tensor],
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
+    initial: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A stack of layers over whole sequences.
 
@@ -62,33 +71,62 @@ def gru(
     lengths [B] integer or None: the real steps of each sequence; 0 is allowed. What stands at `t >= lengths[b]`
     changes no result and no gradient, NaN included.
     resets [T, B] bool or None: where it is true a new segment begins: the forward direction's step t, and the reverse
-    direction's step t - 1, find a state of zero. No gradient crosses a reset.
+    direction's step t - 1, find `initial` [L*D, H], or zero. No gradient crosses a reset.
 
     Returns y [T, B, D*H], zero at `t >= lengths[b]`, and h_n [L*D, B, H], the state after each sequence's last real
     step in each direction (h0 where there is none). Between layers, in training, dropout draws its mask from torch's
     generator, for the real steps only, in the order of time: for the same seed these are torch.nn.GRU's masks.
     """
+    outputs, h_n = run_layers(layer, spec, x, h0, initial, weights, Steps(lengths=lengths, resets=resets))
+    return outputs[-1], h_n
+
+
+def layer(given: Layer) -> tuple[Tensor, Tensor]:
+    """One layer: y in the form of x, and h_n [D, B, H]. Rows are padded before and taken out again after."""
+    x, steps = given.x, given.steps
+    if steps.rows_dim == 1:
+        return _padded_layer(given)
+    real, places = _places(steps, x)
+
+    def pad(rows: Tensor) -> Tensor:
+        return rows.new_zeros(*real.shape, *rows.shape[1:]).index_put(places, rows)
+
+    resets = None if steps.resets is None else pad(steps.resets)
+    zoneout = None if given.noise.zoneout is None else pad(given.noise.zoneout)
+    padded = given._replace(
+        x=pad(x),
+        steps=Steps(lengths=real.sum(dim=0), resets=resets),
+        noise=given.noise._replace(zoneout=zoneout),
+    )
+    y, h_n = _padded_layer(padded)
+    return y[places], h_n
+
+
+def _padded_layer(given: Layer) -> tuple[Tensor, Tensor]:
+    x, (_, _, lengths, resets) = given.x, given.steps
     if x.size(0) == 0:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
     if lengths is not None and not torch._C._functorch.is_batchedtensor(lengths):
         check_lengths(lengths, x.size(0))
     real = None if lengths is None else real_steps(lengths, x)
     fresh = [None, None] if resets is None else _fresh(resets, real)
-    h_n: list[Tensor] = []
-    y = x
-    for layer in range(spec.num_layers):
-        if layer > 0 and spec.training:
-            y = dropout(y, spec.dropout, real)
-        outputs = []
-        for direction in range(spec.directions):
-            index = layer * spec.directions + direction
-            first = index * spec.weights_per_direction
-            own = weights[first : first + spec.weights_per_direction]
-            output, last = _sweep(spec, y, h0[index], own, real, fresh[direction], direction == 1)
-            outputs.append(output)
-            h_n.append(last)
-        y = torch.cat(outputs, dim=-1)
-    return y, torch.stack(h_n)
+    results = [_sweep(given, direction, real, fresh[direction]) for direction in range(given.variant.directions)]
+    outputs, states = zip(*results, strict=True)
+    return torch.cat(outputs, dim=-1), torch.stack(states)
+
+
+def _places(steps: Steps, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The real steps [T, B] of packed or concatenated rows, and where among them each row lies."""
+    if steps.offsets is None:
+        assert steps.batch_sizes is not None
+        sizes = steps.batch_sizes.to(x.device)
+        real = torch.arange(int(sizes[0]), device=x.device) < sizes[:, None]
+        return real, real.nonzero(as_tuple=True)  # by time: the order of the packed steps
+    offsets = check_offsets(steps.offsets, x.size(0)).to(x.device)
+    lengths = offsets.diff()
+    real = torch.arange(max(int(lengths.max()), 1) if len(lengths) else 1, device=x.device)[:, None] < lengths
+    sequences, times = real.T.nonzero(as_tuple=True)
+    return real, (times, sequences)
 
 
 def zero_state(spec: GRUSpec, x: Tensor, steps: Steps) -> Tensor:
@@ -145,28 +183,29 @@ def _fresh(resets: Tensor, real: Tensor | None) -> list[Tensor]:
     return [resets, torch.cat([resets[1:], torch.zeros_like(resets[:1])])]
 
 
-def _sweep(
-    spec: GRUSpec,
-    x: Tensor,
-    h0: Tensor,
-    weights: Sequence[Tensor],
-    real: Tensor | None,
-    fresh: Tensor | None,
-    reverse: bool,
-) -> tuple[Tensor, Tensor]:
-    """One direction of one layer: y [T, B, H] and the last state [B, H]."""
-    w_ih, w_hh = weights[:2]
-    b_ih, b_hh = weights[2:] or (None, None)
+def _sweep(given: Layer, direction: int, real: Tensor | None, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One direction: y [T, B, H] and the last state [B, H]."""
+    variant, x = given.variant, given.x
+    first = direction * variant.weights_per_direction
+    w_ih, w_hh, *biases = given.weights[first : first + variant.weights_per_direction]
+    b_ih, b_hh = biases or (None, None)
+    recurrent, zoneout = _own_masks(given, direction)
     if real is not None:
         x = torch.where(real[..., None], x, 0)  # a NaN in the padding would reach the weights' gradients as 0 * NaN
     gx = F.linear(x, w_ih, b_ih)  # [T, B, 3H]
-    h = _carried(h0)
-    steps = range(x.size(0) - 1, -1, -1) if reverse else range(x.size(0))
+    h = _carried(x.new_zeros(x.size(1), given.hidden_size) if given.h0 is None else given.h0[direction])
+    start = 0 if given.initial is None else _carried(given.initial[direction])
     y = {}
-    for t in steps:
+    for t in range(x.size(0) - 1, -1, -1) if direction else range(x.size(0)):
+        h = _cut(h, variant.tbptt, t, direction, x.size(0), real)
         if fresh is not None:
-            h = torch.where(fresh[t, :, None], 0, h)
-        following = _step(gx[t], h, w_hh, b_hh, spec.reset_after)
+            h = torch.where(fresh[t, :, None], start, h)
+        seen = h if recurrent is None else h * recurrent
+        following = _step(gx[t], h, seen, w_hh, b_hh, variant.reset_after)
+        if zoneout is not None:
+            following = h + zoneout[t] * (following - h)
+        elif variant.keep != 1:
+            following = h + variant.keep * (following - h)
         if real is None:
             y[t] = h = following
         else:
@@ -175,19 +214,40 @@ def _sweep(
     return torch.stack([y[t] for t in range(x.size(0))]).to(x.dtype), h.to(x.dtype)
 
 
-def _step(gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, reset_after: bool) -> Tensor:
-    """The equations above: gx [B, 3H] and h [B, H] to h' [B, H], gates and state in the dtype of h."""
+def _own_masks(given: Layer, direction: int) -> tuple[Tensor | None, Tensor | None]:
+    """One direction's factors [B, H] of the h that enters W_hh, and zoneout's m [T, B, H]."""
+    recurrent, zoneout = given.noise
+    units = given.hidden_size
+    return (
+        None if recurrent is None else recurrent[direction],
+        None if zoneout is None else zoneout.narrow(-1, direction * units, units),
+    )
+
+
+def _cut(h: Tensor, tbptt: int, t: int, direction: int, length: int, real: Tensor | None) -> Tensor:
+    """The state that step t finds, without its gradient where a stretch of `tbptt` steps begins or, reversed, ends."""
+    before = t + 1 if direction else t - 1
+    if not tbptt or not 0 <= before < length or (t + direction) % tbptt:
+        return h
+    return h.detach() if real is None or not direction else torch.where(real[before, :, None], h.detach(), h)
+
+
+def _step(gx: Tensor, h: Tensor, seen: Tensor, w_hh: Tensor, b_hh: Tensor | None, reset_after: bool) -> Tensor:
+    """The equations above: gx [B, 3H] and h [B, H] to h' [B, H], gates and state in the dtype of h.
+
+    seen [B, H]: the h that enters W_hh.
+    """
     gx_r, gx_z, gx_n = gx.to(h.dtype).chunk(3, dim=-1)
     if reset_after:
-        gh_r, gh_z, gh_n = _product(h, gx.dtype, w_hh, b_hh).chunk(3, dim=-1)
+        gh_r, gh_z, gh_n = _product(seen, gx.dtype, w_hh, b_hh).chunk(3, dim=-1)
         r = torch.sigmoid(gx_r + gh_r)
         n = torch.tanh(gx_n + r * gh_n)
     else:
         units = h.size(-1)
         b_rz, b_n = (None, None) if b_hh is None else (b_hh[: 2 * units], b_hh[2 * units :])
-        gh_r, gh_z = _product(h, gx.dtype, w_hh[: 2 * units], b_rz).chunk(2, dim=-1)
+        gh_r, gh_z = _product(seen, gx.dtype, w_hh[: 2 * units], b_rz).chunk(2, dim=-1)
         r = torch.sigmoid(gx_r + gh_r)
-        n = torch.tanh(gx_n + _product(r * h, gx.dtype, w_hh[2 * units :], b_n))
+        n = torch.tanh(gx_n + _product(r * seen, gx.dtype, w_hh[2 * units :], b_n))
     z = torch.sigmoid(gx_z + gh_z)
     return (1 - z) * n + z * h
 
@@ -200,18 +260,3 @@ def _product(h: Tensor, dtype: torch.dtype, w_hh: Tensor, b_hh: Tensor | None) -
 def _carried(h: Tensor) -> Tensor:
     """The state in the dtype in which it is carried: at least float32."""
     return h.to(torch.promote_types(h.dtype, torch.float32))
-
-
-def real_steps(lengths: Tensor, x: Tensor) -> Tensor:
-    """Which steps [T, B] of x [T, B, ...] each sequence has."""
-    return torch.arange(x.size(0), device=x.device)[:, None] < lengths.to(x.device)
-
-
-def dropout(y: Tensor, p: float, real: Tensor | None) -> Tensor:
-    """Zero elements of y [T, B, H] with probability p, drawing for the real steps [T, B] alone, in the order of time.
-
-    Under torch.func.vmap and torch.compile, which cannot count them, it draws for all steps.
-    """
-    if real is None or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return F.dropout(y, p)
-    return torch.zeros_like(y).index_put((real,), F.dropout(y[real], p))

@@ -1,24 +1,20 @@
-"""GRUSpec: one frozen description of a GRU's variant and sizes, the same word in every room."""
+"""GRUSpec: one frozen description of a GRU's variant and sizes; Variant: what of it matters to one layer."""
 
 from typing import NamedTuple
 
 
-class GRUSpec(NamedTuple):
-    """What a backend must know of a layer besides its tensors.
+class Variant(NamedTuple):
+    """What computes one layer, besides its tensors: a part of GRUSpec, the same for every layer of a stack.
 
-    Sizes in the letters used everywhere: I = `input_size`, H = `hidden_size`, L = `num_layers`, D = `directions`.
-    `dropout` is the probability with which an output between two layers is zeroed, in `training` only.
-    `reset_after` False is the form in which r multiplies the state before its product with W_hn.
+    `keep`: m of zoneout where no mask gives it, `h' = h + m * (h~ - h)` with h~ what the equations give; 1: none.
+    `tbptt`: k, gradients do not cross from one stretch of k steps to another; 0: they all do.
     """
 
-    input_size: int
-    hidden_size: int
-    num_layers: int = 1
     bias: bool = True
     bidirectional: bool = False
-    dropout: float = 0.0
-    training: bool = False
     reset_after: bool = True
+    keep: float = 1.0
+    tbptt: int = 0
 
     @property
     def directions(self) -> int:
@@ -29,3 +25,49 @@ class GRUSpec(NamedTuple):
     def weights_per_direction(self) -> int:
         """4 tensors (`w_ih w_hh b_ih b_hh`), 2 without bias."""
         return 4 if self.bias else 2
+
+
+class GRUSpec(NamedTuple):
+    """What a backend must know of a layer besides its tensors.
+
+    Sizes in the letters used everywhere: I = `input_size`, H = `hidden_size`, L = `num_layers`, D = `directions`.
+    `dropout` is the probability with which an output between two layers is zeroed, in `training` only; with
+    `variational` it has one mask a sequence. `recurrent_dropout`, `zoneout` and `weight_dropout` are probabilities too
+    (`fastgru.noise`). `reset_after` False is the form in which r multiplies the state before its product with W_hn.
+    `tbptt`: k, gradients do not cross from one stretch of k steps to another; 0: they all do.
+    """
+
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    bias: bool = True
+    bidirectional: bool = False
+    dropout: float = 0.0
+    training: bool = False
+    reset_after: bool = True
+    recurrent_dropout: float = 0.0
+    variational: bool = False
+    zoneout: float = 0.0
+    weight_dropout: float = 0.0
+    tbptt: int = 0
+
+    @property
+    def directions(self) -> int:
+        """D: 2 where the layer is bidirectional, otherwise 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def weights_per_direction(self) -> int:
+        """4 tensors (`w_ih w_hh b_ih b_hh`), 2 without bias."""
+        return 4 if self.bias else 2
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether recurrent dropout or zoneout change the state, in this mode."""
+        return self.zoneout > 0 or (self.training and self.recurrent_dropout > 0)
+
+    @property
+    def variant(self) -> Variant:
+        """What of it matters to one layer."""
+        keep = 1.0 if self.training else 1.0 - self.zoneout
+        return Variant(self.bias, self.bidirectional, self.reset_after, keep, self.tbptt)

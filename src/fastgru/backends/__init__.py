@@ -12,15 +12,16 @@ from torch import Tensor
 from fastgru.backends.aten import AtenBackend
 from fastgru.backends.cpu import CpuBackend
 from fastgru.backends.reference import ReferenceBackend
+from fastgru.layer import Layer
 from fastgru.spec import GRUSpec
 from fastgru.steps import PLAIN, Steps
 
 
 class Composed(Protocol):
-    """A backend of torch's operators: it runs a whole stack of layers, and torch differentiates it.
+    """A backend of torch's operators, which torch differentiates.
 
-    Tensors are as `fastgru.reference` and `fastgru.steps` describe them: x is [T, B, I] with any strides, or rows
-    [N, I]; y has the same form. h0 None stands for zeros.
+    Tensors are as `fastgru.layer` and `fastgru.steps` describe them: x is [T, B, I] with any strides, or rows [N, I]; y
+    has the same form. h0 None stands for zeros.
     """
 
     name: str
@@ -31,10 +32,8 @@ class Composed(Protocol):
     ) -> str | None:
         """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
 
-    def gru(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
-    ) -> tuple[Tensor, Tensor]:
-        """Compute y and h_n."""
+    def layer(self, given: Layer) -> tuple[Tensor, Tensor]:
+        """Compute y and h_n [D, B, H] of one layer."""
 
     def cell(self, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Compute one step: x [B, I], h [B, H] to h' [B, H]. Mismatched sizes raise RuntimeError in torch's words."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fastgru import reference
+from fastgru.layer import Layer
 from fastgru.spec import GRUSpec
 from fastgru.steps import Steps
 
@@ -24,6 +25,8 @@ class AtenBackend:
         """Whatever torch.nn.GRU takes, where torch has rules for its operator in the present mode."""
         if not spec.reset_after:
             return "torch's operator computes the form reset_after=True alone"
+        if spec.is_noisy or spec.tbptt:
+            return "torch's operator knows no recurrent_dropout, zoneout or tbptt"
         if steps.offsets is not None or steps.lengths is not None or steps.resets is not None:
             return "torch's operator knows no lengths, offsets or resets"
         if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
@@ -40,12 +43,19 @@ class AtenBackend:
     def gru(
         self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> tuple[Tensor, Tensor]:
-        """Call torch.gru."""
+        """Call torch.gru for all layers at once: cuDNN then overlaps them."""
         h0 = reference.zero_state(spec, x, steps) if h0 is None else h0
         layer = (list(weights), spec.bias, spec.num_layers, spec.dropout, spec.training, spec.bidirectional)
         if steps.batch_sizes is None:
             return torch.gru(x, h0, *layer, batch_first=False)
         return torch.gru(x, steps.batch_sizes, h0, *layer)
+
+    def layer(self, given: Layer) -> tuple[Tensor, Tensor]:
+        """Call torch.gru for one layer."""
+        variant = given.variant
+        training = torch.is_grad_enabled()  # cuDNN's backward needs it; without dropout it changes no number
+        spec = GRUSpec(given.x.size(-1), given.hidden_size, 1, variant.bias, variant.bidirectional, training=training)
+        return self.gru(spec, given.x, given.h0, given.weights, given.steps)
 
     def cell(self, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Call torch.gru_cell."""

@@ -52,6 +52,8 @@ class CpuBackend:
             return "the native module is not built; install fastgru with a C++17 compiler"
         if not spec.reset_after:
             return "its kernels compute the form reset_after=True alone"
+        if spec.is_noisy or spec.tbptt:
+            return "its kernels know no recurrent_dropout, zoneout or tbptt"
         if dtype not in _TAKEN:
             return f"its kernels take float32, float64 and half precision, not {dtype}".replace("torch.", "")
         compiling = torch.compiler.is_compiling()

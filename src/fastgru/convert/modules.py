@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.utils import parametrize
 
-from fastgru.nn import GRU, GRUCell
+from fastgru.nn import GRU, OPTIONS, GRUCell
 
 _Classes = Mapping[type[torch.nn.Module], type[torch.nn.Module]]
 
@@ -87,8 +87,10 @@ def _why_left(module: torch.nn.Module, source: type[torch.nn.Module]) -> str | N
         return (
             f"{kind.__module__}.{kind.__qualname__} extends {source.__module__}.{source.__name__} and may depend on it"
         )
-    if not getattr(module, "reset_after", True):
-        return "it has reset_after=False, a form that torch.nn does not have"
+    for name in OPTIONS:
+        given = getattr(module, name, None)
+        if isinstance(module, GRU) and given != getattr(GRU, name):
+            return f"it has {name}={given}, a form that torch.nn does not have"
     if "forward" in vars(module):
         return "its forward was replaced on the module itself"
     return None
@@ -104,7 +106,7 @@ def _change_class(module: torch.nn.Module, target: type[torch.nn.Module]) -> Non
     if parametrize.is_parametrized(module):  # the derived class holds the properties that compute the parameters
         target = type(kind.__name__, (target,), dict(vars(kind)))
     module.__class__ = target
-    for option in ("backend", "reset_after"):  # fastgru's own; their defaults stand on the class
+    for option in ("backend", *OPTIONS):  # fastgru's own; their defaults stand on the class
         vars(module).pop(option, None)
 
 

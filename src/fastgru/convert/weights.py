@@ -75,6 +75,9 @@ def weights_of(gru: AnyGRU, reset_before_too: bool = False) -> list[Weights]:
     """
     if not reset_before_too and not getattr(gru, "reset_after", True):
         raise InputError("this GRU has reset_after=False, a form that the framework does not have")
+    for option in ("zoneout", "learn_initial_state"):  # what changes its numbers in eval too
+        if getattr(gru, option, False):
+            raise InputError(f"this GRU has {option}={getattr(gru, option)}, which the framework does not have")
     if isinstance(gru, GRU | torch.nn.GRU):
         names = [name for group in gru._all_weights for name in group]
     elif isinstance(gru, GRUCell | torch.nn.GRUCell):

@@ -11,6 +11,7 @@ a half layer in float32 (precision.py).
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,11 +19,14 @@ from torch._C import _are_functorch_transforms_active, _is_any_autocast_enabled
 
 from fastgru import reference
 from fastgru.backends import Kernel, pick
+from fastgru.backends.aten import AtenBackend
+from fastgru.layer import Layer
 from fastgru.ops import precision
-from fastgru.ops.functions import Layer
+from fastgru.ops.functions import Layer as LayerFunction
 from fastgru.ops.library import Traced, is_traced
 from fastgru.ops.precision import HALF
 from fastgru.spec import GRUSpec
+from fastgru.stack import run_layers
 from fastgru.steps import PLAIN, Steps
 
 
@@ -33,31 +37,36 @@ def gru(
     h0: Tensor | None,
     weights: Sequence[Tensor],
     steps: Steps = PLAIN,
-) -> tuple[Tensor, Tensor]:
-    """Run a stack of layers on the backend of this name; the tensors are as `fastgru.backends.Composed` has them.
+    initial: Tensor | None = None,
+    every: bool = False,
+) -> tuple[list[Tensor], Tensor]:
+    """Run a stack of layers on the backend of this name: the outputs and h_n in the form of h0.
 
-    Raises RuntimeError where that backend cannot serve them.
+    The last of the outputs is the stack's; with `every` there is one for each layer.
+
+    The tensors are as `fastgru.stack.run_layers` has them. Raises RuntimeError where that backend cannot serve them.
     """
     if _is_any_autocast_enabled() and precision.is_autocast(x):
         with torch.autocast(x.device.type, enabled=False):
-            return gru(name, spec, *precision.lowered(x, h0, weights), steps)
-    backend = pick(name, spec, x, h0, weights, steps)
-    if backend.composed:
-        return backend.gru(spec, x, h0, weights, steps)
-    if spec.num_layers == 1:
-        return _layer(backend, x, h0, weights, spec.directions, steps)
-    states = []
-    y = x
-    for layer in range(spec.num_layers):
-        if layer > 0 and spec.training:
-            real = None if steps.lengths is None else reference.real_steps(steps.lengths, y)
-            y = reference.dropout(y, spec.dropout, real)
-        first = layer * spec.directions
-        own = weights[first * spec.weights_per_direction : (first + spec.directions) * spec.weights_per_direction]
-        start = None if h0 is None else h0[first : first + spec.directions]
-        y, h_n = _layer(backend, y, start, own, spec.directions, steps)
-        states.append(h_n)
-    return y, torch.cat(states)
+            initial = None if initial is None else initial.to(torch.get_autocast_dtype(x.device.type))
+            return gru(name, spec, *precision.lowered(x, h0, weights), steps, initial, every)
+    # torch's operators and the kernels know no state but zero that a reset leaves.
+    asked = "reference" if initial is not None and name == "auto" else name
+    backend = pick(asked, spec, x, h0, weights, steps)
+    if initial is not None and backend.name != "reference":
+        raise RuntimeError(f"{backend.name}: resets to a learned initial state are the reference's; try backend='auto'")
+    if isinstance(backend, AtenBackend) and not (every or spec.variational or spec.weight_dropout):
+        y, h_n = backend.gru(spec, x, h0, weights, steps)
+        return [y], h_n
+    if not backend.composed and spec.num_layers == 1 and not spec.weight_dropout:  # 2 of the 16 us of a single step
+        y, h_n = _layer(backend, x, h0, weights, spec.directions, steps)
+        return [y], h_n
+    compute = backend.layer if backend.composed else partial(_kernel_layer, backend)
+    return run_layers(compute, spec, x, h0, initial, weights, steps)
+
+
+def _kernel_layer(kernel: Kernel, given: Layer) -> tuple[Tensor, Tensor]:
+    return _layer(kernel, given.x, given.h0, given.weights, given.variant.directions, given.steps)
 
 
 def cell(name: str, spec: GRUSpec, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -92,11 +101,11 @@ def _layer(
     if _are_functorch_transforms_active():
         # Who differentiates may be below the level seen here, where nothing seems to want a gradient.
         run = Traced(kernel) if traced else kernel
-        y, h_n, _ = Layer.apply(run, directions, torch.is_grad_enabled(), *steps, x, h0, *weights)  # type: ignore[no-untyped-call]
+        y, h_n, _ = LayerFunction.apply(run, directions, torch.is_grad_enabled(), *steps, x, h0, *weights)  # type: ignore[no-untyped-call]
     elif traced:
         y, h_n, _ = Traced(kernel).forward(x, h0, weights, directions, steps, differentiate)
     elif differentiate:
-        y, h_n, _ = Layer.apply(kernel, directions, True, *steps, x, h0, *weights)  # type: ignore[no-untyped-call]
+        y, h_n, _ = LayerFunction.apply(kernel, directions, True, *steps, x, h0, *weights)  # type: ignore[no-untyped-call]
     else:
         y, h_n, _ = kernel.forward(x, h0, weights, directions, steps, save=False)
     return y, h_n

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgru.backends.reference import ReferenceBackend
+from fastgru import reference
+from fastgru.layer import Layer
+from fastgru.noise import SILENCE
 from fastgru.ops.folding import fold, unfold, unfold_steps
-from fastgru.spec import GRUSpec
+from fastgru.spec import Variant
 from fastgru.steps import Steps
 
 Maybe = Tensor | None
@@ -85,10 +87,9 @@ def second_gradients(
 
 def _layer(directions: int, steps: Steps, leaves: Sequence[Any]) -> tuple[Tensor, Tensor]:
     x, h0, *weights = leaves
-    bias = len(weights) == 4 * directions
-    spec = GRUSpec(x.size(-1), weights[1].size(1), bias=bias, bidirectional=directions == 2)
+    variant = Variant(bias=len(weights) == 4 * directions, bidirectional=directions == 2)
     with torch.autocast(x.device.type, enabled=False):  # what it differentiates ran outside of it
-        return ReferenceBackend().gru(spec, x, h0, weights, steps)
+        return reference.layer(Layer(variant, steps, SILENCE, x, h0, None, weights))
 
 
 def _pullback(

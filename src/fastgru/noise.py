@@ -1,0 +1,97 @@
+"""Noise: what regularises a layer's state in training, drawn here, and nowhere else, from torch's generator.
+
+The order in which masks are drawn is part of the definition, so that a seed gives every backend the same ones: for each
+layer those between layers (`between_layers`), W_hh's (`drop_weights`), then the recurrent one and zoneout's (`draw`).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastgru.spec import GRUSpec
+from fastgru.steps import Steps, batch_of
+
+
+class Noise(NamedTuple):
+    """A layer's masks.
+
+    recurrent [D, B, H]: factors of the h that enters W_hh, not of the h that z carries on: 0 or 1 / (1 - p), one for a
+        whole sequence (Gal and Ghahramani 2016, arXiv:1512.05287; Semeniuta et al. 2016 drop the update instead).
+    zoneout [T, B, D*H], or [N, D*H] where the steps are rows: m in h' = h + m * (h~ - h), with h~ what the equations
+        give; 1 with probability 1 - p (Krueger et al. 2017, arXiv:1606.01305).
+    """
+
+    recurrent: Tensor | None = None
+    zoneout: Tensor | None = None
+
+
+SILENCE = Noise()
+
+
+def draw(spec: GRUSpec, hidden_size: int, x: Tensor, steps: Steps) -> Noise:
+    """The masks of one layer for its input x."""
+    if not spec.training or not (spec.recurrent_dropout or spec.zoneout):
+        return SILENCE
+    recurrent = zoneout = None
+    if spec.recurrent_dropout:
+        recurrent = _factors(x, (spec.directions, batch_of(steps, x), hidden_size), spec.recurrent_dropout)
+    if spec.zoneout:
+        shape = (*x.shape[:-1], spec.directions * hidden_size)
+        zoneout = torch.bernoulli(x.new_empty(()).expand(shape), 1 - spec.zoneout)
+    return Noise(recurrent, zoneout)
+
+
+def drop_weights(spec: GRUSpec, weights: Sequence[Tensor]) -> Sequence[Tensor]:
+    """A layer's weights with each W_hh's elements zeroed with probability p (Merity et al. 2017, arXiv:1708.02182)."""
+    if not spec.training or not spec.weight_dropout:
+        return weights
+    each = spec.weights_per_direction
+    return [F.dropout(weight, spec.weight_dropout) if i % each == 1 else weight for i, weight in enumerate(weights)]
+
+
+def between_layers(spec: GRUSpec, y: Tensor, steps: Steps) -> Tensor:
+    """What the next layer sees of y: dropout, as torch.nn.GRU has it or, variational, with one mask a sequence."""
+    if not spec.training or not spec.dropout:
+        return y
+    if not spec.variational:
+        return _dropout(y, spec.dropout, steps)
+    factors = _factors(y, (batch_of(steps, y), y.size(-1)), spec.dropout)
+    return y * (factors if steps.rows_dim == 1 else factors[_sequence_of_rows(y, steps)])
+
+
+def _factors(like: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
+    """0 with probability p, otherwise 1 / (1 - p)."""
+    return F.dropout(like.new_ones(shape), p)
+
+
+def _dropout(y: Tensor, p: float, steps: Steps) -> Tensor:
+    """Zero elements of y with probability p, drawing for the real steps alone, in the order of time, as torch does.
+
+    Under torch.func.vmap and torch.compile, which cannot count them, it draws for all steps.
+    """
+    uncounted = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    if steps.lengths is None or uncounted:
+        return F.dropout(y, p)
+    real = real_steps(steps.lengths, y)
+    return torch.zeros_like(y).index_put((real,), F.dropout(y[real], p))
+
+
+def real_steps(lengths: Tensor, x: Tensor) -> Tensor:
+    """Which steps [T, B] of x [T, B, ...] each sequence has."""
+    return torch.arange(x.size(0), device=x.device)[:, None] < lengths.to(x.device)
+
+
+def _sequence_of_rows(y: Tensor, steps: Steps) -> Tensor:
+    """Whose step each row of y is: the sequence's number [N]."""
+    if steps.offsets is not None:
+        offsets = steps.offsets.to(y.device, torch.int64)
+        return torch.arange(offsets.size(0) - 1, device=y.device).repeat_interleave(
+            offsets.diff(), output_size=y.size(0)
+        )
+    assert steps.batch_sizes is not None
+    sizes = steps.batch_sizes.to(y.device)
+    first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes, output_size=y.size(0))
+    return torch.arange(y.size(0), device=y.device) - first
