@@ -253,9 +253,9 @@ def test_onnx_of_an_example_without_dynamic_sizes_is_refused(tmp_path: Path) -> 
 
 def test_onnx_of_a_packed_sequence_is_refused() -> None:
     (translate,) = translations().values()
-    nothing = {"offsets": None, "lengths": None, "resets": None, "batch": 2, "save": False}
+    variant = fastgru.GRU(I, H).spec.variant
     with pytest.raises(ValueError, match="rows of sequences have no form in ONNX"):
-        translate("cpu", None, None, [], 1, batch_sizes=object(), **nothing)
+        translate("cpu", None, None, None, [], object(), *(None,) * 5, *variant, 2, False)
 
 
 @pytest.mark.parametrize("kind", [torch.nn.GRU, fastgru.GRU, torch.nn.GRUCell, fastgru.GRUCell])

@@ -9,6 +9,8 @@ from fastgru.noise import Noise
 from fastgru.spec import Variant
 from fastgru.steps import Steps
 
+FIXED = len(Steps._fields) + len(Noise._fields)
+
 
 class Layer(NamedTuple):
     """One layer.
@@ -30,3 +32,20 @@ class Layer(NamedTuple):
     def hidden_size(self) -> int:
         """H."""
         return self.weights[1].size(1)
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """Its tensors: FIXED without a gradient, those of steps and noise; then the leaves."""
+        return (*self.steps, *self.noise, *self.leaves)
+
+    @property
+    def leaves(self) -> tuple[Tensor | None, ...]:
+        """What it is differentiated for: x, h0, initial and the weights."""
+        return (self.x, self.h0, self.initial, *self.weights)
+
+
+def layer_of(variant: Variant, tensors: Sequence[Tensor | None]) -> Layer:
+    """The layer whose `tensors` these are."""
+    batch_sizes, offsets, lengths, resets, recurrent, zoneout, x, h0, initial, *weights = tensors
+    steps, noise = Steps(batch_sizes, offsets, lengths, resets), Noise(recurrent, zoneout)
+    return Layer(variant, steps, noise, x, h0, initial, weights)  # type: ignore[arg-type]
