@@ -52,10 +52,10 @@ class CpuBackend:
         dtype = x.dtype
         if _native is None:
             return "the native module is not built; install fastgru with a C++17 compiler"
+        if spec.layer_norm and not spec.reset_after:
+            return reference.NORM_NEEDS_RESET_AFTER
         if spec.tbptt:
             return "its kernels know no tbptt"
-        if spec.layer_norm:
-            return "its kernels know no layer_norm"
         if dtype not in _TAKEN:
             return f"its kernels take float32, float64 and half precision, not {dtype}".replace("torch.", "")
         compiling = torch.compiler.is_compiling()
