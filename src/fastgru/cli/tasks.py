@@ -77,15 +77,23 @@ def _refuse_other_options(context: typer.Context, task: AnyTask, run: Any) -> No
             raise InputError(f"the run has {option} {value}: --resume goes on with a run's own options; leave it out")
 
 
-def evaluate(run: str, data: str | None, as_json: bool, **columns: str | None) -> None:
+def evaluate(run: str, data: str | None, as_json: bool, plot: Path | None, **columns: str | None) -> None:
     """Measure a trained model on texts, pairs or series that it has not seen."""
     from rich.console import Console
 
+    from fastgru.bench import check_image
     from fastgru.training.evaluate import evaluate_run
+    from fastgru.training.task import Drawable
 
+    if plot is not None:
+        check_image(plot)
     task = task_of_run(run)
     given = _given(columns, task.reads, task)
     measures, source = evaluate_run(task, run, data, given)
+    if plot is not None:
+        if not isinstance(measures, Drawable):
+            raise InputError(f"there is no picture of what is measured of a model of {task.name}: leave --plot out")
+        measures.draw(source, plot)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(measures)))
     else:
@@ -150,6 +158,9 @@ _take(
         None,
     ),
     _parameter("as_json", Json, False),
+    _parameter(
+        "plot", Annotated[Path | None, typer.Option(help="Draw the result, a confusion matrix, into this image.")], None
+    ),
     *_once(
         parameter for task in TASKS.values() for parameter in _parameters(task.options, named=task.reads, optional=True)
     ),

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from fastgru.training.options import TrainOptions
 
@@ -28,6 +29,14 @@ class Measures(Protocol):
 
     def show(self, source: str, console: "Console") -> None:
         """Print it for people; `source`: what was measured on."""
+
+
+@runtime_checkable
+class Drawable(Protocol):
+    """Measures of which there is a picture."""
+
+    def draw(self, source: str, path: Path) -> None:
+        """Draw it into an image file; `source`: what was measured on."""
 
 
 class Answer(Protocol):

@@ -1,8 +1,10 @@
 """The task `classify`: which label a text has."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastgru.errors import InputError
 from fastgru.training.classify.options import ClassifyOptions, ClassifyPredictOptions
 from fastgru.training.task import Task
 
@@ -99,13 +101,26 @@ class Classify(Task[ClassifyOptions, "Splits", "TextClassifier"]):
         """Give the texts."""
         from fastgru.data.table import read_texts
 
+        if options.explain is not None:
+            _check_page(options.explain)
         return given if file is None else read_texts(file, options.text)
 
     def predict(
         self, model: "TextClassifier", inputs: list[str], options: ClassifyPredictOptions
     ) -> Iterator["ClassifiedText"]:
-        """Classify the texts."""
+        """Classify the texts, and write the page that explains the labels where one is asked for."""
         from fastgru.training.classify.measure import ClassifiedText
 
+        if options.explain is not None:
+            from fastgru.models.attribution import attribute
+            from fastgru.training.classify.page import write_page
+
+            write_page(attribute(model, inputs), options.explain)
         for text, found in zip(inputs, model.predict(inputs), strict=True):
             yield ClassifiedText(text, found.label, found.probabilities)
+
+
+def _check_page(path: Path) -> None:
+    """InputError where no page can be written to `path`: before anything is computed."""
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"--explain {path}: expected the name of an .html file in a folder that is there")

@@ -1,15 +1,16 @@
 """What a trained classifier says of texts, and how often it is right."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_f1_score
 
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.split import check_labels
 from fastgru.models import TextClassifier
+from fastgru.training.confusion import confusion_table, draw_confusion
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,12 @@ class ClassifyMeasures:
 
     def show(self, source: str, console: Console) -> None:
         """Print which label was taken for which, and the accuracy."""
-        table = Table(title=f"{source}: {self.texts:,} texts", title_justify="left")
-        table.add_column("true label")
-        for name in self.labels:
-            table.add_column(f"called {name}", justify="right")
-        for name, counts in zip(self.labels, self.confusion, strict=True):
-            table.add_row(name, *map(str, counts))
-        console.print(table)
+        console.print(confusion_table(self.labels, self.confusion, f"{source}: {self.texts:,} texts"))
         console.print(f"accuracy {self.accuracy:.4f}   F1 (macro) {self.f1_macro:.4f}", highlight=False)
+
+    def draw(self, source: str, path: Path) -> None:
+        """Draw the confusion into an image file."""
+        draw_confusion(self.labels, self.confusion, f"{source}: accuracy {self.accuracy:.4f}", path)
 
 
 @dataclass(frozen=True)

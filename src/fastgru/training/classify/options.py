@@ -1,6 +1,7 @@
 """What the training of a classifier, and what `predict`, can be told."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -99,3 +100,6 @@ class ClassifyPredictOptions:
     """How `predict` reads a table, and the page that explains its answers."""
 
     text: Annotated[str | None, typer.Option(help="Column of the texts, where --file is a table.")] = None
+    explain: Annotated[
+        Path | None, typer.Option(help="HTML page to write, that shows what each word did to its text's label.")
+    ] = None
