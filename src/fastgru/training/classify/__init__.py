@@ -31,6 +31,7 @@ class Classify(Task[ClassifyOptions, "Splits", "TextClassifier"]):
     files = ("tokenizer.json",)
     reads = ("text", "label")
     predict_options = ClassifyPredictOptions
+    input_column = "text"
     asks_for = "texts to classify"
 
     def load_data(self, options: ClassifyOptions) -> "Splits":
