@@ -44,7 +44,7 @@ def test_scores_and_base_sum_to_the_log_odds(model: TextClassifier) -> None:
 
 
 def test_scores_are_the_integral(model: TextClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against a midpoint sum of 2,000 points, in double precision; the maximum over t makes it a function with kinks."""
+    """Against a midpoint sum of 2,000 points, in double precision: the maximum over t has kinks."""
     monkeypatch.setattr(attribution, "POINTS", 512)
     text = "a dull and flat film"
     one = attribute(model, [text], "odd")[0]

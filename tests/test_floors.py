@@ -23,7 +23,7 @@ FLOORS = [
     ["fastgru.about", "fastgru.convert", "fastgru.export", "fastgru.models"],
     ["fastgru.bench", "fastgru.data"],
     ["fastgru.training"],
-    ["fastgru.cli"],
+    ["fastgru.cli", "fastgru.sklearn"],
     ["fastgru.__main__"],
 ]
 

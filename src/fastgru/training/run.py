@@ -26,14 +26,18 @@ from fastgru.training.task import Data
 from fastgru.training.tasks import TASKS, AnyTask
 
 
-def train(options: TrainOptions, run: RunFolder, console: Console, *, overwrite: bool = False) -> History:
+def train(
+    options: TrainOptions, run: RunFolder, console: Console, *, overwrite: bool = False, data: Data | None = None
+) -> History:
     """Train anew into `run`; returns the log.
 
+    `data`: what to train on, where it is not to be loaded as the options say; such a run cannot be resumed.
     With `overwrite` an earlier run in the folder stays whole until the first epoch of this one is done. InputError for
     bad data or a folder that is taken, Stopped by Ctrl-C or SIGTERM.
     """
     run.check_free(overwrite, options.inputs)
-    data = TASKS[options.task].load_data(options)
+    if data is None:
+        data = TASKS[options.task].load_data(options)
     with run.locked():
         return _train(options, data, run, console, checkpoint=None)
 

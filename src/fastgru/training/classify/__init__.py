@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from fastgru.training.classify.module import ClassifyModule
 
 
+__all__ = ["Classify", "ClassifyOptions"]
+
+
 class Classify(Task[ClassifyOptions, "Splits", "TextClassifier"]):
     """Train a text classifier: a bidirectional GRU.
 
