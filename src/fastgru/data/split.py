@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastgru.data.labelled import LabelledTexts
+from fastgru.data.table import is_table, read_labelled
 from fastgru.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -39,19 +40,21 @@ def load_splits(data: str, text: str, label: str, test: str | None = None) -> Sp
     A text of the test part never stays in the others. InputError for bad data, for fewer than two labels, and
     for a label that only the validation or the test part has.
     """
-    from fastgru.data.hub import load_hub
     from fastgru.data.reviews import load_reviews
-    from fastgru.data.table import is_table, read_labelled
 
-    if data == "reviews":
-        parts = {"train": load_reviews()}
-    elif is_table(data) or Path(data).is_file():
-        parts = {"train": read_labelled(data, text, label)}
-    else:
-        parts = load_hub(data, text, label)
+    parts = {"train": load_reviews()} if data == "reviews" else read_parts(data, text, label)
     if test is not None:
         parts["test"] = read_labelled(test, text, label)
-    return _check(_complete(parts), data, test)
+    return _check(Splits(*complete(parts)), data, test)
+
+
+def read_parts(data: str, text: str, label: str) -> dict[str, LabelledTexts]:
+    """Read a table file ("train" alone), or the parts that a Hugging Face dataset has; InputError for bad data."""
+    from fastgru.data.hub import load_hub
+
+    if is_table(data) or Path(data).is_file():
+        return {"train": read_labelled(data, text, label)}
+    return load_hub(data, text, label)
 
 
 def split(rows: LabelledTexts, shares: tuple[float, ...], seed: int = 0) -> list[LabelledTexts]:
@@ -80,18 +83,22 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _complete(parts: dict[str, LabelledTexts]) -> Splits:
+def complete(parts: dict[str, LabelledTexts], share: float = 0.1) -> tuple[LabelledTexts, LabelledTexts, LabelledTexts]:
+    """Give train, validation and test part, each of the last two a `share` of the training part where it is missing.
+
+    A text of one part never stays in another.
+    """
     train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
     if test is None and validation is None:
-        test, validation, train = split(train, (0.1, 0.1, 0.8))
-        return Splits(train, validation, test)
+        test, validation, train = split(train, (share, share, 1 - 2 * share))
+        return train, validation, test
     if test is None:
-        test, train = split(train, (0.1, 0.9))
+        test, train = split(train, (share, 1 - share))
     train = _without(train, test)
     if validation is None:
-        validation, train = split(train, (0.1, 0.9))
+        validation, train = split(train, (share, 1 - share))
     validation = _without(validation, test)
-    return Splits(_without(train, validation), validation, test)
+    return _without(train, validation), validation, test
 
 
 def _without(rows: LabelledTexts, others: LabelledTexts) -> LabelledTexts:

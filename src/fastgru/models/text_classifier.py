@@ -135,10 +135,7 @@ class TextClassifier(Pretrained, model_card_template=MODEL_CARD, library_name="f
 
         InputError for what is no text: not a string, or one that no encoding can hold (half of an emoji).
         """
-        for row, text in enumerate(texts):
-            if not isinstance(text, str) or (not text.isprintable() and not _encodes(text)):
-                raise InputError(f"text {row + 1} is not valid text: {ascii(text)[:60]}")
-        return [encoding.ids or [UNKNOWN_ID] for encoding in self.tokenizer.encode_batch(texts)]
+        return encode_texts(self.tokenizer, texts)
 
     @torch.inference_mode()
     def predict(self, texts: Iterable[str], *, batch_size: int = 256) -> list[Prediction]:
@@ -174,6 +171,14 @@ class TextClassifier(Pretrained, model_card_template=MODEL_CARD, library_name="f
     @classmethod
     def _build(cls, config: TextClassifierConfig, paths: dict[str, str]) -> Self:
         return cls(config, load_tokenizer(paths[TOKENIZER], config.vocab_size))
+
+
+def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Give the token ids of each text, `[UNK]` alone where there is none; InputError for what is no text."""
+    for row, text in enumerate(texts):
+        if not isinstance(text, str) or (not text.isprintable() and not _encodes(text)):
+            raise InputError(f"text {row + 1} is not valid text: {ascii(text)[:60]}")
+    return [encoding.ids or [UNKNOWN_ID] for encoding in tokenizer.encode_batch(texts)]
 
 
 def _encodes(text: str) -> bool:
