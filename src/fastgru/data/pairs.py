@@ -27,7 +27,7 @@ class PairSplits:
 
 
 def load_pairs(data: str, source: str, target: str, test: str | None = None, *, stress: bool = False) -> PairSplits:
-    """Load `data` and split it, always the same way, by the SHA-256 of the sources: 90 % train, 5 % validation and test.
+    """Load `data` and split it by source, always the same way: 90 % train, 5 % validation, 5 % test.
 
     `data`: "pronunciations" (the CMU Pronouncing Dictionary, with `stress` or without), a table file, or the name or
     folder of a Hugging Face dataset; `source`, `target`: its columns. `test`: a table file to test on.

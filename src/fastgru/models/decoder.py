@@ -1,4 +1,4 @@
-"""The decoders of a Seq2Seq: a GRU over the target that looks at the source by Luong's attention, Bahdanau's or none."""
+"""The decoders of a Seq2Seq: a GRU over the target, with Luong's attention to the source, Bahdanau's or none."""
 
 from dataclasses import dataclass
 

@@ -93,6 +93,19 @@ class Written:
     score: float
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """What the decoder looked at.
+
+    `source [S]`: the tokens that it read, the end included; `target [T]`: those that it wrote, the end included.
+    `weights [T, S]`: for each token that it wrote the attention to each that it read; a row sums to 1.
+    """
+
+    source: list[str]
+    target: list[str]
+    weights: list[list[float]]
+
+
 class Seq2Seq(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"):
     """p(y | x) = product over t of softmax(W f_t + b), f_t: the decoder's features after y_1 ... y_{t-1}.
 
@@ -137,8 +150,9 @@ class Seq2Seq(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"
     def forward(self, source_ids: Tensor, source_lengths: Tensor, target_ids: Tensor, target_lengths: Tensor) -> Tensor:
         """Give logits `[B, T, V]` of the token after each step of the target (teacher forcing).
 
-        `source_ids [B, S]`, `target_ids [B, T] int64`: token ids; the target begins with `[BOS]`. `source_lengths [B]`,
-        `target_lengths [B] int64`: tokens of each; what stands beyond them changes nothing, and logits there mean nothing.
+        `source_ids [B, S]`, `target_ids [B, T] int64`: token ids; the target begins with `[BOS]`.
+        `source_lengths [B]`, `target_lengths [B] int64`: tokens of each, at least 1; what stands beyond them changes
+        nothing, and logits there mean nothing.
         """
         source, state = self.encode(source_ids, source_lengths)
         logits, _, _ = self.decode(target_ids, target_lengths, state, source)
@@ -231,6 +245,16 @@ class Seq2Seq(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"
             max_length=max_length or 2 * ids.shape[1] + 10,
         )
         return [[Written(self.target_text(one.tokens), one.score) for one in several] for several in found]
+
+    def align(self, source: str, target: str) -> Alignment:
+        """Give what the decoder looks at while it writes `target`; without attention the weights are empty."""
+        read, written = self.source_tokenizer.encode(source), self.target_tokenizer.encode(target)
+        device = self.output.weight.device
+        with self.in_eval_mode(), torch.inference_mode():
+            ids, lengths = pad_ids([read.ids])
+            encoded, state = self.encode(ids.to(device), lengths.to(device))
+            _, _, weights = self.decode(torch.tensor([written.ids[:-1]], device=device), None, state, encoded)
+        return Alignment(read.tokens, written.tokens[1:], weights[0].tolist())
 
     def target_tokens(self, text: str) -> list[str]:
         """Give the tokens of a target, without begin and end."""

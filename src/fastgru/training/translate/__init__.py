@@ -41,8 +41,8 @@ class Translate(Task[TranslateOptions, "PairSplits", "Seq2Seq"]):
 
     def build_model(self, options: TranslateOptions, data: "PairSplits") -> "Seq2Seq":
         """Train the tokenizers, and make a model for them."""
-        from fastgru.data.tokens import train_source_tokenizer, train_target_tokenizer
         from fastgru.models import Seq2Seq, Seq2SeqConfig
+        from fastgru.models.tokens import train_source_tokenizer, train_target_tokenizer
 
         most = options.max_tokens
         source = train_source_tokenizer(options.source_tokens, data.train.texts, max_tokens=most)
@@ -112,12 +112,13 @@ class Translate(Task[TranslateOptions, "PairSplits", "Seq2Seq"]):
 
     def predict(self, model: "Seq2Seq", inputs: list[str], options: TranslatePredictOptions) -> Iterator["Translation"]:
         """Translate the sources, and draw what the decoder looked at where a picture is asked for."""
+        from fastgru.training.translate.maps import check_map, draw_attention
         from fastgru.training.translate.measure import Translation
 
+        if options.attention_map is not None:
+            check_map(model, inputs, options.attention_map)
         found = model.predict(inputs, beam=max(options.beam, options.best), best=options.best)
         if options.attention_map is not None:
-            from fastgru.training.translate.maps import draw_attention
-
             draw_attention(model, inputs, [several[0].text for several in found], options.attention_map)
         for text, several in zip(inputs, found, strict=True):
             for one in several:

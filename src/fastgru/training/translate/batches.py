@@ -16,9 +16,9 @@ from fastgru.models.text_classifier import pad_ids
 class Batch(NamedTuple):
     """One batch of pairs.
 
-    `source_ids [B, S] int64`, `source_lengths [B] int64`: what is read. `target_ids [B, T] int64`, `target_lengths [B]`:
-    what is written, begin and end included. `references`: all targets of each source, the first of them this one
-    (only in validation).
+    `source_ids [B, S] int64`, `source_lengths [B] int64`: what is read, its end included.
+    `target_ids [B, T] int64`, `target_lengths [B] int64`: what is written, begin and end included.
+    `references`: in validation all targets of each source, the first of them this one; otherwise empty.
     """
 
     source_ids: Tensor

@@ -62,7 +62,7 @@ class TranslateOptions(TrainOptions):
     ] = 0.2
     label_smoothing: Annotated[
         float,
-        typer.Option(min=0, max=0.9, help="Share of each target spread over all tokens.", rich_help_panel=TRAINING),
+        typer.Option(min=0, max=0.9, help="Share of a target spread over all tokens.", rich_help_panel=TRAINING),
     ] = 0.1
     warm_up: Annotated[int, typer.Option(min=0, help="Steps of rising learning rate.", rich_help_panel=TRAINING)] = 500
     beam: Annotated[
