@@ -14,9 +14,10 @@ from rich.console import Console
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.split import load_splits
 from fastgru.models.text_classifier import TextClassifier
-from fastgru.training.classify import train_classifier
-from fastgru.training.measure import measure
-from fastgru.training.run_folder import ClassifyOptions, RunFolder
+from fastgru.training.classify import ClassifyOptions
+from fastgru.training.classify.measure import measure
+from fastgru.training.run import train
+from fastgru.training.run_folder import RunFolder
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
 
 def _one(seed: int, out: Path, test: LabelledTexts) -> tuple[float, float, float, float]:
     started = time.perf_counter()
-    history = train_classifier(ClassifyOptions(seed=seed), RunFolder(out), Console(stderr=True), overwrite=True)
+    history = train(ClassifyOptions(seed=seed), RunFolder(out), Console(stderr=True), overwrite=True)
     seconds = time.perf_counter() - started
     found = measure(TextClassifier.from_pretrained(out), test, "the test part").accuracy
     return history.best["epoch"], history.best["validation_accuracy"], found, seconds

@@ -1,23 +1,21 @@
 """TextClassifier: a bidirectional GRU that tells which label a text has."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from fastgru.errors import InputError
+from fastgru.models.pretrained import CONFIG, WEIGHTS, Pretrained, load_tokenizer
 from fastgru.nn import GRU
 
-FILES = _CONFIG, WEIGHTS, TOKENIZER = ("config.json", "model.safetensors", "tokenizer.json")
+TOKENIZER = "tokenizer.json"
+FILES = (CONFIG, WEIGHTS, TOKENIZER)
 PAD_ID, UNKNOWN_ID = 0, 1
 
 MODEL_CARD = """---
@@ -77,14 +75,16 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-class TextClassifier(nn.Module, PyTorchModelHubMixin, model_card_template=MODEL_CARD, library_name="fastgru"):
+class TextClassifier(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"):
     """Embedding, bidirectional GRU, final and pooled states, dropout, linear.
 
     logits = W [h_n forward; h_n backward; max over t of y; mean over t of y] + b
 
-    `save_pretrained(folder)` writes config.json, model.safetensors, tokenizer.json and a model card;
-    `from_pretrained(folder or name on the Hub)` reads them. Nothing is pickled.
+    Its folder holds config.json, model.safetensors, tokenizer.json and a model card.
     """
+
+    model_type = "text_classifier"
+    own_files = (TOKENIZER,)
 
     def __init__(self, config: TextClassifierConfig, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -152,18 +152,13 @@ class TextClassifier(nn.Module, PyTorchModelHubMixin, model_card_template=MODEL_
         rows = self.encode(list(texts))
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         found: dict[int, Prediction] = {}
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
+        with self.in_eval_mode():
             for start in range(0, len(order), batch_size):
                 batch = order[start : start + batch_size]
                 ids, lengths = pad_ids([rows[row] for row in batch])
                 device = self.embedding.weight.device
                 probabilities = self(ids.to(device), lengths.to(device)).softmax(1).tolist()
                 found |= {row: self._prediction(values) for row, values in zip(batch, probabilities, strict=True)}
-        finally:
-            for module, training in modes:
-                module.training = training
         return [found[row] for row in range(len(rows))]
 
     def _prediction(self, values: list[float]) -> Prediction:
@@ -175,47 +170,8 @@ class TextClassifier(nn.Module, PyTorchModelHubMixin, model_card_template=MODEL_
         self.tokenizer.save(str(save_directory / TOKENIZER))
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
-        """Load a model from a folder, or from the Hub by its name; it comes in eval mode.
-
-        `options`: those of the mixin (`revision`, `token`, `cache_dir`, ...) and `map_location`.
-        InputError where there is no such model, or what is there is not a TextClassifier.
-        """
-        name = str(pretrained_model_name_or_path)
-        missing = [file for file in FILES if not (Path(name) / file).is_file()]
-        if Path(name).is_dir() and missing:
-            raise InputError(f"{name} is not a folder with a model: there is no {missing[0]} in it")
-        if isinstance(options.get("map_location"), torch.device):
-            options["map_location"] = str(options["map_location"])
-        try:
-            _check_config(Path(name) / _CONFIG)
-            return super().from_pretrained(name, **options)
-        # Unreadable files, a broken configuration, other weights, a name that is not on the Hub.
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{name} cannot be loaded as a TextClassifier: {reason}") from error
-
-    @classmethod
-    def _from_pretrained(  # type: ignore[override]
-        cls, *, model_id: str, config: TextClassifierConfig, map_location: str = "cpu", **options: Any
-    ) -> Self:
-        # Not the mixin's own: it falls back to a pickle, passes over weights that are missing, and prints.
-        weights, tokenizer = (_locate(model_id, file, options) for file in (WEIGHTS, TOKENIZER))
-        model = cls(config, _load_tokenizer(tokenizer, config.vocab_size))
-        _load_weights(model, weights)
-        return model.to(map_location).eval()
-
-
-def _check_config(path: Path) -> None:
-    """ValueError, naming the file, where a local configuration is no JSON object, for the mixin names none."""
-    if not path.is_file():
-        return
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} must hold a JSON object, and holds a {type(content).__name__}")
+    def _build(cls, config: TextClassifierConfig, paths: dict[str, str]) -> Self:
+        return cls(config, load_tokenizer(paths[TOKENIZER], config.vocab_size))
 
 
 def _encodes(text: str) -> bool:
@@ -224,41 +180,6 @@ def _encodes(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _locate(model_id: str, file: str, options: dict[str, Any]) -> str:
-    local = Path(model_id) / file
-    return str(local) if local.is_file() else hf_hub_download(model_id, file, **options)
-
-
-def _load_tokenizer(path: str, vocab_size: int) -> Tokenizer:
-    """ValueError where the file is none, or its tokens are not those of a model of vocab_size."""
-    try:
-        tokenizer = Tokenizer.from_file(path)
-        tokenizer.encode("a word that nobody has seen, qxzvyk")
-    except Exception as error:  # tokenizers raises no narrower class
-        raise ValueError(f"{TOKENIZER}: {error}") from error
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    if largest >= vocab_size:
-        raise ValueError(f"{TOKENIZER} has token ids up to {largest}, and the model a vocabulary of {vocab_size}")
-    return tokenizer
-
-
-def _load_weights(model: nn.Module, path: str) -> None:
-    """ValueError, naming the weight, where the file holds others than the model's, or numbers that are none."""
-    try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{WEIGHTS}: {error}") from error
-    own = model.state_dict()
-    for name in sorted({*own, *weights}):
-        expected = [*own[name].shape] if name in own else "nothing"
-        came = [*weights[name].shape] if name in weights else "nothing"
-        if expected != came:
-            raise ValueError(f"{WEIGHTS} does not fit {_CONFIG}: {name}: expected {expected}, and there is {came}")
-        if not weights[name].isfinite().all():
-            raise ValueError(f"{WEIGHTS}: {name} holds numbers that are not finite")
-    model.load_state_dict(weights)
 
 
 def pad_ids(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
