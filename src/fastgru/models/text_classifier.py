@@ -1,16 +1,17 @@
 """TextClassifier: a bidirectional GRU that tells which label a text has."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+from torch.nn.utils.rnn import pad_sequence
 
 from fastgru.errors import InputError
+from fastgru.models.pooling import Pooling, check_pooling
 from fastgru.models.pretrained import CONFIG, WEIGHTS, Pretrained, load_tokenizer
 from fastgru.nn import GRU
 
@@ -39,6 +40,7 @@ class TextClassifierConfig:
     `vocab_size` V, `embedding_size` I, `hidden_size` H, `num_layers` L: sizes.
     `word_dropout`: share of the tokens that become `[UNK]` in training.
     `embedding_dropout`, `dropout`: on the word vectors, and on the features that enter the last linear layer.
+    `pooling`: what these features are made of, names out of `fastgru.models.pooling.POOLINGS`.
     """
 
     labels: list[str]
@@ -49,6 +51,7 @@ class TextClassifierConfig:
     word_dropout: float = 0.1
     embedding_dropout: float = 0.6
     dropout: float = 0.5
+    pooling: list[str] = field(default_factory=lambda: ["last", "max", "mean"])
 
     def __post_init__(self) -> None:
         """ValueError for a configuration that no model can have."""
@@ -57,14 +60,15 @@ class TextClassifierConfig:
             raise ValueError(f"labels must be a list of names, got {names!r}")
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError(f"labels must be two or more different names, got {names!r}")
-        for field in ("vocab_size", "embedding_size", "hidden_size", "num_layers"):
-            size = getattr(self, field)
+        check_pooling(self.pooling)
+        for name in ("vocab_size", "embedding_size", "hidden_size", "num_layers"):
+            size = getattr(self, name)
             if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{field} must be a whole number of at least 1, got {size!r}")
-        for field in ("word_dropout", "embedding_dropout", "dropout"):
-            share = getattr(self, field)
+                raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
+        for name in ("word_dropout", "embedding_dropout", "dropout"):
+            share = getattr(self, name)
             if not isinstance(share, float | int) or not 0 <= share <= 1:
-                raise ValueError(f"{field} must be a number from 0 to 1, got {share!r}")
+                raise ValueError(f"{name} must be a number from 0 to 1, got {share!r}")
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,9 @@ class Prediction:
 
 
 class TextClassifier(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"):
-    """Embedding, bidirectional GRU, final and pooled states, dropout, linear.
+    """Embedding, bidirectional GRU, pooled states, dropout, linear.
 
-    logits = W [h_n forward; h_n backward; max over t of y; mean over t of y] + b
+    logits = W pooling(y, h_n) + b, by default of [h_n forward; h_n backward; max over t of y; mean over t of y]
 
     Its folder holds config.json, model.safetensors, tokenizer.json and a model card.
     """
@@ -94,7 +98,8 @@ class TextClassifier(Pretrained, model_card_template=MODEL_CARD, library_name="f
         self.gru = GRU(
             config.embedding_size, config.hidden_size, config.num_layers, batch_first=True, bidirectional=True
         )
-        self.classify = nn.Linear(6 * config.hidden_size, len(config.labels))
+        self.pooling = Pooling(config.pooling, 2 * config.hidden_size)
+        self.classify = nn.Linear(self.pooling.out_features, len(config.labels))
         # torch draws word vectors with a deviation of 1, which would saturate the gates from the start.
         nn.init.normal_(self.embedding.weight, std=0.1)
         with torch.no_grad():
@@ -107,18 +112,15 @@ class TextClassifier(Pretrained, model_card_template=MODEL_CARD, library_name="f
         `lengths [B] int64`: tokens of each text; a text of length 0 counts as one padding token.
         ValueError for an empty batch, and for a length that is below 0 or beyond T.
         """
-        on_cpu = lengths.cpu()
-        if not ids.numel() or int(on_cpu.min()) < 0 or int(on_cpu.max()) > ids.shape[1]:
-            raise ValueError(f"lengths of texts in ids {[*ids.shape]} must be from 0 to T, got {on_cpu.tolist()}")
-        lengths = lengths.clamp(min=1)
-        x = self._embed(ids)
-        packed = pack_padded_sequence(x, on_cpu.clamp(min=1), batch_first=True, enforce_sorted=False)
-        y, h_n = self.gru(packed)
-        y, _ = pad_packed_sequence(y, batch_first=True)  # [B, T, 2H], 0 past the length
-        past = torch.arange(y.shape[1], device=y.device) >= lengths[:, None]
-        largest = y.masked_fill(past[:, :, None], float("-inf")).amax(1)
-        mean = y.sum(1) / lengths[:, None]
-        features = torch.cat([h_n[-2], h_n[-1], largest, mean], dim=1)  # [B, 6H]
+        shortest, longest = (int(length) for length in lengths.aminmax()) if ids.numel() else (0, 0)
+        if not ids.numel() or shortest < 0 or longest > ids.shape[1]:
+            raise ValueError(f"lengths of texts in ids {[*ids.shape]} must be from 0 to T, got {lengths.tolist()}")
+        return self.logits(self._embed(ids[:, : max(longest, 1)]), lengths.clamp(min=1))
+
+    def logits(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Give logits `[B, C]` of texts as word vectors `x [B, T, I]`; `lengths [B]`, of at least 1."""
+        y, h_n = self.gru(x, lengths=lengths)  # [B, T, 2H], 0 past the length
+        features = self.pooling(y, h_n[-2:], lengths)
         logits: Tensor = self.classify(nn.functional.dropout(features, self.config.dropout, self.training))
         return logits
 

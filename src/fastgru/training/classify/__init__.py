@@ -1,12 +1,9 @@
 """The task `classify`: which label a text has."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from fastgru.training.options import TrainOptions
+from fastgru.training.classify.options import ClassifyOptions, ClassifyPredictOptions
 from fastgru.training.task import Task
 
 if TYPE_CHECKING:
@@ -15,51 +12,6 @@ if TYPE_CHECKING:
     from fastgru.training.classify.batches import ClassifyData
     from fastgru.training.classify.measure import ClassifiedText, ClassifyMeasures
     from fastgru.training.classify.module import ClassifyModule
-
-DATA, MODEL = "Data", "Model"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(TrainOptions):
-    """The options of a classifier's training.
-
-    `data`, `text`, `label`, `test`: where the texts come from (`fastgru.data.split.load_splits`).
-    """
-
-    task = "classify"
-
-    data: Annotated[
-        str,
-        typer.Option(
-            help="'reviews', a .csv, .tsv, .jsonl or .parquet file, or a Hugging Face dataset (name, folder).",
-            rich_help_panel=DATA,
-        ),
-    ] = "reviews"
-    text: Annotated[str, typer.Option(help="Column of the texts.", rich_help_panel=DATA)] = "text"
-    label: Annotated[str, typer.Option(help="Column of the labels.", rich_help_panel=DATA)] = "label"
-    test: Annotated[
-        str | None,
-        typer.Option(help="File to test on; otherwise a tenth of the data is kept.", rich_help_panel=DATA),
-    ] = None
-    embedding_size: Annotated[int, typer.Option(min=1, help="Size of the word vectors.", rich_help_panel=MODEL)] = 200
-    hidden_size: Annotated[
-        int, typer.Option(min=1, help="Size of the GRU's state in each direction.", rich_help_panel=MODEL)
-    ] = 64
-    dropout: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Dropout before the last layer.", rich_help_panel=MODEL)
-    ] = 0.5
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The files of the data."""
-        return tuple(name for name in (self.data, self.test) if name)
-
-
-@dataclass(frozen=True)
-class ClassifyPredictOptions:
-    """How `predict` reads a table."""
-
-    text: Annotated[str | None, typer.Option(help="Column of the texts, where --file is a table.")] = None
 
 
 class Classify(Task[ClassifyOptions, "Splits", "TextClassifier"]):
@@ -97,6 +49,7 @@ class Classify(Task[ClassifyOptions, "Splits", "TextClassifier"]):
             embedding_size=options.embedding_size,
             hidden_size=options.hidden_size,
             dropout=options.dropout,
+            pooling=options.poolings(),
         )
         return TextClassifier(config, tokenizer)
 
@@ -108,9 +61,10 @@ class Classify(Task[ClassifyOptions, "Splits", "TextClassifier"]):
 
     def batches(self, data: "Splits", model: "TextClassifier", options: ClassifyOptions) -> "ClassifyData":
         """Give batches of texts of like length."""
-        from fastgru.training.classify.batches import ClassifyData
+        from fastgru.training.classify.batches import ClassifyData, label_weights
 
-        return ClassifyData(data, model, batch_size=options.batch_size, seed=options.seed)
+        weights = label_weights(options, data.train.labels)
+        return ClassifyData(data, model, batch_size=options.batch_size, seed=options.seed, weights=weights)
 
     def describe(self, data: "Splits", model: "TextClassifier") -> str:
         """Tell the sizes of the parts, the labels and the tokens."""
