@@ -1,5 +1,15 @@
 """Ready models: a configuration and a module each."""
 
-from fastgru.models.text_classifier import Prediction, TextClassifier, TextClassifierConfig
+from fastgru.models.classifier import Prediction
+from fastgru.models.log_mel import LogMel
+from fastgru.models.sequence_classifier import SequenceClassifier, SequenceClassifierConfig
+from fastgru.models.text_classifier import TextClassifier, TextClassifierConfig
 
-__all__ = ["Prediction", "TextClassifier", "TextClassifierConfig"]
+__all__ = [
+    "LogMel",
+    "Prediction",
+    "SequenceClassifier",
+    "SequenceClassifierConfig",
+    "TextClassifier",
+    "TextClassifierConfig",
+]
