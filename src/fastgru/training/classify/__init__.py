@@ -30,6 +30,7 @@ class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"])
     files = ("tokenizer.json",)
     reads = ("text", "label")
     predict_options = ClassifyPredictOptions
+    input_column = "text"
     asks_for = "texts to classify"
 
     def load_data(self, options: ClassifyOptions) -> "Splits[LabelledTexts]":
