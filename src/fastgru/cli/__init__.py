@@ -41,7 +41,8 @@ def _one_line(error: BaseException) -> str | None:
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed. Install it with: pip install 'fastgru[train]'"
+        extra = "ray" if error.name == "ray" else "train"
+        return f"{error.name} is not installed. Install it with: pip install 'fastgru[{extra}]'"
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
     if isinstance(error, SafetensorError):  # safetensors has no class of its own for a full disk
@@ -65,7 +66,10 @@ app.add_typer(train, name="train")
 for task in TASKS.values():
     train.command(task.name, epilog=f"Example: fastgru train {task.name} {task.example}")(train_command(task))
 app.command(epilog="Example: fastgru evaluate runs/reviews")(evaluate)
-app.command(epilog='Example: fastgru predict runs/reviews "a warm and funny film"')(predict)
+app.command(
+    epilog='Example: fastgru predict runs/reviews "a warm and funny film"; '
+    "fastgru predict runs/mail --file mail.parquet --text body --out folders"
+)(predict)
 app.command(epilog="Example: fastgru bench --hidden-size 128 --batch 8 --plot bench.png")(bench)
 app.command(epilog="Example: fastgru info --hidden-size 512 --dtype bfloat16")(info)
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from fastgru.cli import tables
 from fastgru.errors import InputError
 from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask, task_of_run
@@ -92,13 +93,30 @@ def evaluate(run: str, data: str | None, as_json: bool, **columns: str | None) -
         measures.show(source, Console())
 
 
-def predict(run: str, inputs: list[str] | None, file: str | None, as_json: bool, **options: Any) -> None:
-    """Tell what a trained model says of new inputs."""
+def predict(
+    run: str,
+    inputs: list[str] | None,
+    file: str | None,
+    as_json: bool,
+    out: Path | None,
+    engine: str | None,
+    workers: int | None,
+    prefix: str | None,
+    **options: Any,
+) -> None:
+    """Tell what a trained model says of new inputs; with --out, of every row of a table."""
     task = task_of_run(run)
     if (file is None) == (not inputs):
         raise InputError(f"give {task.asks_for}, or a file of them with --file: one of the two")
     own = [field.name for field in dataclasses.fields(task.predict_options)]
     chosen = task.predict_options(**_given(options, own, task))
+    choices = {"engine": engine, "workers": workers, "prefix": prefix}
+    choices = {name: choice for name, choice in choices.items() if choice is not None}
+    if out is not None and file is not None and not as_json:
+        tables.predict_table(task, run, file, out, chosen, choices)
+        return
+    if out is not None or choices:
+        raise InputError("--engine, --workers and --prefix go with --file (Parquet) and --out, without --json")
     rows = task.read_inputs(list(inputs or []), file, chosen)
     for answer in task.predict(task.load_model(run), rows, chosen):
         if as_json:
@@ -160,5 +178,9 @@ _take(
     _parameter("inputs", Annotated[list[str] | None, typer.Argument(help="What to predict from.")], None),
     _parameter("file", Annotated[str | None, typer.Option(help="File with one input a line, or a table.")], None),
     _parameter("as_json", Annotated[bool, typer.Option("--json", help="Print one JSON object an input.")], False),
+    _parameter("out", tables.Out, None),
+    _parameter("engine", tables.Engine, None),
+    _parameter("workers", tables.Workers, None),
+    _parameter("prefix", tables.Prefix, None),
     *_once(parameter for task in TASKS.values() for parameter in _parameters(task.predict_options, optional=True)),
 )

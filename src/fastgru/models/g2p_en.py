@@ -12,9 +12,33 @@ from fastgru.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from fastgru.models.tokens import SOURCE_SPECIAL, TARGET_SPECIAL, source_tokenizer, target_tokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
-CONSONANTS = ("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T", "TH")
-CONSONANTS += ("V", "W", "Y", "Z", "ZH")
+VOWELS = ["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"]
+CONSONANTS = [
+    "B",
+    "CH",
+    "D",
+    "DH",
+    "F",
+    "G",
+    "HH",
+    "JH",
+    "K",
+    "L",
+    "M",
+    "N",
+    "NG",
+    "P",
+    "R",
+    "S",
+    "SH",
+    "T",
+    "TH",
+    "V",
+    "W",
+    "Y",
+    "Z",
+    "ZH",
+]
 # Its own order. "UW" without a stress is in its list too.
 PHONEMES = sorted([*CONSONANTS, "UW", *(vowel + stress for vowel in VOWELS for stress in "012")])
 

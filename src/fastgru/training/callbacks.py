@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from rich.console import Console
 
+from fastgru.atomic import written_whole
 from fastgru.training.run_folder import RunFolder
 from fastgru.training.tasks import AnyTask
 
@@ -79,12 +80,11 @@ class History(Callback):
         return "   ".join(f"{part} {' '.join(shown)}" for part, shown in parts.items())
 
     def _write(self) -> None:
-        temporary = self.run.metrics.with_suffix(".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = [{name: round(value, 6) for name, value in row.items()} for row in self.rows]
+        with written_whole(self.run.metrics) as beside, beside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
-            writer.writerows({name: round(value, 6) for name, value in row.items()} for row in self.rows)
-        os.replace(temporary, self.run.metrics)
+            writer.writerows(rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Give the rows, for the checkpoint."""

@@ -1,9 +1,7 @@
 """The run folder: where a training keeps its options, its checkpoint, its log and its best model."""
 
 import csv
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +10,16 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from fastgru.atomic import written_whole
 from fastgru.errors import InputError
+from fastgru.lock import locked
 from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask
 
 # What a run of any task writes into its folder, and what --overwrite may take away; each task adds its own files.
 COMMON = ("train.json", "metrics.csv", "curves.png", "checkpoints", "config.json", "model.safetensors", "README.md")
 FILES = (*COMMON, *sorted({file for task in TASKS.values() for file in task.files}))
+FILES += tuple(f".{name}.tmp" for name in FILES)  # what a killed process was writing
 
 
 @dataclass(frozen=True)
@@ -90,21 +91,8 @@ class RunFolder:
 
         A folder that was made here and is still empty at the end goes again.
         """
-        new = not self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"another process is training into {self.path}: wait, or name another --out"
-                ) from error
+        with locked(self.path, f"another process is training into {self.path}: wait, or name another --out"):
             yield
-        finally:
-            os.close(handle)
-            if new and not any(self.path.iterdir()):
-                self.path.rmdir()
 
     @property
     def is_run(self) -> bool:
@@ -169,9 +157,8 @@ class RunFolder:
         return content if isinstance(content, dict) else {}
 
     def _write(self, content: dict[str, Any]) -> None:
-        temporary = self._options.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, self._options)
+        with written_whole(self._options) as beside:
+            beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -54,6 +54,7 @@ class Task(ABC, Generic[O, D, M]):
     `files`: what a run's folder may hold beside what every run has: the model's own files, pictures.
     `reads`: the options that say how a table is read (names of columns); `evaluate` takes them too.
     `predict_options`: a dataclass of the options of `predict` that are the task's own, each with a default.
+    `input_column`: the one of them that names a table's column of inputs; "" where no column can hold one.
     `asks_for`: what `predict` is given, in words.
     """
 
@@ -67,6 +68,7 @@ class Task(ABC, Generic[O, D, M]):
     files: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[tuple[str, ...]] = ()
     predict_options: ClassVar[type[Any]]
+    input_column: ClassVar[str] = ""
     asks_for: ClassVar[str]
 
     @abstractmethod

@@ -7,14 +7,15 @@ from fastgru.training.task import Task
 from fastgru.training.translate.options import TranslateOptions, TranslatePredictOptions
 
 if TYPE_CHECKING:
-    from fastgru.data.pairs import PairSplits
+    from fastgru.data.labelled import LabelledTexts
+    from fastgru.data.split import Splits
     from fastgru.models import Seq2Seq
     from fastgru.training.translate.batches import TranslateData
     from fastgru.training.translate.measure import TranslateMeasures, Translation
     from fastgru.training.translate.module import TranslateModule
 
 
-class Translate(Task[TranslateOptions, "PairSplits", "Seq2Seq"]):
+class Translate(Task[TranslateOptions, "Splits[LabelledTexts]", "Seq2Seq"]):
     """Train a model that turns one sequence into another: a GRU encoder and a GRU decoder with attention.
 
     Without --data it learns how English words are pronounced, from the CMU Pronouncing Dictionary.
@@ -31,15 +32,16 @@ class Translate(Task[TranslateOptions, "PairSplits", "Seq2Seq"]):
     files = ("source_tokenizer.json", "target_tokenizer.json")
     reads = ("source", "target")
     predict_options = TranslatePredictOptions
+    input_column = "text"
     asks_for = "sequences to translate"
 
-    def load_data(self, options: TranslateOptions) -> "PairSplits":
+    def load_data(self, options: TranslateOptions) -> "Splits[LabelledTexts]":
         """Load and split the pairs."""
         from fastgru.data.pairs import load_pairs
 
         return load_pairs(options.data, options.source, options.target, options.test, stress=options.stress)
 
-    def build_model(self, options: TranslateOptions, data: "PairSplits") -> "Seq2Seq":
+    def build_model(self, options: TranslateOptions, data: "Splits[LabelledTexts]") -> "Seq2Seq":
         """Train the tokenizers, and make a model for them."""
         from fastgru.models import Seq2Seq, Seq2SeqConfig
         from fastgru.models.tokens import train_source_tokenizer, train_target_tokenizer
@@ -68,13 +70,13 @@ class Translate(Task[TranslateOptions, "PairSplits", "Seq2Seq"]):
             model, lr=options.lr, seed=options.seed, smoothing=options.label_smoothing, warm_up=options.warm_up
         )
 
-    def batches(self, data: "PairSplits", model: "Seq2Seq", options: TranslateOptions) -> "TranslateData":
+    def batches(self, data: "Splits[LabelledTexts]", model: "Seq2Seq", options: TranslateOptions) -> "TranslateData":
         """Give batches of pairs of like length."""
         from fastgru.training.translate.batches import TranslateData
 
         return TranslateData(data, model, batch_size=options.batch_size, seed=options.seed)
 
-    def describe(self, data: "PairSplits", model: "Seq2Seq") -> str:
+    def describe(self, data: "Splits[LabelledTexts]", model: "Seq2Seq") -> str:
         """Tell the sizes of the parts and of the vocabularies."""
         parts = [f"{len(part):,}" for part in (data.train, data.validation, data.test)]
         config = model.config
@@ -90,7 +92,7 @@ class Translate(Task[TranslateOptions, "PairSplits", "Seq2Seq"]):
         return Seq2Seq.from_pretrained(name)
 
     def measure_test(
-        self, model: "Seq2Seq", data: "PairSplits", options: TranslateOptions
+        self, model: "Seq2Seq", data: "Splits[LabelledTexts]", options: TranslateOptions
     ) -> tuple["TranslateMeasures", str]:
         """Measure on the pairs that were kept back."""
         from fastgru.training.translate.measure import measure
@@ -120,6 +122,5 @@ class Translate(Task[TranslateOptions, "PairSplits", "Seq2Seq"]):
         found = model.predict(inputs, beam=max(options.beam, options.best), best=options.best)
         if options.attention_map is not None:
             draw_attention(model, inputs, [several[0].text for several in found], options.attention_map)
-        for text, several in zip(inputs, found, strict=True):
-            for one in several:
-                yield Translation(text, one.text, one.score)
+        for text, (first, *others) in zip(inputs, found, strict=True):
+            yield Translation(text, first.text, first.score, [other.text for other in others])

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fastgru.data.labelled import LabelledTexts
-from fastgru.data.pairs import PairSplits, references
+from fastgru.data.pairs import references
+from fastgru.data.split import Splits
 from fastgru.data.text import LengthBuckets
 from fastgru.models import Seq2Seq
 from fastgru.models.text_classifier import pad_ids
@@ -52,7 +53,7 @@ class EncodedPairs(Dataset[Batch]):
 class TranslateData(LightningDataModule):
     """Batches of all training pairs, shuffled anew every epoch, and of the validation sources, each once."""
 
-    def __init__(self, splits: PairSplits, model: Seq2Seq, *, batch_size: int, seed: int) -> None:
+    def __init__(self, splits: Splits[LabelledTexts], model: Seq2Seq, *, batch_size: int, seed: int) -> None:
         super().__init__()
         self.train_rows = EncodedPairs(splits.train, model)
         known = references(splits.validation)

@@ -36,15 +36,16 @@ class TranslateMeasures:
 
 @dataclass(frozen=True)
 class Translation:
-    """A source, what it becomes, and the natural logarithm of its probability."""
+    """A source, what it becomes, the natural logarithm of that one's probability, and the next likeliest."""
 
     source: str
     target: str
     score: float
+    others: list[str]
 
     def line(self) -> str:
-        """Give what was written."""
-        return self.target
+        """Give what was written, likeliest first, separated by tabs."""
+        return "\t".join([self.target, *self.others])
 
 
 def measure(model: Seq2Seq, rows: LabelledTexts, *, beam: int) -> TranslateMeasures:
