@@ -21,7 +21,7 @@ from fastgru.training import run as training
 from fastgru.training.classify.module import ClassifyModule
 
 SMALL = {"embedding_size": 8, "hidden_size": 6, "epochs": 8, "patience": 8, "batch_size": 16, "lr": 0.03}
-TEXTS = [f"a {word} film {number % 7}" for number in range(20) for word in GOOD + BAD]
+TEXTS = [f"a {word} film {number}" for number in range(20) for word in GOOD + BAD]
 LABELS = ["good", "good", "good", "bad", "bad", "bad"] * 20
 
 
@@ -64,7 +64,7 @@ def test_classes_keep_their_kind_and_order() -> None:
 
 
 def test_it_works_in_scikit_learns_own_company() -> None:
-    small = {**SMALL, "epochs": 6}
+    small = {**SMALL, "epochs": 8}
     assert cross_val_score(GRUTextClassifier(**small), TEXTS, LABELS, cv=2).mean() > 0.9
     search = GridSearchCV(
         make_pipeline(GRUTextClassifier(**small)), {"grutextclassifier__pooling": ["max", "last"]}, cv=2

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from fastgru.errors import InputError
-from fastgru.models.pooling import Pooling, check_pooling
-from fastgru.models.pretrained import CONFIG, WEIGHTS, Pretrained, load_tokenizer
+from fastgru.models.classifier import Classifier, Prediction, check_config
+from fastgru.models.pooling import Pooling
+from fastgru.models.pretrained import CONFIG, WEIGHTS, load_tokenizer
 from fastgru.nn import GRU
 
 TOKENIZER = "tokenizer.json"
@@ -55,31 +56,11 @@ class TextClassifierConfig:
 
     def __post_init__(self) -> None:
         """ValueError for a configuration that no model can have."""
-        names = self.labels
-        if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
-            raise ValueError(f"labels must be a list of names, got {names!r}")
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise ValueError(f"labels must be two or more different names, got {names!r}")
-        check_pooling(self.pooling)
-        for name in ("vocab_size", "embedding_size", "hidden_size", "num_layers"):
-            size = getattr(self, name)
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
-        for name in ("word_dropout", "embedding_dropout", "dropout"):
-            share = getattr(self, name)
-            if not isinstance(share, float | int) or not 0 <= share <= 1:
-                raise ValueError(f"{name} must be a number from 0 to 1, got {share!r}")
+        sizes = ("vocab_size", "embedding_size", "hidden_size", "num_layers")
+        check_config(self, sizes=sizes, shares=("word_dropout", "embedding_dropout", "dropout"))
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one text: the likeliest label, and the probability of each label (summing to 1)."""
-
-    label: str
-    probabilities: dict[str, float]
-
-
-class TextClassifier(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"):
+class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="fastgru"):
     """Embedding, bidirectional GRU, pooled states, dropout, linear.
 
     logits = W pooling(y, h_n) + b, by default of [h_n forward; h_n backward; max over t of y; mean over t of y]
@@ -135,12 +116,8 @@ class TextClassifier(Pretrained, model_card_template=MODEL_CARD, library_name="f
 
         InputError for what is no text: not a string, or one that no encoding can hold (half of an emoji).
         """
-        for row, text in enumerate(texts):
-            if not isinstance(text, str) or (not text.isprintable() and not _encodes(text)):
-                raise InputError(f"text {row + 1} is not valid text: {ascii(text)[:60]}")
-        return [encoding.ids or [UNKNOWN_ID] for encoding in self.tokenizer.encode_batch(texts)]
+        return encode_texts(self.tokenizer, texts)
 
-    @torch.inference_mode()
     def predict(self, texts: Iterable[str], *, batch_size: int = 256) -> list[Prediction]:
         """Classify `texts`; the model is in eval mode while it does, and afterwards each part is as it was.
 
@@ -149,23 +126,7 @@ class TextClassifier(Pretrained, model_card_template=MODEL_CARD, library_name="f
         """
         if isinstance(texts, str):
             raise TypeError("predict takes several texts: put this one into a list")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        rows = self.encode(list(texts))
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        found: dict[int, Prediction] = {}
-        with self.in_eval_mode():
-            for start in range(0, len(order), batch_size):
-                batch = order[start : start + batch_size]
-                ids, lengths = pad_ids([rows[row] for row in batch])
-                device = self.embedding.weight.device
-                probabilities = self(ids.to(device), lengths.to(device)).softmax(1).tolist()
-                found |= {row: self._prediction(values) for row, values in zip(batch, probabilities, strict=True)}
-        return [found[row] for row in range(len(rows))]
-
-    def _prediction(self, values: list[float]) -> Prediction:
-        probabilities = dict(zip(self.config.labels, values, strict=True))
-        return Prediction(max(probabilities, key=probabilities.__getitem__), probabilities)
+        return self._predict_rows(self.encode(list(texts)), pad_ids, batch_size)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
@@ -174,6 +135,14 @@ class TextClassifier(Pretrained, model_card_template=MODEL_CARD, library_name="f
     @classmethod
     def _build(cls, config: TextClassifierConfig, paths: dict[str, str]) -> Self:
         return cls(config, load_tokenizer(paths[TOKENIZER], config.vocab_size))
+
+
+def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Give the token ids of each text, `[UNK]` alone where there is none; InputError for what is no text."""
+    for row, text in enumerate(texts):
+        if not isinstance(text, str) or (not text.isprintable() and not _encodes(text)):
+            raise InputError(f"text {row + 1} is not valid text: {ascii(text)[:60]}")
+    return [encoding.ids or [UNKNOWN_ID] for encoding in tokenizer.encode_batch(texts)]
 
 
 def _encodes(text: str) -> bool:

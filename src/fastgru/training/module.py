@@ -1,6 +1,7 @@
 """TaskModule: a model in training, and the running average of its weights."""
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -19,14 +20,16 @@ AVERAGING = 0.995  # share of the old average kept at each step: about the last 
 class TaskModule(LightningModule, Generic[M]):
     """A model in training, and the running average of its weights, which is what is measured and kept.
 
+    `averaging`: the share of the old average that is kept at each step, at most.
+
     A task's own gives `loss`, which logs its `train_*` columns, and `validation_step`, which measures `averaged` and
     logs the `validation_*` ones.
     """
 
-    def __init__(self, model: M, *, lr: float, seed: int) -> None:
+    def __init__(self, model: M, *, lr: float, seed: int, averaging: float = AVERAGING) -> None:
         super().__init__()
         self.model = model
-        self.average = AveragedModel(model, multi_avg_fn=_average)
+        self.average = AveragedModel(model, multi_avg_fn=partial(_average, averaging))
         self.lr = lr
         self.seed = seed
 
@@ -63,7 +66,7 @@ class TaskModule(LightningModule, Generic[M]):
 
 
 @torch.no_grad()
-def _average(averages: Weights, currents: Weights, steps: Tensor | int) -> None:
-    # a += (1 - d) (w - a) with d = min(AVERAGING, (1 + n) / (10 + n)): the first weights are soon forgotten.
-    kept = min(AVERAGING, (1 + int(steps)) / (10 + int(steps)))
+def _average(averaging: float, averages: Weights, currents: Weights, steps: Tensor | int) -> None:
+    # a += (1 - d) (w - a) with d = min(averaging, (1 + n) / (10 + n)): the first weights are soon forgotten.
+    kept = min(averaging, (1 + int(steps)) / (10 + int(steps)))
     torch._foreach_lerp_(averages, currents, 1 - kept)

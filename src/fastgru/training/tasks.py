@@ -6,10 +6,11 @@ from typing import Any
 from fastgru.errors import InputError
 from fastgru.training.classify import Classify
 from fastgru.training.task import Task
+from fastgru.training.translate import Translate
 
 AnyTask = Task[Any, Any, Any]
 
-TASKS: dict[str, AnyTask] = {task.name: task for task in (Classify(),)}
+TASKS: dict[str, AnyTask] = {task.name: task for task in (Classify(), Translate())}
 
 
 def task_of_model(name: str) -> AnyTask:

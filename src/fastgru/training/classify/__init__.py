@@ -9,6 +9,7 @@ from fastgru.training.classify.options import ClassifyOptions, ClassifyPredictOp
 from fastgru.training.task import Task
 
 if TYPE_CHECKING:
+    from fastgru.data.labelled import LabelledTexts
     from fastgru.data.split import Splits
     from fastgru.models import TextClassifier
     from fastgru.training.classify.batches import ClassifyData
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Classify", "ClassifyOptions"]
 
 
-class Classify(Task[ClassifyOptions, "Splits", "TextClassifier"]):
+class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"]):
     """Train a text classifier: a bidirectional GRU.
 
     Without --data it learns to tell positive from negative movie reviews.
@@ -37,13 +38,13 @@ class Classify(Task[ClassifyOptions, "Splits", "TextClassifier"]):
     input_column = "text"
     asks_for = "texts to classify"
 
-    def load_data(self, options: ClassifyOptions) -> "Splits":
+    def load_data(self, options: ClassifyOptions) -> "Splits[LabelledTexts]":
         """Load and split the texts."""
         from fastgru.data.split import load_splits
 
         return load_splits(options.data, options.text, options.label, options.test)
 
-    def build_model(self, options: ClassifyOptions, data: "Splits") -> "TextClassifier":
+    def build_model(self, options: ClassifyOptions, data: "Splits[LabelledTexts]") -> "TextClassifier":
         """Train the tokenizer, and make a model for it."""
         from fastgru.data.text import train_tokenizer
         from fastgru.models import TextClassifier, TextClassifierConfig
@@ -65,14 +66,16 @@ class Classify(Task[ClassifyOptions, "Splits", "TextClassifier"]):
 
         return ClassifyModule(model, lr=options.lr, seed=options.seed)
 
-    def batches(self, data: "Splits", model: "TextClassifier", options: ClassifyOptions) -> "ClassifyData":
+    def batches(
+        self, data: "Splits[LabelledTexts]", model: "TextClassifier", options: ClassifyOptions
+    ) -> "ClassifyData":
         """Give batches of texts of like length."""
         from fastgru.training.classify.batches import ClassifyData, label_weights
 
         weights = label_weights(options, data.train.labels)
         return ClassifyData(data, model, batch_size=options.batch_size, seed=options.seed, weights=weights)
 
-    def describe(self, data: "Splits", model: "TextClassifier") -> str:
+    def describe(self, data: "Splits[LabelledTexts]", model: "TextClassifier") -> str:
         """Tell the sizes of the parts, the labels and the tokens."""
         return (
             f"{len(data.train):,} texts to train on, {len(data.validation):,} to validate, {len(data.test):,} "
@@ -86,7 +89,7 @@ class Classify(Task[ClassifyOptions, "Splits", "TextClassifier"]):
         return TextClassifier.from_pretrained(name)
 
     def measure_test(
-        self, model: "TextClassifier", data: "Splits", options: ClassifyOptions
+        self, model: "TextClassifier", data: "Splits[LabelledTexts]", options: ClassifyOptions
     ) -> tuple["ClassifyMeasures", str]:
         """Measure on the texts that were kept back."""
         from fastgru.training.classify.measure import measure

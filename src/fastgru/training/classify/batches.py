@@ -76,7 +76,13 @@ class ClassifyData(LightningDataModule):
     """Batches of the training part, shuffled anew every epoch, and of the validation part."""
 
     def __init__(
-        self, splits: Splits, model: TextClassifier, *, batch_size: int, seed: int, weights: dict[str, float]
+        self,
+        splits: Splits[LabelledTexts],
+        model: TextClassifier,
+        *,
+        batch_size: int,
+        seed: int,
+        weights: dict[str, float],
     ) -> None:
         super().__init__()
         self.train_rows = EncodedTexts(splits.train, model, weights)
