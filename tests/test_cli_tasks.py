@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from task_data import write_reviews
 from typer.testing import CliRunner, Result
@@ -85,6 +86,37 @@ def test_predict_of_a_file_as_json(trained: Path, tmp_path: Path) -> None:
 def test_predict_of_a_table(trained: Path, data: str) -> None:
     result = run("predict", trained, "--file", data, "--text", "text")
     assert len(result.stdout.splitlines()) == 120
+
+
+def test_predict_from_parquet_to_parquet(trained: Path, data: str, tmp_path: Path) -> None:
+    frame = pd.read_csv(data)
+    frame.to_parquet(tmp_path / "in.parquet")
+    given = ("--file", tmp_path / "in.parquet", "--text", "text", "--out", tmp_path / "out")
+    result = run("predict", trained, *given, "--prefix", "said_")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"120 rows are in {tmp_path / 'out'}\n"
+    found = pd.read_parquet(tmp_path / "out")
+    assert found[["text", "label"]].equals(frame)
+    assert (found["said_label"] == frame["label"]).mean() > 0.9
+    assert_one_line(run("predict", trained, *given), "out is there already")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "ray"], "--engine, --workers and --prefix go with --file (Parquet) and --out"),
+        (["--file", "x.parquet", "--out", "o", "--text", "t", "--json"], "without --json"),
+        (["--file", "x.parquet", "--out", "o", "--text", "t"], "expected a Parquet file, a folder or a pattern"),
+        (
+            ["--file", "x.parquet", "--out", "o", "--text", "t", "--engine", "dask"],
+            "--engine must be one of plain, ray",
+        ),
+        (["--file", "x.parquet", "--out", "o"], "name the column of inputs with --text"),
+    ],
+)
+def test_predict_from_parquet_with_bad_options(trained: Path, options: list[str], message: str) -> None:
+    given = options if "--file" in options else [*options, "a text"]
+    assert_one_line(run("predict", trained, *given), message)
 
 
 def test_resume_of_a_finished_run_says_its_result_again(trained: Path) -> None:

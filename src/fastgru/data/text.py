@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.data import Sampler
 
+from fastgru.models.tokens import PAD, UNKNOWN
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-PAD, UNKNOWN = "[PAD]", "[UNK]"
 
 
 def train_tokenizer(texts: list[str], *, min_count: int = 2, max_words: int = 30_000) -> "Tokenizer":

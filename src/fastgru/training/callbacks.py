@@ -12,9 +12,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from rich.console import Console
 
+from fastgru.atomic import written_whole
 from fastgru.training.run_folder import RunFolder
-
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
+from fastgru.training.tasks import AnyTask
 
 
 class Model(Protocol):
@@ -28,7 +28,7 @@ class History(Callback):
     """The log of a run: one row an epoch, shown to the user and written to metrics.csv.
 
     The rows are part of the checkpoint, so that a resumed run's log is the log of one whole run.
-    `rows`: for every epoch the values of COLUMNS; `seconds` is the wall-clock time of that epoch.
+    `columns`: of the log. `rows`: for every epoch their values; `seconds` is the wall-clock time of that epoch.
     `begin`: what makes the folder this run's, called when the first epoch is done and before anything is written.
     """
 
@@ -36,19 +36,23 @@ class History(Callback):
         self,
         run: RunFolder,
         console: Console,
+        task: AnyTask,
         rows: list[dict[str, float]] | None = None,
         begin: Callable[[], None] | None = None,
     ) -> None:
         self.run = run
         self.console = console
+        self.task = task
+        self.columns = ("epoch", *task.columns, "seconds")
         self.rows = rows or []
         self._begin = begin
         self._started = 0.0
 
     @property
     def best(self) -> dict[str, float]:
-        """The row with the highest validation accuracy, the first of several."""
-        return max(self.rows, key=lambda row: row["validation_accuracy"])
+        """The row of the best epoch, the first of several."""
+        choose = max if self.task.best_is == "max" else min
+        return choose(self.rows, key=lambda row: row[self.task.best])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -56,28 +60,31 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row, show it and write the log."""
-        values = {name: float(trainer.callback_metrics[name]) for name in COLUMNS[1:-1]}
+        values = {name: float(trainer.callback_metrics[name]) for name in self.task.columns}
         row = {"epoch": trainer.current_epoch + 1, **values, "seconds": time.perf_counter() - self._started}
         if self._begin is not None and not self.rows:
             self._begin()
         self.rows.append(row)
         self.console.print(
-            f"epoch {row['epoch']:>2}/{trainer.max_epochs}"
-            f"   train loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.3f}"
-            f"   validation loss {row['validation_loss']:.3f} accuracy {row['validation_accuracy']:.3f}"
-            f"   {row['seconds']:.1f} s",
+            f"epoch {row['epoch']:>2}/{trainer.max_epochs}   {self._shown(values)}   {row['seconds']:.1f} s",
             highlight=False,
             soft_wrap=True,
         )
         self._write()
 
+    def _shown(self, values: dict[str, float]) -> str:
+        parts: dict[str, list[str]] = {}
+        for name, value in values.items():
+            part, _, what = name.partition("_")
+            parts.setdefault(part, []).append(f"{what.replace('_', ' ')} {value:.3f}")
+        return "   ".join(f"{part} {' '.join(shown)}" for part, shown in parts.items())
+
     def _write(self) -> None:
-        temporary = self.run.metrics.with_suffix(".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+        rows = [{name: round(value, 6) for name, value in row.items()} for row in self.rows]
+        with written_whole(self.run.metrics) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
-            writer.writerows({name: round(value, 6) for name, value in row.items()} for row in self.rows)
-        os.replace(temporary, self.run.metrics)
+            writer.writerows(rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Give the rows, for the checkpoint."""

@@ -1,5 +1,6 @@
 """ClassifyData: the batches of a classifier's training, as a Lightning data module."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import torch
@@ -8,9 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fastgru.data.labelled import LabelledTexts
-from fastgru.data.split import Splits
+from fastgru.data.split import Splits, check_labels
 from fastgru.data.text import LengthBuckets
 from fastgru.models.text_classifier import TextClassifier, pad_ids
+from fastgru.training.classify.options import ClassifyOptions
 
 
 class Batch(NamedTuple):
@@ -18,18 +20,41 @@ class Batch(NamedTuple):
 
     `ids [B, T] int64`, `lengths [B] int64`: the texts. `labels [B] int64`: the index of each text's label.
     `targets [B, C] float`: the probabilities that the model should give, from raters where there are some.
+    `weights [B] float`: how much each text counts, 1 on the mean of the training part.
     """
 
     ids: Tensor
     lengths: Tensor
     labels: Tensor
     targets: Tensor
+    weights: Tensor
+
+
+def label_weights(options: ClassifyOptions, labels: list[str]) -> dict[str, float]:
+    """Give how much a text of each label counts: 1 on the mean over the training part, whose labels these are.
+
+    "balanced" gives every label the same share, N / (C n_c), as scikit-learn's. InputError for a label that is named
+    and not there.
+    """
+    counts = Counter(labels)
+    if options.class_weights == "none":
+        return dict.fromkeys(counts, 1.0)
+    if options.class_weights == "balanced":
+        return {name: len(labels) / (len(counts) * count) for name, count in counts.items()}
+    given = options.weight_of_label()
+    check_labels(list(given), sorted(counts), "--class-weights")
+    weights = {name: given.get(name, 1.0) for name in counts}
+    mean = sum(weights[name] * count for name, count in counts.items()) / len(labels)
+    return {name: weight / mean for name, weight in weights.items()}
 
 
 class EncodedTexts(Dataset[Batch]):
-    """Labelled texts as token ids; indexed by a list of rows, it gives their batch."""
+    """Labelled texts as token ids; indexed by a list of rows, it gives their batch.
 
-    def __init__(self, rows: LabelledTexts, model: TextClassifier) -> None:
+    `weights`: how much a text of each label counts; 1 where it is left out.
+    """
+
+    def __init__(self, rows: LabelledTexts, model: TextClassifier, weights: dict[str, float] | None = None) -> None:
         names = model.config.labels
         self.ids = model.encode(rows.texts)
         self.lengths = [len(ids) for ids in self.ids]
@@ -37,21 +62,31 @@ class EncodedTexts(Dataset[Batch]):
         self.targets = torch.nn.functional.one_hot(self.labels, len(names)).float()
         if rows.beliefs is not None:
             self.targets = torch.tensor([[belief[name] for name in names] for belief in rows.beliefs])
+        self.weights = torch.tensor([weights[label] if weights else 1.0 for label in rows.labels])
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, rows: list[int]) -> Batch:
-        return Batch(*pad_ids([self.ids[row] for row in rows]), self.labels[rows], self.targets[rows])
+        ids, lengths = pad_ids([self.ids[row] for row in rows])
+        return Batch(ids, lengths, self.labels[rows], self.targets[rows], self.weights[rows])
 
 
 class ClassifyData(LightningDataModule):
     """Batches of the training part, shuffled anew every epoch, and of the validation part."""
 
-    def __init__(self, splits: Splits, model: TextClassifier, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        splits: Splits[LabelledTexts],
+        model: TextClassifier,
+        *,
+        batch_size: int,
+        seed: int,
+        weights: dict[str, float],
+    ) -> None:
         super().__init__()
-        self.train_rows = EncodedTexts(splits.train, model)
-        self.validation_rows = EncodedTexts(splits.validation, model)
+        self.train_rows = EncodedTexts(splits.train, model, weights)
+        self.validation_rows = EncodedTexts(splits.validation, model, weights)
         self.batch_size = batch_size
         self.seed = seed
 
