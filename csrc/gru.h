@@ -111,10 +111,10 @@ struct ForwardArgs {
   const Real* h0;        // [D, B, H] or null: zero
   Resets<Real> resets;
   Noise<Real> noise;
-  Series<Real> y;        // [T, B, D * H], written at every step a sequence has, otherwise untouched
-  Real* h_n;             // [D, B, H], the state after each sequence's own last step (h0 if it has none)
-  Real* saved;           // [D, N, saved_pitch], what backward needs, or null: not wanted. (t, b) is row first[t] + b
-                         // where first is given (N is then the sum of rows), else t * B + b (N = T * B)
+  Series<Real> y;  // [T, B, D * H], written at every step a sequence has, otherwise untouched
+  Real* h_n;       // [D, B, H], the state after each sequence's own last step (h0 if it has none)
+  Real* saved;     // [D, N, saved_pitch], what backward needs, or null: not wanted. (t, b) is row first[t] + b
+                   // where first is given (N is then the sum of rows), else t * B + b (N = T * B)
 };
 
 template <class Real>
@@ -124,7 +124,7 @@ struct BackwardArgs {
   Steps steps;
   Parameters<const Real> parameters[2];
   Series<const Real> x, y;
-  const Real* h0;                 // [D, B, H] or null: it was zero
+  const Real* h0;  // [D, B, H] or null: it was zero
   Resets<Real> resets;
   Noise<Real> noise;
   const Real* saved;              // as the forward pass left it; only read, so backward may run again
