@@ -8,6 +8,7 @@ class Variant(NamedTuple):
 
     `keep`: m of zoneout where no mask gives it, `h' = h + m * (h~ - h)` with h~ what the equations give; 1: none.
     `tbptt`: k, gradients do not cross from one stretch of k steps to another; 0: they all do.
+    `reverse`: the one direction runs from the last step to the first.
     """
 
     bias: bool = True
@@ -15,6 +16,7 @@ class Variant(NamedTuple):
     reset_after: bool = True
     keep: float = 1.0
     tbptt: int = 0
+    reverse: bool = False
 
     @property
     def directions(self) -> int:

@@ -34,6 +34,7 @@ def _layer(
     reset_after: bool,
     keep: float,
     tbptt: int,
+    reverse: bool,
     batch: Any,
     save: bool,
 ) -> tuple[Any, Any, Any]:
@@ -69,7 +70,7 @@ def _layer(
         biases,
         None if lengths is None else op.Cast(lengths, to=6),  # 6 is int32
         h0,
-        direction="bidirectional" if directions == 2 else "forward",
+        direction="bidirectional" if directions == 2 else "reverse" if reverse else "forward",
         hidden_size=hidden,
         linear_before_reset=1,
     )
