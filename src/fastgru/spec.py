@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+MEMORIES = ("gates", "recompute", "checkpoint")
+
 
 class Variant(NamedTuple):
     """What computes one layer, besides its tensors: a part of GRUSpec, the same for every layer of a stack.
@@ -9,6 +11,7 @@ class Variant(NamedTuple):
     `keep`: m of zoneout where no mask gives it, `h' = h + m * (h~ - h)` with h~ what the equations give; 1: none.
     `tbptt`: k, gradients do not cross from one stretch of k steps to another; 0: they all do.
     `reverse`: the one direction runs from the last step to the first.
+    `memory`: what backward finds, one of MEMORIES (`fastgru.ops.memory`).
     """
 
     bias: bool = True
@@ -17,6 +20,7 @@ class Variant(NamedTuple):
     keep: float = 1.0
     tbptt: int = 0
     reverse: bool = False
+    memory: str = "gates"
 
     @property
     def directions(self) -> int:
@@ -37,6 +41,7 @@ class GRUSpec(NamedTuple):
     `variational` it has one mask a sequence. `recurrent_dropout`, `zoneout` and `weight_dropout` are probabilities too
     (`fastgru.noise`). `reset_after` False is the form in which r multiplies the state before its product with W_hn.
     `tbptt`: k, gradients do not cross from one stretch of k steps to another; 0: they all do.
+    `memory`: what backward finds, one of MEMORIES (`fastgru.ops.memory`).
     """
 
     input_size: int
@@ -52,6 +57,7 @@ class GRUSpec(NamedTuple):
     zoneout: float = 0.0
     weight_dropout: float = 0.0
     tbptt: int = 0
+    memory: str = "gates"
 
     @property
     def directions(self) -> int:
@@ -72,4 +78,4 @@ class GRUSpec(NamedTuple):
     def variant(self) -> Variant:
         """What of it matters to one layer."""
         keep = 1.0 if self.training else 1.0 - self.zoneout
-        return Variant(self.bias, self.bidirectional, self.reset_after, keep, self.tbptt)
+        return Variant(self.bias, self.bidirectional, self.reset_after, keep, self.tbptt, memory=self.memory)

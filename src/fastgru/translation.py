@@ -35,6 +35,7 @@ def _layer(
     keep: float,
     tbptt: int,
     reverse: bool,
+    memory: str,
     batch: Any,
     save: bool,
 ) -> tuple[Any, Any, Any]:
