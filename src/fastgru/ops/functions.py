@@ -104,8 +104,10 @@ class LayerBackward(torch.autograd.Function):
         given = layer_of(variant, tensors)
         if count is None or not any(wanted[2:]):
             return tuple(kernel.backward(given, y, saved, dy, dh_n, wanted))
-        noisy = any(tensor is not None for tensor in tensors[2:FIXED]) or variant.keep != 1
-        if noisy or given.initial is not None or (variant.memory != "gates" and isinstance(kernel, Traced)):
+        is_plain = given.initial is None and variant.keep == 1 and not variant.layer_norm
+        if any(tensor is not None for tensor in tensors[2:FIXED]) or not is_plain:
+            return definition.sample_gradients(given, wanted, dy, dh_n, count)
+        if isinstance(kernel, Traced) and variant.memory != "gates":  # an operator saves no gates to go by
             return definition.sample_gradients(given, wanted, dy, dh_n, count)
         if isinstance(kernel, Thrifty):
             each = partial(samples.gradients, kernel.kernel, count)
