@@ -109,7 +109,7 @@ def _layer_fake(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     if given.variant.memory != "gates":
         return y, h_n, x.new_empty(directions, batch, 0, hidden)
     rows = x.size(0) * x.size(1) if x.dim() == 3 else x.size(0)
-    return y, h_n, x.new_empty(directions, rows, 4, hidden)
+    return y, h_n, x.new_empty(directions, rows, given.saved_size)
 
 
 def _layer_backward_op(kernel: str, *arguments: Any) -> list[Tensor]:

@@ -51,7 +51,7 @@ def gradients(
         side = y.narrow(-1, direction * w_hh.size(1), w_hh.size(1))
         start = None if h0 is None else h0[direction]
         before = _states_before(side, start, reverse, given.steps.batch_sizes)
-        recurrent = _recurrent_gates(gates, saved[direction, :, 0])
+        recurrent = _recurrent_gates(gates, saved[direction, :, : given.hidden_size])  # r
         pairs = [(gates, x), (recurrent, before), (gates, None), (recurrent, None)][:each]
         found += [
             _per_sample(*pair, count) if want else None for pair, want in zip(pairs, wanted[3:][own], strict=True)
