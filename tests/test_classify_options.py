@@ -99,10 +99,10 @@ def test_loss_counts_each_text_by_its_weight(monkeypatch: pytest.MonkeyPatch) ->
     batch = EncodedTexts(rows, model, {"good": 0.5, "bad": 2.0})[[0, 1, 2]]
     module = ClassifyModule(model, lr=0.1, seed=0)
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
-    each = torch.nn.functional.cross_entropy(model(batch.ids, batch.lengths), batch.labels, reduction="none")
+    each = torch.nn.functional.cross_entropy(model(batch.steps, batch.lengths), batch.labels, reduction="none")
     expected = (each * torch.tensor([0.5, 2.0, 0.5])).mean()
     torch.testing.assert_close(module.loss(batch), expected, rtol=1e-6, atol=0)
-    right = (model(batch.ids, batch.lengths).argmax(1) == batch.labels).float()
+    right = (model(batch.steps, batch.lengths).argmax(1) == batch.labels).float()
     assert module.so_far()["accuracy"] == pytest.approx(float((right * batch.weights).sum() / 3))
 
 

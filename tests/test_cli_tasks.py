@@ -59,12 +59,12 @@ def test_evaluate_shows_accuracy_and_who_was_taken_for_whom(trained: Path) -> No
     measures = json.loads(run("evaluate", trained, "--json").stdout)
     assert f"accuracy {measures['accuracy']:.4f}" in shown.stdout
     assert measures["labels"] == ["bad", "good"]
-    assert sum(map(sum, measures["confusion"])) == measures["texts"] == 12
+    assert sum(map(sum, measures["confusion"])) == measures["count"] == 12
 
 
 def test_evaluate_on_another_file(trained: Path, tmp_path: Path) -> None:
     other = write_reviews(tmp_path / "other.csv", count=30, seed=5)
-    assert json.loads(run("evaluate", trained, "--data", other, "--json").stdout)["texts"] == 30
+    assert json.loads(run("evaluate", trained, "--data", other, "--json").stdout)["count"] == 30
 
 
 def test_predict_of_arguments(trained: Path) -> None:

@@ -62,7 +62,7 @@ class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"])
         )
         return TextClassifier(config, tokenizer)
 
-    def module(self, model: "TextClassifier", options: ClassifyOptions) -> "ClassifyModule":
+    def module(self, model: "TextClassifier", options: ClassifyOptions) -> "ClassifyModule[TextClassifier]":
         """Give the module with the options' learning rate."""
         from fastgru.training.classify.module import ClassifyModule
 
@@ -72,10 +72,11 @@ class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"])
         self, data: "Splits[LabelledTexts]", model: "TextClassifier", options: ClassifyOptions
     ) -> "ClassifyData":
         """Give batches of texts of like length."""
-        from fastgru.training.classify.batches import ClassifyData, label_weights
+        from fastgru.training.classify.batches import ClassifyData, EncodedTexts, label_weights
 
         weights = label_weights(options, data.train.labels)
-        return ClassifyData(data, model, batch_size=options.batch_size, seed=options.seed, weights=weights)
+        train, validation = (EncodedTexts(part, model, weights) for part in (data.train, data.validation))
+        return ClassifyData(train, validation, batch_size=options.batch_size, seed=options.seed)
 
     def describe(self, data: "Splits[LabelledTexts]", model: "TextClassifier") -> str:
         """Tell the sizes of the parts, the labels and the tokens."""
