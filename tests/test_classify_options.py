@@ -88,7 +88,7 @@ def test_class_weights_option_refuses(given: str) -> None:
 
 
 def test_class_weights_of_a_label_that_is_not_there() -> None:
-    with pytest.raises(InputError, match="--class-weights has labels that the training data has not: odd"):
+    with pytest.raises(InputError, match="--class-weights names 'odd', and the labels are: bad, good"):
         label_weights(ClassifyOptions(class_weights="odd=2"), LABELS)
 
 

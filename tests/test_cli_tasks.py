@@ -163,6 +163,21 @@ def test_train_into_a_folder_that_is_taken(trained: Path, data: str) -> None:
     assert_one_line(run("train", "classify", "--data", data, "--out", trained), "already holds a run")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "classify"], "Missing option '--out'. "),
+        (["train", "classify", "--out", "x", "--epochs", "0"], "Invalid value for '--epochs': "),
+        (["train", "clasify", "--out", "x"], "No such command 'clasify'. Did you mean 'classify'?"),
+        (["predict", "x", "--colour", "red"], "No such option"),
+    ],
+)
+def test_a_command_that_is_called_wrongly(arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert_one_line(result, message)
+    assert result.stderr.endswith(" --help tells more\n")
+
+
 def test_train_with_resume_and_overwrite(trained: Path) -> None:
     result = run("train", "classify", "--out", trained, "--resume", "--overwrite")
     assert_one_line(result, "give one of them")

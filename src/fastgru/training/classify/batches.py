@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fastgru.data.labelled import LabelledTexts
-from fastgru.data.split import check_labels
 from fastgru.data.text import LengthBuckets
+from fastgru.errors import InputError
 from fastgru.models.text_classifier import TextClassifier, pad_ids
 from fastgru.training.classify.options import ClassifyOptions
 
@@ -43,7 +43,9 @@ def label_weights(options: ClassifyOptions, labels: list[str]) -> dict[str, floa
     if options.class_weights == "balanced":
         return {name: len(labels) / (len(counts) * count) for name, count in counts.items()}
     given = options.weight_of_label()
-    check_labels(list(given), sorted(counts), "--class-weights")
+    unknown = sorted(set(given) - set(counts))
+    if unknown:
+        raise InputError(f"--class-weights names {unknown[0]!r}, and the labels are: {', '.join(sorted(counts))}")
     weights = {name: given.get(name, 1.0) for name in counts}
     mean = sum(weights[name] * count for name, count in counts.items()) / len(labels)
     return {name: weight / mean for name, weight in weights.items()}
