@@ -18,6 +18,7 @@ class ClassifyModule(TaskModule[M]):
     def __init__(self, model: M, *, lr: float, seed: int) -> None:
         super().__init__(model, lr=lr, seed=seed)
         self.train_accuracy = MeanMetric()
+        self.validation_loss = MeanMetric()
         self.validation_accuracy = MeanMetric()
 
     def loss(self, batch: Batch) -> Tensor:
@@ -38,7 +39,8 @@ class ClassifyModule(TaskModule[M]):
         """Measure the averaged model on one batch."""
         logits = self.averaged(batch.steps, batch.lengths)
         self.validation_accuracy(_right(logits, batch), batch.weights)
-        self.log("validation_loss", _cross_entropy(logits, batch), batch_size=len(batch.labels))
+        self.validation_loss(_cross_entropy(logits, batch), len(batch.labels))
+        self.log("validation_loss", self.validation_loss, batch_size=len(batch.labels))
         self.log("validation_accuracy", self.validation_accuracy, batch_size=len(batch.labels))
 
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from fastgru.data.signals import SignalSplits
     from fastgru.models import SequenceClassifier
     from fastgru.training.classify.batches import ClassifyData
-    from fastgru.training.classify.module import ClassifyModule
     from fastgru.training.signals.measure import ClassifiedSignal, SignalMeasures
+    from fastgru.training.signals.module import SignalsModule
 
 
 class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
@@ -24,8 +24,8 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
     example = "--data recordings --out runs/words"
     options = SignalsOptions
     model_type = "sequence_classifier"
-    columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-    best = "validation_loss"
+    columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_trend")
+    best = "validation_trend"
     best_is = "min"
     predict_options = SignalsPredictOptions
     asks_for = "files to classify"
@@ -56,11 +56,11 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
         model.fit_standardisation(data.train.sequences)
         return model
 
-    def module(self, model: "SequenceClassifier", options: SignalsOptions) -> "ClassifyModule[SequenceClassifier]":
+    def module(self, model: "SequenceClassifier", options: SignalsOptions) -> "SignalsModule":
         """Give the module with the options' learning rate."""
-        from fastgru.training.classify.module import ClassifyModule
+        from fastgru.training.signals.module import SignalsModule
 
-        return ClassifyModule(model, lr=options.lr, seed=options.seed)
+        return SignalsModule(model, lr=options.lr, seed=options.seed)
 
     def batches(self, data: "SignalSplits", model: "SequenceClassifier", options: SignalsOptions) -> "ClassifyData":
         """Give batches of sequences of like length."""

@@ -45,7 +45,7 @@ class SignalsOptions(TrainOptions):
         int, typer.Option(min=1, max=256, help="Bands of the log-mel spectrum.", rich_help_panel=SOUND)
     ] = 40
     centred: Annotated[bool, typer.Option(help="Subtract each band's mean over the sound.", rich_help_panel=SOUND)] = (
-        True
+        False
     )
     hidden_size: Annotated[
         int, typer.Option(min=1, help="Size of the GRU's state in each direction.", rich_help_panel=MODEL)
