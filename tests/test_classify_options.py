@@ -113,7 +113,7 @@ def test_confusion_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(("labels", "header"), [(["a", "b"], "called b"), (list("abcdefghi"), "true label, called:")])
+@pytest.mark.parametrize(("labels", "header"), [(["a", "b"], "called b"), (list("abcdefghi"), "true / called")])
 def test_confusion_fits_80_columns(labels: list[str], header: str) -> None:
     screen = io.StringIO()
     console = Console(file=screen, width=80)

@@ -13,7 +13,7 @@ def confusion_table(labels: list[str], counts: list[list[int]], title: str) -> "
 
     few = len(labels) <= 4  # the word "called" of more would break every name of a line of 80 columns
     table = Table(title=title, title_justify="left")
-    table.add_column("true label" if few else "true label, called:")
+    table.add_column("true label" if few else "true / called")
     for name in labels:
         table.add_column(f"called {name}" if few else name, justify="right")
     for name, row in zip(labels, counts, strict=True):
