@@ -1,9 +1,11 @@
 """Pooling and weights of labels, from the option to the model."""
 
+import io
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from test_text_classifier import TEXTS, build, logits_of
 
 from fastgru.data.labelled import LabelledTexts
@@ -13,7 +15,7 @@ from fastgru.models.pooling import Pooling
 from fastgru.training.classify import ClassifyOptions
 from fastgru.training.classify.batches import EncodedTexts, label_weights
 from fastgru.training.classify.module import ClassifyModule
-from fastgru.training.confusion import draw_confusion
+from fastgru.training.confusion import confusion_table, draw_confusion
 
 LABELS = ["good"] * 3 + ["bad"]
 
@@ -88,7 +90,7 @@ def test_class_weights_option_refuses(given: str) -> None:
 
 
 def test_class_weights_of_a_label_that_is_not_there() -> None:
-    with pytest.raises(InputError, match="--class-weights has labels that the training data has not: odd"):
+    with pytest.raises(InputError, match="--class-weights names 'odd', and the labels are: bad, good"):
         label_weights(ClassifyOptions(class_weights="odd=2"), LABELS)
 
 
@@ -99,13 +101,22 @@ def test_loss_counts_each_text_by_its_weight(monkeypatch: pytest.MonkeyPatch) ->
     batch = EncodedTexts(rows, model, {"good": 0.5, "bad": 2.0})[[0, 1, 2]]
     module = ClassifyModule(model, lr=0.1, seed=0)
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
-    each = torch.nn.functional.cross_entropy(model(batch.ids, batch.lengths), batch.labels, reduction="none")
+    each = torch.nn.functional.cross_entropy(model(batch.steps, batch.lengths), batch.labels, reduction="none")
     expected = (each * torch.tensor([0.5, 2.0, 0.5])).mean()
     torch.testing.assert_close(module.loss(batch), expected, rtol=1e-6, atol=0)
-    right = (model(batch.ids, batch.lengths).argmax(1) == batch.labels).float()
+    right = (model(batch.steps, batch.lengths).argmax(1) == batch.labels).float()
     assert module.so_far()["accuracy"] == pytest.approx(float((right * batch.weights).sum() / 3))
 
 
 def test_confusion_is_drawn(tmp_path: Path) -> None:
     draw_confusion(["a $ b $", "c_d^"], [[3, 1], [0, 0]], "$10 texts", tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("labels", "header"), [(["a", "b"], "called b"), (list("abcdefghi"), "true / called")])
+def test_confusion_fits_80_columns(labels: list[str], header: str) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=80)
+    console.print(confusion_table(labels, [[1000] * len(labels)] * len(labels), "a file"))
+    assert header in screen.getvalue()
+    assert screen.getvalue().count("1000") == len(labels) ** 2

@@ -59,12 +59,12 @@ def test_evaluate_shows_accuracy_and_who_was_taken_for_whom(trained: Path) -> No
     measures = json.loads(run("evaluate", trained, "--json").stdout)
     assert f"accuracy {measures['accuracy']:.4f}" in shown.stdout
     assert measures["labels"] == ["bad", "good"]
-    assert sum(map(sum, measures["confusion"])) == measures["texts"] == 12
+    assert sum(map(sum, measures["confusion"])) == measures["count"] == 12
 
 
 def test_evaluate_on_another_file(trained: Path, tmp_path: Path) -> None:
     other = write_reviews(tmp_path / "other.csv", count=30, seed=5)
-    assert json.loads(run("evaluate", trained, "--data", other, "--json").stdout)["texts"] == 30
+    assert json.loads(run("evaluate", trained, "--data", other, "--json").stdout)["count"] == 30
 
 
 def test_predict_of_arguments(trained: Path) -> None:
@@ -161,6 +161,21 @@ def test_train_with_a_label_seen_only_in_the_test_file(data: str, tmp_path: Path
 
 def test_train_into_a_folder_that_is_taken(trained: Path, data: str) -> None:
     assert_one_line(run("train", "classify", "--data", data, "--out", trained), "already holds a run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "classify"], "Missing option '--out'. "),
+        (["train", "classify", "--out", "x", "--epochs", "0"], "Invalid value for '--epochs': "),
+        (["train", "clasify", "--out", "x"], "No such command 'clasify'. Did you mean 'classify'?"),
+        (["predict", "x", "--colour", "red"], "No such option"),
+    ],
+)
+def test_a_command_that_is_called_wrongly(arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert_one_line(result, message)
+    assert result.stderr.endswith(" --help tells more\n")
 
 
 def test_train_with_resume_and_overwrite(trained: Path) -> None:

@@ -102,7 +102,7 @@ def test_evaluate_reads_a_table_as_the_run_did(data: str, tmp_path: Path) -> Non
     done = run("train", "classify", *columns, "--out", tmp_path / "run", "--epochs", 1, "--hidden-size", 3)
     assert done.exit_code == 0, done.output
     found = run("evaluate", tmp_path / "run", "--data", tmp_path / "mail.csv", "--json")
-    assert json.loads(found.stdout)["texts"] == 120
+    assert json.loads(found.stdout)["count"] == 120
 
 
 def test_evaluate_draws_what_it_found(trained: Path, tmp_path: Path) -> None:

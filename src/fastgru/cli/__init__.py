@@ -14,6 +14,8 @@ from fastgru.cli.tasks import evaluate, predict, train_command
 from fastgru.errors import InputError, Stopped
 from fastgru.training.tasks import TASKS
 
+_UsageError: Any = typer.BadParameter.__bases__[0]  # click's, for which typer has no public name
+
 
 class _Commands(TyperGroup):
     """The commands, with bad input turned into one line and exit code 2: here, once, for all of them."""
@@ -28,6 +30,13 @@ class _Commands(TyperGroup):
             raise typer.Exit(stop.code) from stop
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        except _UsageError as error:
+            line = error.format_message()
+            if not line or error.ctx is None:  # a command without arguments shows its help
+                raise
+            end = "" if line[-1] in ".?" else "."
+            typer.echo(f"fastgru: {line}{end} {error.ctx.command_path} --help tells more", err=True)
+            raise typer.Exit(2) from error
         except (InputError, ModuleNotFoundError, OSError, MemoryError, RuntimeError, SafetensorError) as error:
             line = _one_line(error)
             if line is None:

@@ -37,19 +37,19 @@ def predict_table(task: AnyTask, run: str, source: str, out: Path, options: Any,
     column = getattr(options, task.input_column)
     if column is None:
         raise InputError(f"name the column of inputs with --{task.input_column.replace('_', '-')}")
-    with _progress() as progress:
-        rows = predict_parquet(run, source, out, column, options, **choices, progress=progress)
+    with progress() as told:
+        rows = predict_parquet(run, source, out, column, options, **choices, progress=told)
     typer.echo(f"{rows:,} rows are in {out}")
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Give what shows the rows that are done, and the time left, where stderr is a terminal."""
+def progress(shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Give what shows the rows that are done, and the time left, where stderr is a terminal and it is to be shown."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("rows"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task("rows")
         yield lambda done, total: bar.update(task, completed=done, total=total)

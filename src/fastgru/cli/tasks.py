@@ -6,6 +6,7 @@ A task's options are declared once, as fields of dataclasses; here they become o
 import dataclasses
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -126,11 +127,11 @@ def predict(
     if out is not None or choices:
         raise InputError("--engine, --workers and --prefix go with --file (Parquet) and --out, without --json")
     rows = task.read_inputs(list(inputs or []), file, chosen)
-    for answer in task.predict(task.load_model(run), rows, chosen):
-        if as_json:
-            typer.echo(json.dumps(dataclasses.asdict(answer), ensure_ascii=False))
-        else:
-            typer.echo(answer.line())
+    # Where the answers are on the screen they show themselves how far it is.
+    with tables.progress(shown=not sys.stdout.isatty()) as progress:
+        for done, answer in enumerate(task.predict(task.load_model(run), rows, chosen), start=1):
+            typer.echo(json.dumps(dataclasses.asdict(answer), ensure_ascii=False) if as_json else answer.line())
+            progress(done, len(rows))
 
 
 def _given(options: dict[str, Any], own: Iterable[str], task: AnyTask) -> dict[str, Any]:

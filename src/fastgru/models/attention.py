@@ -8,6 +8,18 @@ import torch
 from torch import Tensor, nn
 
 
+def attend(states: Tensor, keys: Tensor, memory: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    """What each state sees, by dot products: the contexts c `[B, T, M]` and the weights a `[B, T, S]`.
+
+    a_t = softmax over s of h_t' k_s,  c_t = sum over s of a_ts m_s
+
+    `states [B, T, H]`, `keys [B, S, H]`, `memory [B, S, M]`, `past [B, S]`.
+    """
+    scores = torch.bmm(states, keys.transpose(1, 2))
+    weights = scores.masked_fill(past[:, None], float("-inf")).softmax(2)
+    return torch.bmm(weights, memory), weights
+
+
 class LuongAttention(nn.Module):
     """Global attention with the general score, for all steps of the target at once.
 
@@ -27,9 +39,7 @@ class LuongAttention(nn.Module):
 
         `states [B, T, H]`, `keys [B, S, H]` (what `keys` gives), `memory [B, S, M]`, `past [B, S]`.
         """
-        scores = torch.bmm(states, keys.transpose(1, 2))
-        weights = scores.masked_fill(past[:, None], float("-inf")).softmax(2)
-        context = torch.bmm(weights, memory)
+        context, weights = attend(states, keys, memory, past)
         return self.combine(torch.cat([context, states], dim=2)).tanh(), weights
 
     def keys(self, memory: Tensor) -> Tensor:

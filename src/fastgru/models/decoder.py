@@ -1,11 +1,11 @@
-"""The decoders of a Seq2Seq: a GRU over the target, with Luong's attention to the source, Bahdanau's or none."""
+"""The decoders of a Seq2Seq: a GRU over the target, with attention of three kinds to the source, or none."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fastgru.models.attention import BahdanauAttention, LuongAttention
+from fastgru.models.attention import BahdanauAttention, LuongAttention, attend
 from fastgru.nn import GRU, GRUCell
 
 
@@ -57,6 +57,42 @@ class GRUDecoder(nn.Module):
         assert source.keys is not None
         y, weights = self.attention(y, source.keys, source.memory, source.past)
         return y, state, weights
+
+
+class GNMTDecoder(nn.Module):
+    """The first layer looks at the source, and the layers above it are told what it saw: all steps of a layer at once.
+
+    u_t = GRU(e(y_{t-1}), u_{t-1});  c_t = sum over s of a_ts m_s, a_t = softmax over s of u_t' W m_s;
+    h_t = GRU([u_t; c_t], h_{t-1});  features: [h_t; c_t]
+
+    Source: Wu et al. 2016, arXiv:1609.08144, section 3, where the first layer's state attends and the others get the
+    context; there it is the state of the step before, here of the same step, with Luong's general score.
+    """
+
+    def __init__(self, embedding_size: int, hidden_size: int, layers: int, memory_size: int, dropout: float) -> None:
+        super().__init__()
+        self.first = GRU(embedding_size, hidden_size, batch_first=True)
+        self.score = nn.Linear(memory_size, hidden_size, bias=False)
+        above = layers - 1
+        self.above = GRU(
+            hidden_size + memory_size, hidden_size, above, batch_first=True, dropout=dropout if above > 1 else 0.0
+        )
+        self.dropout = dropout
+        self.feature_size = hidden_size + memory_size
+
+    def keys(self, memory: Tensor) -> Tensor:
+        """What the attention compares its states with `[B, S, H]`."""
+        keys: Tensor = self.score(memory)
+        return keys
+
+    def forward(self, x: Tensor, lengths: Tensor | None, state: Tensor, source: Source) -> tuple[Tensor, ...]:
+        """As GRUDecoder.forward, with two layers or more."""
+        assert source.keys is not None
+        u, first = self.first(x, state[:1], lengths=lengths)
+        context, weights = attend(u, source.keys, source.memory, source.past)
+        seen = nn.functional.dropout(torch.cat([u, context], dim=2), self.dropout, self.training)
+        y, above = self.above(seen, state[1:], lengths=lengths)
+        return torch.cat([y, context], dim=2), torch.cat([first, above]), weights
 
 
 class BahdanauDecoder(nn.Module):

@@ -19,14 +19,15 @@ class LogMel:
     `sample_rate`: samples a second of the sounds that are taken.
     `num_bins`: I, the bands, from 20 Hz to half the sample rate.
     `frame_length`, `frame_shift`: milliseconds.
-    `centred`: the mean of each band over the sound is subtracted: loudness and the room's colour matter less.
+    `centred`: the mean of each band over the sound is subtracted: loudness and the room's colour no longer matter,
+        nor does what a sound that never changes sounds like.
     """
 
     sample_rate: int = 16_000
     num_bins: int = 40
     frame_length: float = 25.0
     frame_shift: float = 10.0
-    centred: bool = True
+    centred: bool = False
 
     def __post_init__(self) -> None:
         """ValueError for settings that no features can have."""

@@ -9,13 +9,13 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from fastgru.models.decoder import BahdanauDecoder, GRUDecoder, Source
+from fastgru.models.decoder import BahdanauDecoder, GNMTDecoder, GRUDecoder, Source
 from fastgru.models.pretrained import CONFIG, WEIGHTS, Pretrained, load_tokenizer
 from fastgru.models.search import beam_search
 from fastgru.models.text_classifier import encode_texts, pad_ids
 from fastgru.nn import GRU
 
-ATTENTIONS = ("luong", "bahdanau", "none")
+ATTENTIONS = ("luong", "gnmt", "bahdanau", "none")
 SOURCE_TOKENIZER, TARGET_TOKENIZER = "source_tokenizer.json", "target_tokenizer.json"
 FILES = (CONFIG, WEIGHTS, SOURCE_TOKENIZER, TARGET_TOKENIZER)
 UNKNOWN_ID, BEGIN_ID, END_ID = 1, 2, 3  # of the target; in a source 2 is its end
@@ -39,8 +39,9 @@ class Seq2SeqConfig:
 
     `source_size`, `target_size`: tokens in the two vocabularies.
     `embedding_size` E: of both. `encoder_size`: H of each direction of the encoder; `decoder_size`: H of the decoder.
-    `encoder_layers`, `decoder_layers`, `bidirectional`: the GRUs' (Bahdanau's decoder has one layer).
-    `attention`: "luong", "bahdanau" or "none".
+    `encoder_layers`, `decoder_layers`, `bidirectional`: the GRUs' (Bahdanau's decoder has one
+    layer, GNMT's two or more).
+    `attention`: "luong", "gnmt", "bahdanau" or "none" (`fastgru.models.decoder`).
     `bridge`: the decoder starts from tanh(W h_n + b), h_n being all final states of the encoder; without it, from the
     encoder's final states themselves, whose sizes must then be the decoder's.
     `dropout`: on embeddings, between layers, on the decoder's states before and after the attention.
@@ -72,6 +73,8 @@ class Seq2SeqConfig:
             raise ValueError("bidirectional and bridge must be true or false")
         if self.attention == "bahdanau" and self.decoder_layers != 1:
             raise ValueError(f"a decoder with Bahdanau's attention has one layer, got {self.decoder_layers}")
+        if self.attention == "gnmt" and self.decoder_layers < 2:
+            raise ValueError(f"a decoder with GNMT's attention has two layers or more, got {self.decoder_layers}")
         states = (self.encoder_layers * (2 if self.bidirectional else 1), self.encoder_size)
         if not self.bridge and states != (self.decoder_layers, self.decoder_size):
             raise ValueError(
@@ -137,9 +140,13 @@ class Seq2Seq(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"
         if config.bridge:
             states = config.encoder_layers * memory_size
             self.bridge = nn.Linear(states, config.decoder_layers * config.decoder_size)
-        self.decoder: GRUDecoder | BahdanauDecoder
+        self.decoder: GRUDecoder | GNMTDecoder | BahdanauDecoder
         if config.attention == "bahdanau":
             self.decoder = BahdanauDecoder(config.embedding_size, config.decoder_size, memory_size)
+        elif config.attention == "gnmt":
+            self.decoder = GNMTDecoder(
+                config.embedding_size, config.decoder_size, config.decoder_layers, memory_size, config.dropout
+            )
         else:
             looked_at = memory_size if config.attention == "luong" else 0
             self.decoder = GRUDecoder(

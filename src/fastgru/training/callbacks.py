@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,7 +67,8 @@ class History(Callback):
             self._begin()
         self.rows.append(row)
         self.console.print(
-            f"epoch {row['epoch']:>2}/{trainer.max_epochs}   {self._shown(values)}   {row['seconds']:.1f} s",
+            f"epoch {row['epoch']:>2}/{trainer.max_epochs}   {self._shown(values)}   {row['seconds']:.1f} s"
+            f"{self._left(trainer.max_epochs)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -78,6 +80,12 @@ class History(Callback):
             part, _, what = name.partition("_")
             parts.setdefault(part, []).append(f"{what.replace('_', ' ')} {value:.3f}")
         return "   ".join(f"{part} {' '.join(shown)}" for part, shown in parts.items())
+
+    def _left(self, epochs: int | None) -> str:
+        """What is left at most, by the mean of the last epochs; patience may end it sooner."""
+        last = [row["seconds"] for row in self.rows[-3:]]
+        seconds = round(sum(last) / len(last) * ((epochs or 0) - len(self.rows)))
+        return f"   at most {timedelta(seconds=seconds)} left" if seconds > 0 else ""
 
     def _write(self) -> None:
         rows = [{name: round(value, 6) for name, value in row.items()} for row in self.rows]

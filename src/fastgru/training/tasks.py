@@ -5,12 +5,13 @@ from typing import Any
 
 from fastgru.errors import InputError
 from fastgru.training.classify import Classify
+from fastgru.training.signals import Signals
 from fastgru.training.task import Task
 from fastgru.training.translate import Translate
 
 AnyTask = Task[Any, Any, Any]
 
-TASKS: dict[str, AnyTask] = {task.name: task for task in (Classify(), Translate())}
+TASKS: dict[str, AnyTask] = {task.name: task for task in (Classify(), Translate(), Signals())}
 
 
 def task_of_model(name: str) -> AnyTask:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Classify", "ClassifyOptions"]
 
+STRETCH = 4096  # texts that are sorted by length together: whoever waits sees the first of many soon
+
 
 class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"]):
     """Train a text classifier: a bidirectional GRU.
@@ -60,7 +62,7 @@ class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"])
         )
         return TextClassifier(config, tokenizer)
 
-    def module(self, model: "TextClassifier", options: ClassifyOptions) -> "ClassifyModule":
+    def module(self, model: "TextClassifier", options: ClassifyOptions) -> "ClassifyModule[TextClassifier]":
         """Give the module with the options' learning rate."""
         from fastgru.training.classify.module import ClassifyModule
 
@@ -70,10 +72,11 @@ class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"])
         self, data: "Splits[LabelledTexts]", model: "TextClassifier", options: ClassifyOptions
     ) -> "ClassifyData":
         """Give batches of texts of like length."""
-        from fastgru.training.classify.batches import ClassifyData, label_weights
+        from fastgru.training.classify.batches import ClassifyData, EncodedTexts, label_weights
 
         weights = label_weights(options, data.train.labels)
-        return ClassifyData(data, model, batch_size=options.batch_size, seed=options.seed, weights=weights)
+        train, validation = (EncodedTexts(part, model, weights) for part in (data.train, data.validation))
+        return ClassifyData(train, validation, batch_size=options.batch_size, seed=options.seed)
 
     def describe(self, data: "Splits[LabelledTexts]", model: "TextClassifier") -> str:
         """Tell the sizes of the parts, the labels and the tokens."""
@@ -123,8 +126,10 @@ class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"])
             from fastgru.training.classify.page import write_page
 
             write_page(attribute(model, inputs), options.explain)
-        for text, found in zip(inputs, model.predict(inputs), strict=True):
-            yield ClassifiedText(text, found.label, found.probabilities)
+        for first in range(0, len(inputs), STRETCH):
+            texts = inputs[first : first + STRETCH]
+            for text, found in zip(texts, model.predict(texts), strict=True):
+                yield ClassifiedText(text, found.label, found.probabilities)
 
 
 def _check_page(path: Path) -> None:

@@ -1,7 +1,7 @@
 """ClassifyData: the batches of a classifier's training, as a Lightning data module."""
 
 from collections import Counter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fastgru.data.labelled import LabelledTexts
-from fastgru.data.split import Splits, check_labels
 from fastgru.data.text import LengthBuckets
+from fastgru.errors import InputError
 from fastgru.models.text_classifier import TextClassifier, pad_ids
 from fastgru.training.classify.options import ClassifyOptions
 
@@ -18,12 +18,13 @@ from fastgru.training.classify.options import ClassifyOptions
 class Batch(NamedTuple):
     """One batch for the classifier.
 
-    `ids [B, T] int64`, `lengths [B] int64`: the texts. `labels [B] int64`: the index of each text's label.
+    `steps`, `lengths [B] int64`: the sequences, `[B, T] int64` token ids or `[B, T, I] float32` vectors.
+    `labels [B] int64`: the index of each one's label.
     `targets [B, C] float`: the probabilities that the model should give, from raters where there are some.
-    `weights [B] float`: how much each text counts, 1 on the mean of the training part.
+    `weights [B] float`: how much each sequence counts, 1 on the mean of the training part.
     """
 
-    ids: Tensor
+    steps: Tensor
     lengths: Tensor
     labels: Tensor
     targets: Tensor
@@ -42,10 +43,20 @@ def label_weights(options: ClassifyOptions, labels: list[str]) -> dict[str, floa
     if options.class_weights == "balanced":
         return {name: len(labels) / (len(counts) * count) for name, count in counts.items()}
     given = options.weight_of_label()
-    check_labels(list(given), sorted(counts), "--class-weights")
+    unknown = sorted(set(given) - set(counts))
+    if unknown:
+        raise InputError(f"--class-weights names {unknown[0]!r}, and the labels are: {', '.join(sorted(counts))}")
     weights = {name: given.get(name, 1.0) for name in counts}
     mean = sum(weights[name] * count for name, count in counts.items()) / len(labels)
     return {name: weight / mean for name, weight in weights.items()}
+
+
+class Rows(Protocol):
+    """Labelled sequences; indexed by a list of rows, they give their batch. `lengths [N]`: steps of each."""
+
+    lengths: list[int]
+
+    def __getitem__(self, rows: list[int]) -> Batch: ...
 
 
 class EncodedTexts(Dataset[Batch]):
@@ -77,16 +88,15 @@ class ClassifyData(LightningDataModule):
 
     def __init__(
         self,
-        splits: Splits[LabelledTexts],
-        model: TextClassifier,
+        train_rows: Rows,
+        validation_rows: Rows,
         *,
         batch_size: int,
         seed: int,
-        weights: dict[str, float],
     ) -> None:
         super().__init__()
-        self.train_rows = EncodedTexts(splits.train, model, weights)
-        self.validation_rows = EncodedTexts(splits.validation, model, weights)
+        self.train_rows = train_rows
+        self.validation_rows = validation_rows
         self.batch_size = batch_size
         self.seed = seed
 
@@ -94,10 +104,10 @@ class ClassifyData(LightningDataModule):
         """Give the training batches."""
         buckets = LengthBuckets(self.train_rows.lengths, self.batch_size, seed=self.seed)
         # The sampler gives whole batches: batch_size=None keeps the loader from batching them again.
-        return DataLoader(self.train_rows, sampler=buckets, batch_size=None)
+        return DataLoader(cast(Dataset[Batch], self.train_rows), sampler=buckets, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Give the validation batches, shortest texts first."""
-        order = sorted(range(len(self.validation_rows)), key=self.validation_rows.lengths.__getitem__)
+        """Give the validation batches, shortest sequences first."""
+        order = sorted(range(len(self.validation_rows.lengths)), key=self.validation_rows.lengths.__getitem__)
         batches = [order[first : first + 256] for first in range(0, len(order), 256)]
-        return DataLoader(self.validation_rows, sampler=batches, batch_size=None)
+        return DataLoader(cast(Dataset[Batch], self.validation_rows), sampler=batches, batch_size=None)

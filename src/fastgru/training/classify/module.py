@@ -1,24 +1,29 @@
-"""ClassifyModule: a TextClassifier in training."""
+"""ClassifyModule: a classifier in training, of texts or of other sequences."""
+
+from typing import TypeVar
 
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from fastgru.models import TextClassifier
+from fastgru.models.classifier import Classifier
 from fastgru.training.classify.batches import Batch
 from fastgru.training.module import TaskModule
 
+M = TypeVar("M", bound=Classifier)
 
-class ClassifyModule(TaskModule[TextClassifier]):
-    """Cross entropy towards the targets, and accuracy against the labels; every text counts by its weight."""
 
-    def __init__(self, model: TextClassifier, *, lr: float, seed: int) -> None:
+class ClassifyModule(TaskModule[M]):
+    """Cross entropy towards the targets, and accuracy against the labels; every sequence counts by its weight."""
+
+    def __init__(self, model: M, *, lr: float, seed: int) -> None:
         super().__init__(model, lr=lr, seed=seed)
         self.train_accuracy = MeanMetric()
+        self.validation_loss = MeanMetric()
         self.validation_accuracy = MeanMetric()
 
     def loss(self, batch: Batch) -> Tensor:
         """Give the mean over the batch of weight times cross entropy."""
-        logits = self.model(batch.ids, batch.lengths)
+        logits = self.model(batch.steps, batch.lengths)
         loss = _cross_entropy(logits, batch)
         self.train_accuracy(_right(logits, batch), batch.weights)
         size = len(batch.labels)
@@ -32,9 +37,10 @@ class ClassifyModule(TaskModule[TextClassifier]):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Measure the averaged model on one batch."""
-        logits = self.averaged(batch.ids, batch.lengths)
+        logits = self.averaged(batch.steps, batch.lengths)
         self.validation_accuracy(_right(logits, batch), batch.weights)
-        self.log("validation_loss", _cross_entropy(logits, batch), batch_size=len(batch.labels))
+        self.validation_loss(_cross_entropy(logits, batch), len(batch.labels))
+        self.log("validation_loss", self.validation_loss, batch_size=len(batch.labels))
         self.log("validation_accuracy", self.validation_accuracy, batch_size=len(batch.labels))
 
 
