@@ -194,7 +194,7 @@ def test_tbptt_of_no_number_of_steps_is_refused(value: object) -> None:
         fastgru.GRU(I, H, tbptt=value)
 
 
-@pytest.mark.parametrize("option", [{"zoneout": 0.1}, {"learn_initial_state": True}], ids=str)
+@pytest.mark.parametrize("option", [{"zoneout": 0.1}, {"learn_initial_state": True}, {"layer_norm": True}], ids=str)
 def test_what_other_frameworks_do_not_have_is_not_converted(option: dict[str, object]) -> None:
     gru = fastgru.GRU(I, H, **option)
     with pytest.raises(InputError, match="which the framework does not have"):

@@ -16,8 +16,8 @@ class Layer(NamedTuple):
     """One layer.
 
     x [T, B, I], or rows [N, I] where `steps` says so; h0 [D, B, H] or None: zeros; initial [D, H] or None: zeros, the
-    state that a reset leaves; weights: for each direction w_ih [3H, I], w_hh [3H, H] and, with bias, b_ih, b_hh
-    [3H].
+    state that a reset leaves; weights: for each direction w_ih [3H, I], w_hh [3H, H], with bias b_ih, b_hh [3H] and,
+    with layer_norm, the gains g_ih, g_hh [3H].
     """
 
     variant: Variant

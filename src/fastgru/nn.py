@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastgru import ops
 from fastgru.backends import check_name
+from fastgru.reference import NORM_NEEDS_RESET_AFTER
 from fastgru.spec import GRUSpec
 from fastgru.steps import PLAIN, Steps
 
@@ -46,10 +47,13 @@ class GRU(torch.nn.RNNBase):
         learn_initial_state: a parameter `initial_state [L*D, H]`, zero at first, stands where no hx is given and where
             a sequence is reset.
         return_all_layers: the output is a list with the output of every layer.
+        layer_norm: `W_i* x` and `W_h* h` are each normalised over all 3H rows and multiplied by a gain, before the
+            biases are added (Ba et al. 2016, arXiv:1607.06450); not with reset_after=False.
 
     Parameters have torch's names, shapes and order (`weight_ih_l0 [3H, I]`, `weight_hh_l0 [3H, H]`, `bias_ih_l0 [3H]`,
     `bias_hh_l0 [3H]`, `..._l0_reverse`, ...), rows in the order r, z, n, so a state_dict goes both ways; they are drawn
-    from U(-1/sqrt(H), 1/sqrt(H)) as in torch.
+    from U(-1/sqrt(H), 1/sqrt(H)) as in torch. With layer_norm each direction has `gain_ih_l0 [3H]` and
+    `gain_hh_l0 [3H]` after these, which begin as 1.
 
     Backward needs the output: where a gradient is wanted, changing it in place makes backward raise, as it does for
     torch.nn.LSTM and for torch.nn.GRU on a GPU (torch.nn.GRU on a CPU allows it).
@@ -70,6 +74,7 @@ class GRU(torch.nn.RNNBase):
     tbptt: int = 0
     learn_initial_state: bool = False
     return_all_layers: bool = False
+    layer_norm: bool = False
 
     @overload
     def __init__(
@@ -93,6 +98,7 @@ class GRU(torch.nn.RNNBase):
         tbptt: int = 0,
         learn_initial_state: bool = False,
         return_all_layers: bool = False,
+        layer_norm: bool = False,
     ) -> None: ...
 
     @overload
@@ -110,6 +116,7 @@ class GRU(torch.nn.RNNBase):
         tbptt: int = 0,
         learn_initial_state: bool = False,
         return_all_layers: bool = False,
+        layer_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         if "proj_size" in kwargs:
@@ -118,6 +125,8 @@ class GRU(torch.nn.RNNBase):
         _check_probabilities(recurrent_dropout=recurrent_dropout, zoneout=zoneout, weight_dropout=weight_dropout)
         if not isinstance(tbptt, int) or tbptt < 0:
             raise ValueError(f"tbptt must be a number of steps, or 0 for all of them, got {tbptt!r}")
+        if layer_norm and not reset_after:
+            raise ValueError(NORM_NEEDS_RESET_AFTER)
         super().__init__("GRU", *args, **kwargs)
         if not isinstance(self.bidirectional, bool):  # torch.nn.GRU raises only when it is called
             raise TypeError(f"bidirectional should be of type bool, got: {type(self.bidirectional).__name__}")
@@ -130,15 +139,42 @@ class GRU(torch.nn.RNNBase):
         self.tbptt = tbptt
         self.learn_initial_state = learn_initial_state
         self.return_all_layers = return_all_layers
+        self.layer_norm = layer_norm
+        if layer_norm:
+            self._add_gains()
         if learn_initial_state:
             states = self.num_layers * self._spec().directions
             self.initial_state = torch.nn.Parameter(self.weights()[0].new_zeros(states, self.hidden_size))
 
+    def _add_gains(self) -> None:
+        """Give each direction gain_ih and gain_hh, after its own weights."""
+        given = dict(self._parameters)
+        self._parameters.clear()
+        for names in self._all_weights:
+            gains = [names[i].replace("weight", "gain") for i in (0, 1)]
+            rows = given[names[0]].new_ones(given[names[0]].size(0))  # type: ignore[union-attr]
+            given |= {name: torch.nn.Parameter(rows.clone()) for name in gains}
+            names += gains
+            self._parameters.update((name, given[name]) for name in names)
+        self._flat_weights_names = [name for names in self._all_weights for name in names]
+        self._init_flat_weights()
+
+    def flatten_parameters(self) -> None:
+        """Lay the weights out for cuDNN, as torch does; it has no gains."""
+        if not self.layer_norm:
+            super().flatten_parameters()
+
     def reset_parameters(self) -> None:
-        """Draw the weights as torch does; an initial state to be learned begins as zero."""
-        super().reset_parameters()
-        if self.learn_initial_state:
-            torch.nn.init.zeros_(self.initial_state)
+        """Draw the weights as torch does; gains begin as 1, an initial state to be learned as 0."""
+        bound = self.hidden_size**-0.5
+        for name, parameter in self.named_parameters():
+            name = name.removeprefix("parametrizations.")
+            if name.startswith("gain_"):
+                torch.nn.init.ones_(parameter)
+            elif name.startswith("initial_state"):
+                torch.nn.init.zeros_(parameter)
+            else:
+                torch.nn.init.uniform_(parameter, -bound, bound)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         """Hold no weak references meanwhile: torch swaps no parameter that has one."""
@@ -167,6 +203,7 @@ class GRU(torch.nn.RNNBase):
             self.zoneout,
             self.weight_dropout,
             self.tbptt,
+            self.layer_norm,
         )
 
     @overload
@@ -329,6 +366,7 @@ OPTIONS = (  # of GRU alone: torch.nn.GRU has none of them
     "tbptt",
     "learn_initial_state",
     "return_all_layers",
+    "layer_norm",
 )
 
 

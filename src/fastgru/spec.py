@@ -8,6 +8,7 @@ class Variant(NamedTuple):
 
     `keep`: m of zoneout where no mask gives it, `h' = h + m * (h~ - h)` with h~ what the equations give; 1: none.
     `tbptt`: k, gradients do not cross from one stretch of k steps to another; 0: they all do.
+    `layer_norm`: `W_ih x` and `W_hh h` are normalised before the biases are added.
     """
 
     bias: bool = True
@@ -15,6 +16,7 @@ class Variant(NamedTuple):
     reset_after: bool = True
     keep: float = 1.0
     tbptt: int = 0
+    layer_norm: bool = False
 
     @property
     def directions(self) -> int:
@@ -23,8 +25,8 @@ class Variant(NamedTuple):
 
     @property
     def weights_per_direction(self) -> int:
-        """4 tensors (`w_ih w_hh b_ih b_hh`), 2 without bias."""
-        return 4 if self.bias else 2
+        """2 tensors (`w_ih w_hh`), 2 more with bias (`b_ih b_hh`) and 2 with layer norm (`g_ih g_hh`)."""
+        return 2 + (2 if self.bias else 0) + (2 if self.layer_norm else 0)
 
 
 class GRUSpec(NamedTuple):
@@ -35,6 +37,7 @@ class GRUSpec(NamedTuple):
     `variational` it has one mask a sequence. `recurrent_dropout`, `zoneout` and `weight_dropout` are probabilities too
     (`fastgru.noise`). `reset_after` False is the form in which r multiplies the state before its product with W_hn.
     `tbptt`: k, gradients do not cross from one stretch of k steps to another; 0: they all do.
+    `layer_norm`: `W_ih x` and `W_hh h` are normalised before the biases are added, in training and in eval.
     """
 
     input_size: int
@@ -50,6 +53,7 @@ class GRUSpec(NamedTuple):
     zoneout: float = 0.0
     weight_dropout: float = 0.0
     tbptt: int = 0
+    layer_norm: bool = False
 
     @property
     def directions(self) -> int:
@@ -58,8 +62,8 @@ class GRUSpec(NamedTuple):
 
     @property
     def weights_per_direction(self) -> int:
-        """4 tensors (`w_ih w_hh b_ih b_hh`), 2 without bias."""
-        return 4 if self.bias else 2
+        """2 tensors (`w_ih w_hh`), 2 more with bias (`b_ih b_hh`) and 2 with layer norm (`g_ih g_hh`)."""
+        return 2 + (2 if self.bias else 0) + (2 if self.layer_norm else 0)
 
     @property
     def is_noisy(self) -> bool:
@@ -70,4 +74,4 @@ class GRUSpec(NamedTuple):
     def variant(self) -> Variant:
         """What of it matters to one layer."""
         keep = 1.0 if self.training else 1.0 - self.zoneout
-        return Variant(self.bias, self.bidirectional, self.reset_after, keep, self.tbptt)
+        return Variant(self.bias, self.bidirectional, self.reset_after, keep, self.tbptt, self.layer_norm)

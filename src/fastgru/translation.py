@@ -34,6 +34,7 @@ def _layer(
     reset_after: bool,
     keep: float,
     tbptt: int,
+    layer_norm: bool,
     batch: Any,
     save: bool,
 ) -> tuple[Any, Any, Any]:
@@ -48,6 +49,8 @@ def _layer(
         raise ValueError("resets have no form in ONNX; export one segment, and call it for each")
     if keep != 1 or recurrent is not None or zoneout is not None:
         raise ValueError("zoneout and recurrent dropout have no form in ONNX; export a model in eval without zoneout")
+    if layer_norm:
+        raise ValueError("layer norm inside a GRU has no form in ONNX's operator")
     directions = 2 if bidirectional else 1
     hidden = weights[1].shape[1]
     step = len(weights) // directions

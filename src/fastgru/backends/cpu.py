@@ -62,6 +62,8 @@ class CpuBackend:
             return "its kernels compute the form reset_after=True alone"
         if spec.tbptt:
             return "its kernels know no tbptt"
+        if spec.layer_norm:
+            return "its kernels know no layer_norm"
         if dtype not in _TAKEN:
             return f"its kernels take float32, float64 and half precision, not {dtype}".replace("torch.", "")
         compiling = torch.compiler.is_compiling()
@@ -162,11 +164,11 @@ class CpuBackend:
 def _shapes(spec: GRUSpec) -> list[tuple[int, ...]]:
     """What a spec's weights must be, in their order."""
     hidden, gates = spec.hidden_size, 3 * spec.hidden_size
-    biases: list[tuple[int, ...]] = [(gates,), (gates,)] if spec.bias else []
+    rows: list[tuple[int, ...]] = [(gates,)] * (spec.weights_per_direction - 2)
     shapes: list[tuple[int, ...]] = []
     for layer in range(spec.num_layers):
         features = spec.input_size if layer == 0 else spec.directions * hidden
-        shapes += [(gates, features), (gates, hidden), *biases] * spec.directions
+        shapes += [(gates, features), (gates, hidden), *rows] * spec.directions
     return shapes
 
 

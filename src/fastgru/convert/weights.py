@@ -75,7 +75,7 @@ def weights_of(gru: AnyGRU, reset_before_too: bool = False) -> list[Weights]:
     """
     if not reset_before_too and not getattr(gru, "reset_after", True):
         raise InputError("this GRU has reset_after=False, a form that the framework does not have")
-    for option in ("zoneout", "learn_initial_state"):  # what changes its numbers in eval too
+    for option in ("zoneout", "learn_initial_state", "layer_norm"):  # what changes its numbers in eval too
         if getattr(gru, option, False):
             raise InputError(f"this GRU has {option}={getattr(gru, option)}, which the framework does not have")
     if isinstance(gru, GRU | torch.nn.GRU):

@@ -55,7 +55,7 @@ class Traced:
 _LAYER = (
     "Tensor x, Tensor? h0, Tensor? initial, Tensor[] weights, Tensor? batch_sizes, Tensor? offsets, Tensor? lengths, "
     "Tensor? resets, Tensor? recurrent, Tensor? zoneout, bool bias, bool bidirectional, bool reset_after, float keep, "
-    "int tbptt"
+    "int tbptt, bool layer_norm"
 )
 _COUNT = 4 + FIXED + len(Variant._fields)  # the arguments that are a layer
 

@@ -33,7 +33,7 @@ def gradients(
 ) -> tuple[Maybe, ...]:
     """As `Kernel.backward`, for a batch of V = `count` folded samples: the gradients of the weights are [V, ...].
 
-    The layer has plain or packed steps, and no noise.
+    The layer has plain or packed steps, no noise and no layer norm.
     """
     x, h0, weights = given.x, given.h0, given.weights
     dgx, dh0 = _input_gates(kernel, given, y, saved, dy, dh_n, wanted[1])
