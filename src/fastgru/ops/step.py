@@ -1,7 +1,7 @@
-"""One step without gradients, from tensors to tensors in one native call: the kernel takes 2 us, a layer's way here 10.
+"""One step without gradients, in one native call: at I = H = 128 the kernel takes 3 us, the way through `ops.gru` 12.
 
-Nothing is kept from step to step: the native module looks at every weight's address, shape and dtype again (20 ns each),
-so a weight that was written to, replaced or moved is never stale. What a step cannot serve, it leaves to `ops.gru`.
+Nothing is kept from step to step: the native module looks at the address, shape and dtype of every weight again, so one
+that was written to, replaced or moved is never stale. What a step cannot serve, it leaves to `ops.gru`.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ def step(
 ) -> tuple[Tensor, Tensor] | None:
     """y and the next state of a stack's forward direction; None, with nothing done, where another way must be taken.
 
-    x [I], [B, I] or [1, B, I]; state [L, H] beside [I], otherwise [L, B, H], or None: zeros; y in the form of x, keep as
-    in `Variant`. It serves B up to 2, beyond which packed weights are faster, and float32 and float64 on a CPU.
+    x [I], [B, I] or [1, B, I]; state [L, H] beside [I], otherwise [L, B, H], or None: zeros; y in the form of x; keep
+    as in `Variant`. It serves B up to 2, beyond which packed weights are faster, and float32 and float64 on a CPU.
     """
     if STEP is None or not _is_plain_mode() or (is_grad_enabled() and _wants_gradient(x, state, weights)):
         return None
