@@ -13,7 +13,8 @@ constexpr int64_t kStepRows = 2;
 template <class Real>
 bool is_single_step(const ForwardArgs<Real>& a) noexcept {
   const bool has_masks = a.noise.recurrent || a.noise.zoneout.data;
-  return a.steps.T == 1 && a.steps.B <= kStepRows && !a.steps.rows && !a.resets.at.data && !has_masks && !a.saved;
+  return a.steps.T == 1 && a.steps.B <= kStepRows && !a.steps.rows && !a.resets.at.data && !has_masks && !a.saved &&
+         a.form == Form::after;
 }
 
 // Rows walked along at once. The weights come from L2, which gives lines that follow each other faster than those of

@@ -62,6 +62,7 @@ void run_layers(const Call& call, Real* y, Real* h_n) {
   ForwardArgs<Real> args{};
   args.H = call.H;
   args.D = 1;
+  args.form = Form::after;
   args.steps = {1, call.B, nullptr, nullptr, nullptr, nullptr, nullptr};
   args.noise.keep = static_cast<Real>(call.keep);
   for (int64_t l = 0; l < call.L; ++l) {
@@ -70,7 +71,7 @@ void run_layers(const Call& call, Real* y, Real* h_n) {
                                 : nullptr;
     };
     args.I = l == 0 ? call.I : call.H;
-    args.parameters[0] = {at(0), at(1), at(2), at(3)};
+    args.parameters[0] = {at(0), at(1), at(2), at(3), nullptr, nullptr};
     args.x = {l == 0 ? static_cast<const Real*>(call.x) : h_n + (l - 1) * layer, 0, args.I};
     args.h0 = call.state ? static_cast<const Real*>(call.state) + l * layer : nullptr;
     args.y = {l == call.L - 1 ? y : nullptr, 0, call.H};
