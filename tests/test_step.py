@@ -1,4 +1,4 @@
-"""Single steps: a chain of them is one pass, whatever way each takes, and never with weights that are not there any more."""
+"""Single steps: a chain of them is one pass, whatever way each takes, and never with weights that are gone."""
 
 import copy
 import pickle
@@ -161,14 +161,14 @@ def test_a_step_in_training_draws_its_masks() -> None:
 
 
 def test_a_step_allocates_its_results_alone() -> None:
-    """No operator of torch's runs, and of what the allocator gives out nothing but the results is left or was there."""
+    """Of torch's operators it runs only the two that make the results."""
 
     class Seen(TorchDispatchMode):
         def __init__(self) -> None:
             super().__init__()
             self.names: list[str] = []
 
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: ANN001
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             self.names.append(str(func))
             return func(*args, **(kwargs or {}))
 
@@ -280,7 +280,9 @@ def test_wrong_steps_are_refused() -> None:
     gru = layer(num_layers=2)
     x, state = torch.randn(1, I), torch.randn(2, 1, H)
     with torch.no_grad():
-        with pytest.raises(ValueError, match="a bidirectional GRU has no step: its reverse direction begins at the end"):
+        with pytest.raises(
+            ValueError, match="a bidirectional GRU has no step: its reverse direction begins at the end"
+        ):
             fastgru.GRU(I, H, bidirectional=True).step(x)
         with pytest.raises(ValueError, match=r"x_t must be \[B, 5\] or \[5\], got \[1, 1, 5\]"):
             gru.step(x[None], state)
@@ -290,7 +292,7 @@ def test_wrong_steps_are_refused() -> None:
             gru.step(x[0], state)
         with pytest.raises(TypeError, match="x_t must be a tensor"):
             gru.step([1.0] * I, state)  # type: ignore[arg-type]
-        with pytest.raises(RuntimeError, match="must be equal to input_size. Expected 5, got 4"):
+        with pytest.raises(RuntimeError, match=r"must be equal to input_size\. Expected 5, got 4"):
             gru.step(x[:, 1:], state)
         with pytest.raises(RuntimeError, match="Expected hidden size"):
             gru.step(x, state[:1])

@@ -293,7 +293,7 @@ class GRU(torch.nn.RNNBase):
         """
         if not isinstance(x_t, Tensor):
             raise TypeError(f"x_t must be a tensor [B, I] or [I], got a {type(x_t).__name__}")
-        if self._is_steppable():
+        if x_t.dim() < 3 and self._is_steppable():
             start = self.initial_state if state is None and self.learn_initial_state else state
             if start is not state and x_t.dim() == 2:
                 start = self.initial_state[:, None].expand(-1, x_t.size(0), -1)
