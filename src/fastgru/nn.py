@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastgru import ops
 from fastgru.backends import check_name
 from fastgru.reference import NORM_NEEDS_RESET_AFTER
-from fastgru.spec import GRUSpec
+from fastgru.spec import MEMORIES, GRUSpec
 from fastgru.steps import PLAIN, Steps
 
 
@@ -45,6 +45,9 @@ class GRU(torch.nn.RNNBase):
         weight_dropout: the probability with which an element of W_hh is zeroed for a whole call, in training (Merity et
             al. 2017, arXiv:1708.02182).
         tbptt: k > 0: no gradient crosses from one stretch of k steps to the next; the state does.
+        memory: what is kept for backward beside input and weights. "gates": the output and 4 H numbers a step;
+            "recompute": the output, from which backward computes the rest anew, a window of steps at a time;
+            "checkpoint": the states between windows of about sqrt(T) steps, and not the output. Gradients are the same.
         learn_initial_state: a parameter `initial_state [L*D, H]`, zero at first, stands where no hx is given and where
             a sequence is reset.
         return_all_layers: the output is a list with the output of every layer.
@@ -73,6 +76,7 @@ class GRU(torch.nn.RNNBase):
     zoneout: float = 0.0
     weight_dropout: float = 0.0
     tbptt: int = 0
+    memory: str = "gates"
     learn_initial_state: bool = False
     return_all_layers: bool = False
     layer_norm: bool = False
@@ -97,6 +101,7 @@ class GRU(torch.nn.RNNBase):
         zoneout: float = 0.0,
         weight_dropout: float = 0.0,
         tbptt: int = 0,
+        memory: str = "gates",
         learn_initial_state: bool = False,
         return_all_layers: bool = False,
         layer_norm: bool = False,
@@ -115,6 +120,7 @@ class GRU(torch.nn.RNNBase):
         zoneout: float = 0.0,
         weight_dropout: float = 0.0,
         tbptt: int = 0,
+        memory: str = "gates",
         learn_initial_state: bool = False,
         return_all_layers: bool = False,
         layer_norm: bool = False,
@@ -126,6 +132,8 @@ class GRU(torch.nn.RNNBase):
         _check_probabilities(recurrent_dropout=recurrent_dropout, zoneout=zoneout, weight_dropout=weight_dropout)
         if not isinstance(tbptt, int) or tbptt < 0:
             raise ValueError(f"tbptt must be a number of steps, or 0 for all of them, got {tbptt!r}")
+        if memory not in MEMORIES:
+            raise ValueError(f"memory must be one of {', '.join(map(repr, MEMORIES))}, got {memory!r}")
         if layer_norm and not reset_after:
             raise ValueError(NORM_NEEDS_RESET_AFTER)
         super().__init__("GRU", *args, **kwargs)
@@ -138,6 +146,7 @@ class GRU(torch.nn.RNNBase):
         self.zoneout = zoneout
         self.weight_dropout = weight_dropout
         self.tbptt = tbptt
+        self.memory = memory
         self.learn_initial_state = learn_initial_state
         self.return_all_layers = return_all_layers
         self.layer_norm = layer_norm
@@ -205,6 +214,7 @@ class GRU(torch.nn.RNNBase):
             self.weight_dropout,
             self.tbptt,
             self.layer_norm,
+            self.memory,
         )
 
     @overload
@@ -426,6 +436,7 @@ OPTIONS = (  # of GRU alone: torch.nn.GRU has none of them
     "zoneout",
     "weight_dropout",
     "tbptt",
+    "memory",
     "learn_initial_state",
     "return_all_layers",
     "layer_norm",
