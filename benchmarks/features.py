@@ -83,8 +83,7 @@ def resets(shape: Shape, often: float) -> Feature:
     """Resets at random steps, as an agent's episodes end."""
     ours, theirs, x = _layers(shape)
     at = torch.rand(shape.steps, shape.batch) < often
-    cell = torch.nn.GRUCell(shape.input_size, shape.hidden_size)
-    cell.load_state_dict({name.removesuffix("_l0"): weight for name, weight in theirs.state_dict().items()})
+    cell = _cell(theirs)
 
     def loop(x: Tensor) -> Tensor:
         h = x.new_zeros(shape.batch, shape.hidden_size)
@@ -126,6 +125,48 @@ def _torchrl(shape: Shape, theirs: torch.nn.GRU, at: Tensor) -> tuple[torch.nn.M
     return module, run
 
 
+def streaming(shape: Shape) -> Feature:
+    """One step a call, as the input arrives."""
+    ours, theirs, x = _layers(shape)
+    cell = _cell(theirs)
+
+    def step(x: Tensor) -> Tensor:
+        state, outputs = None, []
+        for x_t in x:
+            y_t, state = ours.step(x_t, state)
+            outputs.append(y_t)
+        return torch.stack(outputs)
+
+    def short(x: Tensor) -> Tensor:
+        state, outputs = None, []
+        for x_t in x.split(1):
+            y_t, state = theirs(x_t, state)
+            outputs.append(y_t)
+        return torch.cat(outputs)
+
+    def cells(x: Tensor) -> Tensor:
+        h, outputs = None, []
+        for x_t in x:
+            h = cell(x_t, h)
+            outputs.append(h)
+        return torch.stack(outputs)
+
+    runs: dict[str, tuple[torch.nn.Module, Run]] = {
+        "fastgru.GRU.step": (ours, step),
+        "one pass": (ours, lambda x: ours(x)[0]),
+        "a loop over torch.nn.GRUCell": (cell, cells),
+        "torch.nn.GRU with T=1": (theirs, short),
+    }
+    return Feature(f"streaming, {shape}", x, torch.ones(shape.steps, shape.batch, dtype=torch.bool), runs)
+
+
+def _cell(layer: torch.nn.GRU) -> torch.nn.GRUCell:
+    """torch's cell with a layer's weights."""
+    cell = torch.nn.GRUCell(layer.input_size, layer.hidden_size)
+    cell.load_state_dict({name.removesuffix("_l0"): weight for name, weight in layer.state_dict().items()})
+    return cell
+
+
 def _layers(shape: Shape) -> tuple[fastgru.GRU, torch.nn.GRU, Tensor]:
     torch.manual_seed(0)
     options = {"bidirectional": shape.directions == 2}
@@ -145,6 +186,9 @@ def features() -> list[Feature]:
         lengths(Shape(64, 64, 64, 200, 2), 0.5),
         lengths(Shape(384, 256, 4, 128, 2), 0.3),
         resets(Shape(128, 128, 64, 128, 1), 0.02),
+        streaming(Shape(64, 64, 1, 100, 1)),
+        streaming(Shape(128, 128, 1, 100, 1)),
+        streaming(Shape(256, 256, 1, 100, 1)),
     ]
 
 

@@ -77,7 +77,12 @@ def test_a_step_is_timed_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: features.lengths(SHAPE, 0.6), lambda: features.resets(Shape(3, 4, 2, 5), 0.2)]
+    "make",
+    [
+        lambda: features.lengths(SHAPE, 0.6),
+        lambda: features.resets(Shape(3, 4, 2, 5), 0.2),
+        lambda: features.streaming(Shape(3, 4, 1, 5)),
+    ],
 )
 def test_features_are_timed_beside_the_same_numbers(make: Callable[[], features.Feature]) -> None:
     feature = make()
