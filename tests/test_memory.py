@@ -162,15 +162,15 @@ def beyond(memory: str, steps: int) -> int:
     return peak() - before - 2 * y.nbytes  # the output, and the gradient of x
 
 torch.set_num_threads(1)
-for memory in ("recompute", "checkpoint"):
-    print(min(beyond(memory, 100_000) for _ in range(2)))  # the first brings in code
+beyond("checkpoint", 10_000)  # brings in all code
+print(beyond("checkpoint", 100_000))
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from Linux's /proc")
 def test_long_sequences_train_in_10_megabytes() -> None:
     done = subprocess.run([sys.executable, "-c", _PEAK], check=True, capture_output=True, text=True)
-    assert [int(line) < 10e6 for line in done.stdout.split()] == [True, True]
+    assert int(done.stdout) < 10e6
 
 
 def test_an_unknown_memory_is_refused() -> None:
