@@ -82,7 +82,7 @@ def test_a_step_is_timed_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         lambda: features.lengths(SHAPE, 0.6),
         lambda: features.resets(Shape(3, 4, 2, 5), 0.2),
         lambda: features.memory(SHAPE, "checkpoint"),
-        lambda: features.tbptt(SHAPE, 2),
+        lambda: features.tbptt(Shape(3, 4, 2, 5), 2),
     ],
 )
 def test_features_are_timed_beside_the_same_numbers(make: Callable[[], features.Feature]) -> None:
