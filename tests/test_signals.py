@@ -1,6 +1,7 @@
 """The task signals from end to end: by the commands, on sounds and on sequences."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from sound_data import tone, tones
 from typer.testing import CliRunner, Result
 
+from benchmarks import spoken_words
 from fastgru.cli import app
-from fastgru.models import SequenceClassifier
+from fastgru.data.signals import load_signals
+from fastgru.models import LogMel, SequenceClassifier
 from fastgru.training.signals.module import KEPT, SignalsModule
 
 SMALL = ("--epochs", "8", "--hidden-size", "8", "--num-bins", "12", "--lr", "0.02")
@@ -82,6 +85,18 @@ def test_the_same_seed_gives_the_same_model(sounds: Path, trained: Path, tmp_pat
     out = tmp_path / "run"
     assert run("train", "signals", "--data", sounds, "--out", out, *SMALL).exit_code == 0
     assert (out / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_spoken_words_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spoken_words, "WORDS", ("yes", "no"))
+    monkeypatch.setattr(spoken_words, "SPEEDS", (120, 180))
+    for part, people in spoken_words.PEOPLE.items():
+        spoken_words.speak(tmp_path / part, people, ("en-us",))
+    splits = load_signals(str(tmp_path / "train"), str(tmp_path / "test"))
+    assert splits.features == LogMel(16_000)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (14, 2, 8)
+    assert all(20 < len(sequence) < 200 for sequence in splits.train.sequences)
 
 
 def test_sequences_of_an_array_file(tmp_path: Path) -> None:
