@@ -1,9 +1,11 @@
 """Pooling and weights of labels, from the option to the model."""
 
+import io
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from test_text_classifier import TEXTS, build, logits_of
 
 from fastgru.data.labelled import LabelledTexts
@@ -13,7 +15,7 @@ from fastgru.models.pooling import Pooling
 from fastgru.training.classify import ClassifyOptions
 from fastgru.training.classify.batches import EncodedTexts, label_weights
 from fastgru.training.classify.module import ClassifyModule
-from fastgru.training.confusion import draw_confusion
+from fastgru.training.confusion import confusion_table, draw_confusion
 
 LABELS = ["good"] * 3 + ["bad"]
 
@@ -109,3 +111,12 @@ def test_loss_counts_each_text_by_its_weight(monkeypatch: pytest.MonkeyPatch) ->
 def test_confusion_is_drawn(tmp_path: Path) -> None:
     draw_confusion(["a $ b $", "c_d^"], [[3, 1], [0, 0]], "$10 texts", tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("labels", "header"), [(["a", "b"], "called b"), (list("abcdefghi"), "true / called")])
+def test_confusion_fits_80_columns(labels: list[str], header: str) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=80)
+    console.print(confusion_table(labels, [[1000] * len(labels)] * len(labels), "a file"))
+    assert header in screen.getvalue()
+    assert screen.getvalue().count("1000") == len(labels) ** 2

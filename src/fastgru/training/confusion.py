@@ -11,10 +11,11 @@ def confusion_table(labels: list[str], counts: list[list[int]], title: str) -> "
     """Give a table for the console. `labels [C]`; `counts [C, C]`: true label by row, predicted label by column."""
     from rich.table import Table
 
+    few = len(labels) <= 4  # the word "called" of more would break every name of a line of 80 columns
     table = Table(title=title, title_justify="left")
-    table.add_column("true label")
+    table.add_column("true label" if few else "true / called")
     for name in labels:
-        table.add_column(f"called {name}", justify="right")
+        table.add_column(f"called {name}" if few else name, justify="right")
     for name, row in zip(labels, counts, strict=True):
         table.add_row(name, *map(str, row))
     return table
