@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from fastgru.cli.layers import bench, info
 from fastgru.cli.tasks import evaluate, predict, train_command
 from fastgru.errors import InputError, Stopped
+from fastgru.processes import rank
 from fastgru.training.tasks import TASKS
 
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, for which typer has no public name
@@ -41,7 +42,8 @@ class _Commands(TyperGroup):
             line = _one_line(error)
             if line is None:
                 raise
-            typer.echo(f"fastgru: {' '.join(line.split())}", err=True)
+            if rank() == 0:  # of several processes, all of which found the same
+                typer.echo(f"fastgru: {' '.join(line.split())}", err=True)
             raise typer.Exit(2) from error
 
 

@@ -15,6 +15,7 @@ import typer
 
 from fastgru.cli import tables
 from fastgru.errors import InputError
+from fastgru.processes import rank
 from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask, task_of_run
 
@@ -65,7 +66,8 @@ def _train(
     else:
         history = room.train(task.options(**given), run, console, overwrite=overwrite)
     best, name = history.best, task.best.replace("_", " ")
-    typer.echo(f"best {name} {best[task.best]:.4f} in epoch {best['epoch']}; the model is in {out}")
+    if rank() == 0:
+        typer.echo(f"best {name} {best[task.best]:.4f} in epoch {best['epoch']}; the model is in {out}")
 
 
 def _refuse_other_options(context: typer.Context, task: AnyTask, run: Any) -> None:
