@@ -115,7 +115,8 @@ def test_the_trend_is_a_running_mean_and_part_of_the_state(trained: Path) -> Non
     module = SignalsModule(SequenceClassifier.from_pretrained(trained), lr=0.1, seed=0)
     module.log = lambda *value, **options: None  # type: ignore[method-assign]
     for loss in (1.0, 2.0):
-        module.validation_loss.reset()
-        module.validation_loss.update(torch.tensor(loss), 3)
+        for metric in (module.train_loss, module.train_accuracy, module.validation_loss, module.validation_accuracy):
+            metric.reset()
+            metric.update(torch.tensor(loss), 3)
         module.on_validation_epoch_end()
     assert module.state_dict()["trend"] == pytest.approx(KEPT * 1 + (1 - KEPT) * 2)
