@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from fastgru import GRU
+from fastgru.data.lengths import Batching
 from fastgru.data.split import load_splits
-from fastgru.data.text import LengthBuckets
 from fastgru.models import TextClassifier, attribution
 
 BATCHES, TEXTS = 60, 50
@@ -46,7 +46,7 @@ def _packing(lengths: list[int]) -> tuple[float, float]:
         return gru(x, lengths=lengths)
 
     seconds = {packed: 0.0, given: 0.0}
-    for rows in list(LengthBuckets(lengths, B))[:BATCHES]:
+    for rows in Batching(B).shuffled(lengths, torch.Generator().manual_seed(0))[:BATCHES]:
         steps = torch.tensor([lengths[row] for row in rows])
         x = torch.randn(len(rows), int(steps.max()), I, requires_grad=True)
         outputs = []

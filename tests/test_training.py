@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,11 +28,13 @@ from fastgru.training.classify.measure import measure
 from fastgru.training.classify.module import ClassifyModule
 from fastgru.training.run_folder import RunFolder
 
-FILES = ["README.md", "checkpoints", "config.json", "curves.png", "metrics.csv", "model.safetensors", "tokenizer.json"]
+FILES = ["README.md", "checkpoints", "config.json", "curves.png", "metrics.csv", "model.safetensors", "tensorboard"]
+FILES += ["tokenizer.json"]
 
 
-def options_for(data: str) -> ClassifyOptions:
-    return ClassifyOptions(data=data, epochs=5, patience=5, batch_size=16, lr=0.03, embedding_size=8, hidden_size=6)
+def options_for(data: str, **others: Any) -> ClassifyOptions:
+    small = {"epochs": 5, "patience": 5, "batch_size": 16, "lr": 0.03, "embedding_size": 8, "hidden_size": 6} | others
+    return ClassifyOptions(data=data, **small)
 
 
 def train(out: Path, options: ClassifyOptions) -> tuple[RunFolder, History]:
@@ -120,6 +124,27 @@ def test_resume_after_a_kill_ends_as_the_whole_run(whole: RunFolder, data: str, 
     assert content(run) == content(whole)
     torch.testing.assert_close(state_of(run), state_of(whole), rtol=0, atol=0)
     assert sorted(path.name for path in run.path.iterdir()) == [*FILES, "train.json"]
+
+
+def test_resume_after_kills_at_random_moments_ends_as_the_whole_run(
+    whole: RunFolder, data: str, tmp_path: Path
+) -> None:
+    script = Path(__file__).with_name("mortal_training.py")
+    steps = tmp_path / "steps"
+    steps.touch()
+    command = [sys.executable, str(script), data, str(tmp_path / "run"), str(steps), "1", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lives = [[int(step) for step in life.split()] for life in steps.read_text().split("attempt\n")[1:]]
+    assert len(lives) > 2
+    for life, following in pairwise(lives):
+        assert life[-1] - following[0] <= 3  # steps lost: an interval between checkpoints at most
+    run = RunFolder(tmp_path / "run")
+    assert run.finished
+    assert content(run) == content(whole)
+    torch.testing.assert_close(state_of(run), state_of(whole), rtol=0, atol=0)
+    assert sorted(path.name for path in run.path.iterdir()) == [*FILES, "train.json"]
+    assert [path.name for path in run.checkpoint.parent.iterdir()] == ["last.ckpt"]
 
 
 def test_resume_before_the_first_checkpoint_starts_anew(whole: RunFolder, data: str, tmp_path: Path) -> None:
@@ -270,7 +295,7 @@ def test_average_is_the_formula(data: str, whole: RunFolder) -> None:
         weight = model.classify.bias.detach()
         kept = min(0.995, (1 + step) / (10 + step))
         expected = weight.clone() if expected is None else kept * expected + (1 - kept) * weight
-        module.on_train_batch_end()
+        module.average.update_parameters(module.model)
         torch.testing.assert_close(module.averaged.classify.bias.detach(), expected, rtol=0, atol=1e-6)
         with torch.no_grad():
             model.classify.bias.add_(1)

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from fastgru.cli.layers import bench, info
 from fastgru.cli.tasks import evaluate, predict, train_command
 from fastgru.errors import InputError, Stopped
+from fastgru.processes import rank
 from fastgru.training.tasks import TASKS
 
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, for which typer has no public name
@@ -41,8 +42,13 @@ class _Commands(TyperGroup):
             line = _one_line(error)
             if line is None:
                 raise
-            typer.echo(f"fastgru: {' '.join(line.split())}", err=True)
+            if rank() == 0:  # of several processes, all of which found the same
+                typer.echo(f"fastgru: {' '.join(line.split())}", err=True)
             raise typer.Exit(2) from error
+
+
+# Where a package that is missing comes with another extra than train.
+EXTRAS = {"kaldi_native_fbank": "audio", "ray": "ray", "soundfile": "audio", "soxr": "audio"}
 
 
 def _one_line(error: BaseException) -> str | None:
@@ -50,7 +56,7 @@ def _one_line(error: BaseException) -> str | None:
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
-        extra = "ray" if error.name == "ray" else "train"
+        extra = EXTRAS.get(error.name or "", "train")
         return f"{error.name} is not installed. Install it with: pip install 'fastgru[{extra}]'"
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"

@@ -15,10 +15,13 @@ import typer
 
 from fastgru.cli import tables
 from fastgru.errors import InputError
+from fastgru.processes import rank
 from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask, task_of_run
 
-Out = Annotated[Path, typer.Option(help="Folder for the run: model, log, curves, checkpoint.")]
+Out = Annotated[
+    Path, typer.Option(help="Folder for the run: model, log (CSV, and TensorBoard if installed), curves, checkpoint.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its options.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 Run = Annotated[str, typer.Argument(help="Folder of a run or of a saved model, or a model's name on the Hub.")]
@@ -65,7 +68,8 @@ def _train(
     else:
         history = room.train(task.options(**given), run, console, overwrite=overwrite)
     best, name = history.best, task.best.replace("_", " ")
-    typer.echo(f"best {name} {best[task.best]:.4f} in epoch {best['epoch']}; the model is in {out}")
+    if rank() == 0:
+        typer.echo(f"best {name} {best[task.best]:.4f} in epoch {best['epoch']}; the model is in {out}")
 
 
 def _refuse_other_options(context: typer.Context, task: AnyTask, run: Any) -> None:

@@ -11,7 +11,7 @@ from fastgru.training.module import TaskModule
 
 
 class EpochBar(Callback):
-    """One line: the epoch, a bar, batches done, time left in the epoch, training loss and measures so far.
+    """One line: the epoch, a bar, steps done, time left in the epoch, training loss and measures so far.
 
     Not Lightning's bar: at 80 columns that one breaks into three lines, and it writes to a console of its own,
     across our lines. Shows nothing where the console is no terminal.
@@ -29,26 +29,33 @@ class EpochBar(Callback):
             disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._loss = 0.0
+        self._loss, self._steps = 0.0, 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start a bar."""
-        self._loss = 0.0
-        self._progress.start()
-        epoch = f"{trainer.current_epoch + 1:>2}/{trainer.max_epochs}"
-        self._task = self._progress.add_task(epoch, total=trainer.num_training_batches, so_far="")
+        """Begin the loss anew."""
+        self._loss, self._steps = 0.0, 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar by a batch."""
-        self._loss += float(outputs["loss"])
-        measures = {"loss": self._loss / (batch_idx + 1)}
-        if isinstance(pl_module, TaskModule):
+        """Move the bar by a step, or by its part."""
+        if self._progress.disable:
+            return
+        self._loss, self._steps = self._loss + float(outputs["loss"]), self._steps + 1
+        measures = {"loss": self._loss / self._steps}
+        if isinstance(pl_module, TaskModule) and trainer.world_size == 1:  # with others one would have to ask them
             measures |= pl_module.so_far()
-        if self._task is not None:
-            so_far = " ".join(f"{name} {value:.3f}" for name, value in measures.items())
-            self._progress.update(self._task, advance=1, so_far=so_far)
+        so_far = " ".join(f"{name} {value:.3f}" for name, value in measures.items())
+        done = (batch_idx + 1) / trainer.accumulate_grad_batches
+        self._progress.update(self._started(trainer), completed=int(done), so_far=so_far)
+
+    def _started(self, trainer: Any) -> TaskID:
+        """Give the bar of this epoch, which may have begun before the training was resumed."""
+        if self._task is None:
+            self._progress.start()
+            epoch = f"{trainer.current_epoch + 1:>2}/{trainer.max_epochs}"
+            self._task = self._progress.add_task(epoch, total=trainer.datamodule.steps, so_far="")
+        return self._task
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the bar away: the epoch's line follows."""

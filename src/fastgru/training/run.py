@@ -2,19 +2,21 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from rich.console import Console
 
 from fastgru.errors import InputError
+from fastgru.processes import rank, shape
+from fastgru.training.batches import TaskData
 from fastgru.training.callbacks import History, Keep
 from fastgru.training.curves import draw_curves
 from fastgru.training.module import TaskModule
@@ -24,6 +26,7 @@ from fastgru.training.run_folder import RunFolder
 from fastgru.training.stop import stoppable
 from fastgru.training.task import Data
 from fastgru.training.tasks import TASKS, AnyTask
+from fastgru.training.tracking import Tracking
 
 
 def train(
@@ -32,18 +35,20 @@ def train(
     """Train anew into `run`; returns the log.
 
     `data`: what to train on, where it is not to be loaded as the options say; such a run cannot be resumed.
-    With `overwrite` an earlier run in the folder stays whole until the first epoch of this one is done. InputError for
-    bad data or a folder that is taken, Stopped by Ctrl-C or SIGTERM.
+    With `overwrite` an earlier run in the folder stays whole until this one's first checkpoint. Of several processes
+    the first one alone touches the folder. InputError for bad data or a folder that is taken, Stopped by Ctrl-C or
+    SIGTERM.
     """
-    run.check_free(overwrite, options.inputs)
+    if rank() == 0:
+        run.check_free(overwrite, options.inputs)
     if data is None:
         data = TASKS[options.task].load_data(options)
-    with run.locked():
+    with _held(run):
         return _train(options, data, run, console, checkpoint=None)
 
 
 def resume(run: RunFolder, console: Console) -> History:
-    """Go on with the run in `run` from its last whole epoch, with its own options; returns the log.
+    """Go on with the run in `run` from its last checkpoint, with its own options; returns the log.
 
     It ends as the uninterrupted run would have ended. InputError where there is no run, its checkpoint cannot be
     read, or its data has changed. A run that had come to its end is left as it is.
@@ -54,34 +59,46 @@ def resume(run: RunFolder, console: Console) -> History:
         return History(run, console, run.task, rows=run.read_log())
     data = run.task.load_data(options)
     run.check_data(data.fingerprint())
-    with run.locked():
+    with _held(run):
         return _train(options, data, run, console, _readable(run.checkpoint))
+
+
+def _held(run: RunFolder) -> AbstractContextManager[None]:
+    return run.locked() if rank() == 0 else nullcontext()
 
 
 def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, checkpoint: Path | None) -> History:
     task = TASKS[options.task]
+    console.quiet |= rank() > 0
     seed_everything(options.seed, verbose=False)
     model = task.build_model(options, data)
     module = task.module(model, options)
     batches = task.batches(data, model, options)
-    begin = partial(run.create, options, data.fingerprint())
-    if checkpoint is None and not any(run.path.iterdir()):
-        begin()
-    history = History(run, console, task, begin=begin if checkpoint is None else None)
+    history = History(run, console, task, begin=_beginning(options, data, run) if checkpoint is None else None)
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(f"{task.describe(data, model)}; {weights:,} weights", highlight=False, soft_wrap=True)
-    callbacks = [EpochBar(console), history, _Patience(task, options.patience), Keep(run, history, module.averaged)]
+    keep = Keep(run, history, module.averaged, options.checkpoint_every)
+    callbacks = [EpochBar(console), history, Tracking(history), _Patience(task, options.patience), keep]
     with _quiet(), _threads(options.threads), stoppable():
         trainer = _trainer(options, callbacks)
         _load_or_refuse(trainer, module, batches, checkpoint)
-    draw_curves(history.rows, run.curves)
-    run.finish()
+    if rank() == 0:
+        draw_curves(history.rows, run.curves)
+        run.finish()
     return history
 
 
-def _load_or_refuse(
-    trainer: Trainer, module: TaskModule[Any], data: LightningDataModule, checkpoint: Path | None
-) -> None:
+def _beginning(options: TrainOptions, data: Data, run: RunFolder) -> Callable[[], None] | None:
+    """Give what makes the folder this run's; an empty one is at once, so that a resumed training finds its options."""
+    if rank() > 0:
+        return None
+    begin = partial(run.create, options, data.fingerprint())
+    if not any(run.path.iterdir()):
+        begin()
+    return begin
+
+
+def _load_or_refuse(trainer: Trainer, module: TaskModule[Any], data: TaskData, checkpoint: Path | None) -> None:
     """Fit from the checkpoint; InputError where it belongs to another model."""
     if checkpoint is not None:
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
@@ -92,16 +109,23 @@ def _load_or_refuse(
 
 
 def _trainer(options: TrainOptions, callbacks: list[Callback]) -> Trainer:
+    devices, machines = shape() or (options.devices, 1)
     return Trainer(
         max_epochs=options.epochs,
         callbacks=callbacks,
-        gradient_clip_val=1.0,
+        accelerator=options.accelerator,
+        devices=devices,
+        num_nodes=machines,
+        strategy="ddp" if devices * machines > 1 else "auto",
+        precision="bf16-mixed" if options.precision == "bf16" else "32-true",
+        accumulate_grad_batches=options.accumulate,
         deterministic=True,
         logger=False,  # History is the log
         enable_checkpointing=True,
         enable_progress_bar=False,  # EpochBar is ours
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # TrainBatches gives each process its share
     )
 
 
@@ -148,8 +172,6 @@ def _quiet() -> Iterator[None]:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        # Rows are in memory and batches are made in microseconds: worker processes would only cost.
-        warnings.filterwarnings("ignore", message=".*does not have many workers")
         # Lightning 2.6 asks torch's pytree in a way that torch 2.13 deprecates: theirs to mend.
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
         yield

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Typ
 from fastgru.training.options import TrainOptions
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule
     from rich.console import Console
 
     from fastgru.models.pretrained import Pretrained
+    from fastgru.training.batches import TaskData
     from fastgru.training.module import TaskModule
 
 
@@ -93,7 +93,7 @@ class Task(ABC, Generic[O, D, M]):
         """Give the Lightning module that trains the model."""
 
     @abstractmethod
-    def batches(self, data: D, model: M, options: O) -> "LightningDataModule":
+    def batches(self, data: D, model: M, options: O) -> "TaskData":
         """Give the training and validation batches."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fastgru.data.labelled import LabelledTexts
     from fastgru.data.split import Splits
     from fastgru.models import TextClassifier
-    from fastgru.training.classify.batches import ClassifyData
+    from fastgru.training.batches import TaskData
     from fastgru.training.classify.measure import ClassifiedText, ClassifyMeasures
     from fastgru.training.classify.module import ClassifyModule
 
@@ -68,15 +68,14 @@ class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"])
 
         return ClassifyModule(model, lr=options.lr, seed=options.seed)
 
-    def batches(
-        self, data: "Splits[LabelledTexts]", model: "TextClassifier", options: ClassifyOptions
-    ) -> "ClassifyData":
+    def batches(self, data: "Splits[LabelledTexts]", model: "TextClassifier", options: ClassifyOptions) -> "TaskData":
         """Give batches of texts of like length."""
-        from fastgru.training.classify.batches import ClassifyData, EncodedTexts, label_weights
+        from fastgru.training.batches import TaskData
+        from fastgru.training.classify.batches import EncodedTexts, label_weights
 
         weights = label_weights(options, data.train.labels)
         train, validation = (EncodedTexts(part, model, weights) for part in (data.train, data.validation))
-        return ClassifyData(train, validation, batch_size=options.batch_size, seed=options.seed)
+        return TaskData.of(train, validation, options)
 
     def describe(self, data: "Splits[LabelledTexts]", model: "TextClassifier") -> str:
         """Tell the sizes of the parts, the labels and the tokens."""

@@ -1,15 +1,12 @@
-"""ClassifyData: the batches of a classifier's training, as a Lightning data module."""
+"""Labelled texts as token ids, and the batches of a classifier's training that they make."""
 
 from collections import Counter
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from fastgru.data.labelled import LabelledTexts
-from fastgru.data.text import LengthBuckets
 from fastgru.errors import InputError
 from fastgru.models.text_classifier import TextClassifier, pad_ids
 from fastgru.training.classify.options import ClassifyOptions
@@ -51,15 +48,7 @@ def label_weights(options: ClassifyOptions, labels: list[str]) -> dict[str, floa
     return {name: weight / mean for name, weight in weights.items()}
 
 
-class Rows(Protocol):
-    """Labelled sequences; indexed by a list of rows, they give their batch. `lengths [N]`: steps of each."""
-
-    lengths: list[int]
-
-    def __getitem__(self, rows: list[int]) -> Batch: ...
-
-
-class EncodedTexts(Dataset[Batch]):
+class EncodedTexts:
     """Labelled texts as token ids; indexed by a list of rows, it gives their batch.
 
     `weights`: how much a text of each label counts; 1 where it is left out.
@@ -78,36 +67,10 @@ class EncodedTexts(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def weight(self, rows: list[int]) -> float:
+        """Give how many rows these are."""
+        return len(rows)
+
     def __getitem__(self, rows: list[int]) -> Batch:
         ids, lengths = pad_ids([self.ids[row] for row in rows])
         return Batch(ids, lengths, self.labels[rows], self.targets[rows], self.weights[rows])
-
-
-class ClassifyData(LightningDataModule):
-    """Batches of the training part, shuffled anew every epoch, and of the validation part."""
-
-    def __init__(
-        self,
-        train_rows: Rows,
-        validation_rows: Rows,
-        *,
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        super().__init__()
-        self.train_rows = train_rows
-        self.validation_rows = validation_rows
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Give the training batches."""
-        buckets = LengthBuckets(self.train_rows.lengths, self.batch_size, seed=self.seed)
-        # The sampler gives whole batches: batch_size=None keeps the loader from batching them again.
-        return DataLoader(cast(Dataset[Batch], self.train_rows), sampler=buckets, batch_size=None)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Give the validation batches, shortest sequences first."""
-        order = sorted(range(len(self.validation_rows.lengths)), key=self.validation_rows.lengths.__getitem__)
-        batches = [order[first : first + 256] for first in range(0, len(order), 256)]
-        return DataLoader(cast(Dataset[Batch], self.validation_rows), sampler=batches, batch_size=None)

@@ -18,17 +18,13 @@ class ClassifyModule(TaskModule[M]):
     def __init__(self, model: M, *, lr: float, seed: int) -> None:
         super().__init__(model, lr=lr, seed=seed)
         self.train_accuracy = MeanMetric()
-        self.validation_loss = MeanMetric()
         self.validation_accuracy = MeanMetric()
 
     def loss(self, batch: Batch) -> Tensor:
         """Give the mean over the batch of weight times cross entropy."""
         logits = self.model(batch.steps, batch.lengths)
         loss = _cross_entropy(logits, batch)
-        self.train_accuracy(_right(logits, batch), batch.weights)
-        size = len(batch.labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
-        self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size)
+        self.train_accuracy.update(_right(logits, batch), batch.weights)
         return loss
 
     def so_far(self) -> dict[str, float]:
@@ -38,10 +34,8 @@ class ClassifyModule(TaskModule[M]):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Measure the averaged model on one batch."""
         logits = self.averaged(batch.steps, batch.lengths)
-        self.validation_accuracy(_right(logits, batch), batch.weights)
-        self.validation_loss(_cross_entropy(logits, batch), len(batch.labels))
-        self.log("validation_loss", self.validation_loss, batch_size=len(batch.labels))
-        self.log("validation_accuracy", self.validation_accuracy, batch_size=len(batch.labels))
+        self.validation_loss.update(_cross_entropy(logits, batch), len(batch.labels))
+        self.validation_accuracy.update(_right(logits, batch), batch.weights)
 
 
 def _cross_entropy(logits: Tensor, batch: Batch) -> Tensor:

@@ -9,7 +9,7 @@ from fastgru.training.task import Task
 if TYPE_CHECKING:
     from fastgru.data.signals import SignalSplits
     from fastgru.models import SequenceClassifier
-    from fastgru.training.classify.batches import ClassifyData
+    from fastgru.training.batches import TaskData
     from fastgru.training.signals.measure import ClassifiedSignal, SignalMeasures
     from fastgru.training.signals.module import SignalsModule
 
@@ -62,13 +62,13 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
 
         return SignalsModule(model, lr=options.lr, seed=options.seed)
 
-    def batches(self, data: "SignalSplits", model: "SequenceClassifier", options: SignalsOptions) -> "ClassifyData":
+    def batches(self, data: "SignalSplits", model: "SequenceClassifier", options: SignalsOptions) -> "TaskData":
         """Give batches of sequences of like length."""
-        from fastgru.training.classify.batches import ClassifyData
+        from fastgru.training.batches import TaskData
         from fastgru.training.signals.batches import SequenceRows
 
         train, validation = (SequenceRows(part, model) for part in (data.train, data.validation))
-        return ClassifyData(train, validation, batch_size=options.batch_size, seed=options.seed)
+        return TaskData.of(train, validation, options)
 
     def describe(self, data: "SignalSplits", model: "SequenceClassifier") -> str:
         """Tell the sizes of the parts, the labels and the features."""

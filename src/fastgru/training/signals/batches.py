@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from fastgru.data.sequences import LabelledSequences
 from fastgru.models import SequenceClassifier
@@ -10,7 +9,7 @@ from fastgru.models.sequence_classifier import pad_sequences
 from fastgru.training.classify.batches import Batch
 
 
-class SequenceRows(Dataset[Batch]):
+class SequenceRows:
     """Labelled sequences; indexed by a list of rows, it gives their batch."""
 
     def __init__(self, rows: LabelledSequences, model: SequenceClassifier) -> None:
@@ -22,6 +21,10 @@ class SequenceRows(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.sequences)
+
+    def weight(self, rows: list[int]) -> float:
+        """Give how many rows these are."""
+        return len(rows)
 
     def __getitem__(self, rows: list[int]) -> Batch:
         steps, lengths = pad_sequences([self.sequences[row] for row in rows])

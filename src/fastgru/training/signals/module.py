@@ -23,7 +23,8 @@ class SignalsModule(ClassifyModule[SequenceClassifier]):
         self.register_buffer("trend", torch.tensor(float("nan")))  # a part of the checkpoint
 
     def on_validation_epoch_end(self) -> None:
-        """Bring the trend on by an epoch."""
+        """Log the epoch, and bring the trend on by it."""
+        super().on_validation_epoch_end()
         loss = self.validation_loss.compute()
         self.trend.copy_(loss if self.trend.isnan() else KEPT * self.trend + (1 - KEPT) * loss)
-        self.log("validation_trend", self.trend)
+        self.log("validation_trend", self.trend, sync_dist=True)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fastgru.data.labelled import LabelledTexts
     from fastgru.data.split import Splits
     from fastgru.models import Seq2Seq
-    from fastgru.training.translate.batches import TranslateData
+    from fastgru.training.batches import TaskData
     from fastgru.training.translate.measure import TranslateMeasures, Translation
     from fastgru.training.translate.module import TranslateModule
 
@@ -70,11 +70,12 @@ class Translate(Task[TranslateOptions, "Splits[LabelledTexts]", "Seq2Seq"]):
             model, lr=options.lr, seed=options.seed, smoothing=options.label_smoothing, warm_up=options.warm_up
         )
 
-    def batches(self, data: "Splits[LabelledTexts]", model: "Seq2Seq", options: TranslateOptions) -> "TranslateData":
-        """Give batches of pairs of like length."""
-        from fastgru.training.translate.batches import TranslateData
+    def batches(self, data: "Splits[LabelledTexts]", model: "Seq2Seq", options: TranslateOptions) -> "TaskData":
+        """Give batches of pairs of like length; in validation each source once."""
+        from fastgru.training.batches import TaskData
+        from fastgru.training.translate.batches import EncodedPairs, validation_pairs
 
-        return TranslateData(data, model, batch_size=options.batch_size, seed=options.seed)
+        return TaskData.of(EncodedPairs(data.train, model), validation_pairs(data.validation, model), options)
 
     def describe(self, data: "Splits[LabelledTexts]", model: "Seq2Seq") -> str:
         """Tell the sizes of the parts and of the vocabularies."""

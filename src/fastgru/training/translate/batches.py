@@ -1,15 +1,11 @@
-"""TranslateData: the batches of a sequence-to-sequence training, as a Lightning data module."""
+"""Pairs as token ids, and the batches of a sequence-to-sequence training that they make."""
 
 from typing import NamedTuple
 
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pairs import references
-from fastgru.data.split import Splits
-from fastgru.data.text import LengthBuckets
 from fastgru.models import Seq2Seq
 from fastgru.models.text_classifier import pad_ids
 
@@ -29,7 +25,7 @@ class Batch(NamedTuple):
     references: list[list[str]]
 
 
-class EncodedPairs(Dataset[Batch]):
+class EncodedPairs:
     """Pairs as token ids; indexed by a list of rows, it gives their batch.
 
     `references`: all targets of each row's source, or None.
@@ -44,32 +40,18 @@ class EncodedPairs(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.sources)
 
+    def weight(self, rows: list[int]) -> float:
+        """Give how many tokens are written: the targets' but their beginnings."""
+        return sum(len(self.targets[row]) - 1 for row in rows)
+
     def __getitem__(self, rows: list[int]) -> Batch:
         sources, targets = ([ids[row] for row in rows] for ids in (self.sources, self.targets))
         known = [] if self.references is None else [self.references[row] for row in rows]
         return Batch(*pad_ids(sources), *pad_ids(targets), known)
 
 
-class TranslateData(LightningDataModule):
-    """Batches of all training pairs, shuffled anew every epoch, and of the validation sources, each once."""
-
-    def __init__(self, splits: Splits[LabelledTexts], model: Seq2Seq, *, batch_size: int, seed: int) -> None:
-        super().__init__()
-        self.train_rows = EncodedPairs(splits.train, model)
-        known = references(splits.validation)
-        first = LabelledTexts(list(known), [several[0] for several in known.values()])
-        self.validation_rows = EncodedPairs(first, model, list(known.values()))
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Give the training batches."""
-        buckets = LengthBuckets(self.train_rows.lengths, self.batch_size, seed=self.seed)
-        # The sampler gives whole batches: batch_size=None keeps the loader from batching them again.
-        return DataLoader(self.train_rows, sampler=buckets, batch_size=None)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Give the validation batches, shortest pairs first."""
-        order = sorted(range(len(self.validation_rows)), key=self.validation_rows.lengths.__getitem__)
-        batches = [order[first : first + 256] for first in range(0, len(order), 256)]
-        return DataLoader(self.validation_rows, sampler=batches, batch_size=None)
+def validation_pairs(rows: LabelledTexts, model: Seq2Seq) -> EncodedPairs:
+    """Give each source once, with the first of its targets, and all of them as references."""
+    known = references(rows)
+    first = LabelledTexts(list(known), [several[0] for several in known.values()])
+    return EncodedPairs(first, model, list(known.values()))

@@ -28,26 +28,22 @@ class TranslateModule(TaskModule[Seq2Seq]):
 
     def loss(self, batch: Batch) -> Tensor:
         """Give the mean over the batch's tokens."""
-        loss = _cross_entropy(self.model, batch, self.smoothing)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.source_ids))
-        return loss
+        return _cross_entropy(self.model, batch, self.smoothing)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Measure the averaged model on one batch."""
-        size = len(batch.source_ids)
-        self.log("validation_loss", _cross_entropy(self.averaged, batch, self.smoothing), batch_size=size)
+        tokens = int(batch.target_lengths.sum()) - len(batch.target_lengths)
+        self.validation_loss.update(_cross_entropy(self.averaged, batch, self.smoothing), tokens)
         written = self.averaged.write(batch.source_ids, batch.source_lengths, beam=1, best=1)
         for (best, *_), known in zip(written, batch.references, strict=True):
             errors = count_errors(self.averaged, best.text, known)
             self.validation_sequence_error.update(float(errors.wrong))
             self.validation_token_error.update(errors.edits / max(errors.tokens, 1), max(errors.tokens, 1))
-        self.log("validation_sequence_error", self.validation_sequence_error, batch_size=size)
-        self.log("validation_token_error", self.validation_token_error, batch_size=size)
 
     def configure_optimizers(self) -> Any:
         """AdamW; the learning rate rises linearly for `warm_up` steps and falls along a cosine to the last one."""
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.lr, betas=(0.9, 0.98), fused=True)
-        steps = max(int(self.trainer.estimated_stepping_batches), self.warm_up + 1)
+        steps = max(self.planned_steps, self.warm_up + 1)
 
         def factor(step: int) -> float:
             if step < self.warm_up:
