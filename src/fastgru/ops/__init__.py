@@ -52,7 +52,8 @@ def gru(
             initial = None if initial is None else initial.to(torch.get_autocast_dtype(x.device.type))
             return gru(name, spec, *precision.lowered(x, h0, weights), steps, initial, every)
     backend = pick(name, spec, x, h0, weights, steps)
-    if isinstance(backend, AtenBackend) and not (every or spec.variational or spec.weight_dropout):
+    by_layer = every or spec.variational or spec.weight_dropout or not isinstance(spec.hidden_size, int)
+    if isinstance(backend, AtenBackend) and not by_layer:
         y, h_n = backend.gru(spec, x, h0, weights, steps)
         return [y], h_n
     compute = backend.layer if backend.composed else partial(_layer, backend)
