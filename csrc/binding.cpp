@@ -25,13 +25,14 @@ namespace {
 using fastgru::Kernels;
 using fastgru::Team;
 
-// (I, H, D, T, B); (rows, first, order, time, batch) as in gru.h, then the resets' address and strides and the initial
+// (I, H, D, T, B, form); (rows, first, order, time, batch) as in gru.h, then the resets' address and strides and the initial
 // state, then the recurrent factors and zoneout's address and strides; (address, time stride, batch stride);
-// (w_ih, w_hh, b_ih, b_hh) of each direction, the second's unused where D is 1. Addresses may be 0.
-using Sizes = std::array<int64_t, 5>;
+// (w_ih, w_hh, b_ih, b_hh) of each direction, then (g_ih, g_hh) of each, the second's unused where D is 1. Addresses may
+// be 0.
+using Sizes = std::array<int64_t, 6>;
 using StepAddresses = std::array<int64_t, 13>;
 using SeriesAddress = std::array<int64_t, 3>;
-using ParameterAddresses = std::array<int64_t, 8>;
+using ParameterAddresses = std::array<int64_t, 12>;
 
 template <class T>
 T* at(int64_t address) noexcept {
@@ -109,6 +110,7 @@ void set_layer(Args& args, const Sizes& sizes, const StepAddresses& steps, doubl
   args.I = sizes[0];
   args.H = sizes[1];
   args.D = sizes[2];
+  args.form = static_cast<fastgru::Form>(sizes[5]);
   args.steps = {sizes[3], sizes[4], at<const int64_t>(steps[0]), at<const int64_t>(steps[1]),
                 at<const int64_t>(steps[2]), at<const int64_t>(steps[3]), at<const int64_t>(steps[4])};
   args.resets.at = {at<const uint8_t>(steps[5]), steps[6], steps[7]};
@@ -121,8 +123,8 @@ void set_layer(Args& args, const Sizes& sizes, const StepAddresses& steps, doubl
 template <class Real>
 void set_parameters(fastgru::Parameters<Real> (&parameters)[2], const ParameterAddresses& from) noexcept {
   for (size_t d = 0; d < 2; ++d) {
-    parameters[d] = {at<Real>(from[4 * d]), at<Real>(from[4 * d + 1]), at<Real>(from[4 * d + 2]),
-                     at<Real>(from[4 * d + 3])};
+    parameters[d] = {at<Real>(from[4 * d]),     at<Real>(from[4 * d + 1]), at<Real>(from[4 * d + 2]),
+                     at<Real>(from[4 * d + 3]), at<Real>(from[8 + 2 * d]), at<Real>(from[9 + 2 * d])};
   }
 }
 
@@ -146,7 +148,7 @@ void forward(Sizes sizes, StepAddresses steps, double keep, ParameterAddresses p
   fastgru::PackedLoan<Real> loan(kernels, args);
   const int32_t team = kernels.forward_threads(args, threads);
   if (args.saved) {
-    const int64_t elements = args.D * args.steps.saved_rows() * 4 * args.H;
+    const int64_t elements = args.D * args.steps.saved_rows() * fastgru::saved_pitch(args.form, args.H);
     fastgru::ask_for_huge_pages(args.saved, static_cast<size_t>(elements) * sizeof(Real));
   }
   run(args, kernels.forward_scratch(args, team), team, kernels.forward);

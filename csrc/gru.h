@@ -4,6 +4,8 @@
 //     q  = W_hn h + b_hn                                 n = tanh(W_in x + b_in + r * q)
 //     h' = (1 - z) * n + z * h
 //
+// Form says what of it is otherwise.
+//
 // T steps, B sequences, I inputs, H units, D directions (1 or 2; the second runs from the last step to the
 // first), all >= 1. Everything points into the caller's memory and is neither kept nor freed; no two
 // pointers that are written overlap anything. Strides and sizes count elements, never bytes. The last
@@ -15,6 +17,21 @@
 namespace fastgru {
 
 struct Team;
+
+enum class Form : int32_t {
+  after,   // as above: r multiplies W_hn h + b_hn
+  before,  // q = W_hn (r * h) + b_hn, n = tanh(W_in x + b_in + q)
+  normed   // after, with g * norm(W x) + b in place of W x + b, of x and of h each; norm(a) = (a - mean) /
+           // sqrt(variance + kNormEpsilon) over all 3H of a
+};
+
+constexpr double kNormEpsilon = 1e-5;
+
+// Numbers that the forward pass saves of one step of one sequence. after: r, z, n, q. before: r, z, n. normed: norm of
+// W_ih x and of W_hh h, rows in the order r, z, n, then 1 / sqrt(variance + kNormEpsilon) of each.
+[[gnu::always_inline]] constexpr int64_t saved_pitch(Form form, int64_t H) noexcept {
+  return form == Form::after ? 4 * H : form == Form::before ? 3 * H : 6 * H + 2;
+}
 
 // Packed weights kept from call to call, of all layers together: bytes at most.
 constexpr int64_t kKeptPackedBytes = int64_t{256} << 20;
@@ -49,6 +66,8 @@ struct Parameters {
   Real* w_hh;  // [3H, H]
   Real* b_ih;  // [3H] or null: zero (gradients: not wanted)
   Real* b_hh;  // [3H] or null
+  Real* g_ih;  // [3H], of Form::normed alone
+  Real* g_hh;  // [3H]
 };
 
 // Where a sequence starts anew: at (t, b) not 0 the forward direction's step t, and the reverse direction's step
@@ -78,6 +97,7 @@ struct Packing {
 template <class Real>
 struct ForwardArgs {
   int64_t I, H, D;
+  Form form;
   Steps steps;
   Parameters<const Real> parameters[2];
   // Packed weights to use, as an earlier call left them in pack_into, or null: packed anew, into pack_into or, where
@@ -93,13 +113,14 @@ struct ForwardArgs {
   Noise<Real> noise;
   Series<Real> y;        // [T, B, D * H], written at every step a sequence has, otherwise untouched
   Real* h_n;             // [D, B, H], the state after each sequence's own last step (h0 if it has none)
-  Real* saved;           // [D, N, 4, H], the r, z, n, q that backward needs, or null: not wanted. (t, b) is row
-                         // first[t] + b where first is given (N is then the sum of rows), else t * B + b (N = T * B)
+  Real* saved;           // [D, N, saved_pitch], what backward needs, or null: not wanted. (t, b) is row first[t] + b
+                         // where first is given (N is then the sum of rows), else t * B + b (N = T * B)
 };
 
 template <class Real>
 struct BackwardArgs {
   int64_t I, H, D;
+  Form form;
   Steps steps;
   Parameters<const Real> parameters[2];
   Series<const Real> x, y;

@@ -13,7 +13,7 @@ constexpr int64_t kStepRows = 2;
 template <class Real>
 bool is_single_step(const ForwardArgs<Real>& a) noexcept {
   return a.steps.T == 1 && a.steps.B <= kStepRows && !a.steps.rows && !a.resets.at.data && !is_noisy(a.noise) &&
-         !a.saved;
+         !a.saved && a.form == Form::after;
 }
 
 // sums[i] += the products of row i of w with v, lane by lane, for kLanes rows; rows from `units` on repeat the last.

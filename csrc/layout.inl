@@ -102,8 +102,11 @@ constexpr int64_t kWeightBytesInL1 = 1 << 16;
 
 // True where a group of `threads` shares out units and not sequences. A barrier takes 150 to 300 ns on idle
 // cores, a step of one sequence at H = 64 takes 400 on one of them: below, units are never shared out.
-template <class Real>
-bool splits_units(int64_t B, int64_t H, int64_t threads, int64_t tile) noexcept {
+template <class Real, class Args>
+bool splits_units(const Args& a, int64_t threads, int64_t tile) noexcept {
+  const int64_t B = a.steps.B, H = a.H;
+  // Other forms have a step in two halves, the second of which needs all units of the first.
+  if (a.form != Form::after) return false;
   const int64_t weight_bytes = 3 * H * H * static_cast<int64_t>(sizeof(Real));
   if (threads == 1 || H < 64) return false;
   // Beyond L2, half the weights each is better than all of them for half the sequences.

@@ -34,6 +34,13 @@ class Layer(NamedTuple):
         return self.weights[1].size(1)
 
     @property
+    def saved_size(self) -> int:
+        """What a kernel saves of one step of one direction for backward: gru.h's saved_pitch, in numbers."""
+        if self.variant.layer_norm:
+            return 6 * self.hidden_size + 2
+        return (4 if self.variant.reset_after else 3) * self.hidden_size
+
+    @property
     def tensors(self) -> tuple[Tensor | None, ...]:
         """Its tensors: FIXED without a gradient, those of steps and noise; then the leaves."""
         return (*self.steps, *self.noise, *self.leaves)

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 from fastgru import reference
 from fastgru.layer import Layer
 from fastgru.noise import SILENCE
-from fastgru.spec import GRUSpec
+from fastgru.spec import GRUSpec, Variant
 from fastgru.steps import Steps
 
 _native: Any = import_module("fastgru._native") if find_spec("fastgru._native") is not None else None
@@ -52,12 +52,10 @@ class CpuBackend:
         dtype = x.dtype
         if _native is None:
             return "the native module is not built; install fastgru with a C++17 compiler"
-        if not spec.reset_after:
-            return "its kernels compute the form reset_after=True alone"
+        if spec.layer_norm and not spec.reset_after:
+            return reference.NORM_NEEDS_RESET_AFTER
         if spec.tbptt:
             return "its kernels know no tbptt"
-        if spec.layer_norm:
-            return "its kernels know no layer_norm"
         if dtype not in _TAKEN:
             return f"its kernels take float32, float64 and half precision, not {dtype}".replace("torch.", "")
         compiling = torch.compiler.is_compiling()
@@ -87,7 +85,7 @@ class CpuBackend:
         return None if forward_ad._current_level < 0 else "forward-mode differentiation is on"
 
     def forward(self, given: Layer, save: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """As the protocol says; saved holds r, z, n and W_hn h + b_hn of the steps that exist, as gru.h has them."""
+        """As the protocol says; saved holds what gru.h says, of the steps that exist."""
         variant, x = given.variant, given.x
         layout = _Layout(given)
         directions = variant.directions
@@ -96,16 +94,16 @@ class CpuBackend:
         # sizes one by one: 0.5 us faster than as a tuple
         y = x.new_empty(*outer, directions * hidden) if layout.is_full else x.new_zeros(*outer, directions * hidden)
         h_n = x.new_empty(directions, layout.batch, hidden)
-        saved = x.new_empty(directions, layout.rows, 4, hidden) if save else None
+        saved = x.new_empty(directions, layout.rows, given.saved_size) if save else None
         if layout.batch == 0:
             return y, h_n, saved
         x, weights = _readable(x), _all_dense(given.weights)
         h0 = None if given.h0 is None else _dense(given.h0)
         _FORWARD[x.dtype](
-            (features, hidden, directions, layout.length, layout.batch),
+            (features, hidden, directions, layout.length, layout.batch, _form(variant)),
             layout.addresses,
             variant.keep,
-            _parameters(weights, directions),
+            _parameters(weights, variant),
             _series(x),
             _address(h0),
             _series(y),
@@ -136,10 +134,10 @@ class CpuBackend:
         dy = None if dy is None else _readable(dy)
         dh_n = None if dh_n is None else _dense(dh_n)
         _BACKWARD[x.dtype](
-            (x.size(-1), weights[1].size(1), variant.directions, layout.length, layout.batch),
+            (x.size(-1), weights[1].size(1), variant.directions, layout.length, layout.batch, _form(variant)),
             layout.addresses,
             variant.keep,
-            _parameters(weights, variant.directions),
+            _parameters(weights, variant),
             _series(x),
             _address(h0),
             _series(y),
@@ -149,7 +147,7 @@ class CpuBackend:
             _series(gradients[0]),
             _address(gradients[1]),
             _address(gradients[2]),
-            _parameters(gradients[3:], variant.directions),
+            _parameters(gradients[3:], variant),
             torch.get_num_threads(),
         )
         return gradients
@@ -261,10 +259,22 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _parameters(tensors: Sequence[Tensor | None], directions: int) -> tuple[int, ...]:
-    """The addresses of w_ih, w_hh, b_ih, b_hh for two directions: 0 for a bias or a direction that is not there."""
+def _form(variant: Variant) -> int:
+    """gru.h's Form."""
+    if variant.layer_norm:
+        return 2
+    return 0 if variant.reset_after else 1
+
+
+def _parameters(tensors: Sequence[Tensor | None], variant: Variant) -> tuple[int, ...]:
+    """The addresses of w_ih, w_hh, b_ih, b_hh for two directions, then of their gains: 0 for what is not there."""
     found = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-    if len(found) == 2 * directions:
+    gains = [0, 0, 0, 0]
+    if variant.layer_norm:
+        each = variant.weights_per_direction
+        gains = [address for i, address in enumerate(found) if i % each >= each - 2]
+        found = [address for i, address in enumerate(found) if i % each < each - 2]
+    if not variant.bias:
         found[2:2] = [0, 0]
         found += [0, 0]
-    return (*found, 0, 0, 0, 0)[:8]
+    return (*(*found, 0, 0, 0, 0)[:8], *(*gains, 0, 0)[:4])

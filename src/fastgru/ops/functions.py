@@ -101,7 +101,7 @@ class LayerBackward(torch.autograd.Function):
         given = layer_of(variant, tensors)
         if count is None or not any(wanted[2:]):
             return tuple(kernel.backward(given, y, saved, dy, dh_n, wanted))
-        is_plain = given.initial is None and variant.keep == 1 and not variant.layer_norm
+        is_plain = given.initial is None and variant.keep == 1 and variant.reset_after and not variant.layer_norm
         if any(tensor is not None for tensor in tensors[2:FIXED]) or not is_plain:
             return definition.sample_gradients(given, wanted, dy, dh_n, count)
         return samples.gradients(kernel, count, given, y, saved, dy, dh_n, wanted)

@@ -103,7 +103,7 @@ def _layer_fake(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     return (
         x.new_empty(*x.shape[:-1], directions * hidden),
         x.new_empty(directions, batch, hidden),
-        x.new_empty(directions, rows, 4, hidden) if save else x.new_empty(0),
+        x.new_empty(directions, rows, given.saved_size) if save else x.new_empty(0),
     )
 
 

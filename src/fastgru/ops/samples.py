@@ -47,7 +47,7 @@ def gradients(
         if wanted[0]:
             dx = gates @ w_ih if dx is None else dx + gates @ w_ih
         before = _states_before(y, h0, direction, w_hh.size(1), given.steps.batch_sizes)
-        recurrent = _recurrent_gates(gates, saved[direction, :, 0])
+        recurrent = _recurrent_gates(gates, saved[direction, :, : given.hidden_size])  # r
         pairs = [(gates, x), (recurrent, before), (gates, None), (recurrent, None)][:each]
         found += [
             _per_sample(*pair, count) if want else None for pair, want in zip(pairs, wanted[3:][own], strict=True)
