@@ -45,7 +45,7 @@ class GRU(torch.nn.RNNBase):
         zoneout: the probability with which a unit keeps its state for a step, in training; in eval the mean,
             `h' = p * h + (1 - p) * h'` (Krueger et al. 2017, arXiv:1606.01305).
         weight_dropout: the probability with which an element of W_hh is zeroed for a whole call, in training (Merity et
-            al. 2017, arXiv:1708.02182).
+            al. 2017, arXiv:1708.02182). These three are rounded to multiples of 2^-16.
         tbptt: k > 0: no gradient crosses from one stretch of k steps to the next; the state does.
         learn_initial_state: a parameter `initial_state`, shaped as hx without its B and zero at first, stands where no
             hx is given and where a sequence is reset.
