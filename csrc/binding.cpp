@@ -25,11 +25,11 @@ namespace {
 using fastgru::Kernels;
 using fastgru::Team;
 
-// (I, H, D, T, B, form); (rows, first, order, time, batch) as in gru.h, then the resets' address and strides and the initial
-// state, then the recurrent factors and zoneout's address and strides; (address, time stride, batch stride);
+// (I, H, D, T, B, form, reverse); (rows, first, order, time, batch) as in gru.h, then the resets' address and strides and
+// the initial state, then the recurrent factors and zoneout's address and strides; (address, time stride, batch stride);
 // (w_ih, w_hh, b_ih, b_hh) of each direction, then (g_ih, g_hh) of each, the second's unused where D is 1. Addresses may
 // be 0.
-using Sizes = std::array<int64_t, 6>;
+using Sizes = std::array<int64_t, 7>;
 using StepAddresses = std::array<int64_t, 13>;
 using SeriesAddress = std::array<int64_t, 3>;
 using ParameterAddresses = std::array<int64_t, 12>;
@@ -111,6 +111,7 @@ void set_layer(Args& args, const Sizes& sizes, const StepAddresses& steps, doubl
   args.H = sizes[1];
   args.D = sizes[2];
   args.form = static_cast<fastgru::Form>(sizes[5]);
+  args.reverse = sizes[6] != 0;
   args.steps = {sizes[3], sizes[4], at<const int64_t>(steps[0]), at<const int64_t>(steps[1]),
                 at<const int64_t>(steps[2]), at<const int64_t>(steps[3]), at<const int64_t>(steps[4])};
   args.resets.at = {at<const uint8_t>(steps[5]), steps[6], steps[7]};

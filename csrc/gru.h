@@ -6,8 +6,8 @@
 //
 // Form says what of it is otherwise.
 //
-// T steps, B sequences, I inputs, H units, D directions (1 or 2; the second runs from the last step to the
-// first), all >= 1. Everything points into the caller's memory and is neither kept nor freed; no two
+// T steps, B sequences, I inputs, H units, D directions (1 or 2; the second, or the only one where `reverse` is true,
+// runs from the last step to the first), all >= 1. Everything points into the caller's memory and is neither kept nor freed; no two
 // pointers that are written overlap anything. Strides and sizes count elements, never bytes. The last
 // dimension always has stride 1. The kernels neither allocate nor throw.
 #pragma once
@@ -70,10 +70,12 @@ struct Parameters {
   Real* g_hh;  // [3H]
 };
 
-// Where a sequence starts anew: at (t, b) not 0 the forward direction's step t, and the reverse direction's step
-// t - 1, find `initial` instead of the state before them.
+// Where a sequence starts anew. Between steps t - 1 and t, in both directions, kCut at (t, b) stops the gradient alone;
+// any other bit stops the state too: the forward direction's step t, and the reverse direction's step t - 1, find
+// `initial` instead of the state before them.
 template <class Real>
 struct Resets {
+  static constexpr uint8_t kCut = 0x80;
   Series<const uint8_t> at;  // [T, B, 1]; data null: nowhere
   const Real* initial;       // [D, H] or null: zero
 };
@@ -98,6 +100,7 @@ template <class Real>
 struct ForwardArgs {
   int64_t I, H, D;
   Form form;
+  bool reverse;  // false where D is 2
   Steps steps;
   Parameters<const Real> parameters[2];
   // Packed weights to use, as an earlier call left them in pack_into, or null: packed anew, into pack_into or, where
@@ -121,6 +124,7 @@ template <class Real>
 struct BackwardArgs {
   int64_t I, H, D;
   Form form;
+  bool reverse;
   Steps steps;
   Parameters<const Real> parameters[2];
   Series<const Real> x, y;

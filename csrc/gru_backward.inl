@@ -225,6 +225,7 @@ class BackwardWorker {
         group_(group),
         team_(team),
         d_(direction),
+        reverse_(direction == 1 || args.reverse),
         units_split_(splits_units<Real>(args, group.size, kBackwardRows)),
         pipelined_(group.size > 1 && !units_split_ && args.steps.B == 1),
         own_blocks_(own_part({0, divide_up(args.H, W)})),
@@ -276,7 +277,7 @@ class BackwardWorker {
     return part_of(whole, group_.index, group_.size - 1);
   }
 
-  int64_t time_of(int64_t s) const noexcept { return d_ ? s : a_.steps.T - 1 - s; }
+  int64_t time_of(int64_t s) const noexcept { return reverse_ ? s : a_.steps.T - 1 - s; }
 
   int64_t active(int64_t s) const noexcept {
     if (s < 0 || s >= a_.steps.T) return 0;
@@ -430,13 +431,15 @@ class BackwardWorker {
     }
   }
 
-  // What step t has of gradients for a state that was reset before it goes to the initial state instead.
+  // What step t has of gradients for the state before it goes no further where something parts the two: where that
+  // is a reset, it goes to the initial state.
   void cut(int64_t t, int64_t panel, int64_t b, int64_t m, Real* dh) noexcept {
     for (int64_t row = b; row < b + m; ++row) {
-      if (!is_fresh(a_.resets, a_.steps, d_, t, sequence(row))) continue;
+      const uint8_t bits = parted(a_.resets, a_.steps, reverse_, t, sequence(row));
+      if (bits == 0) continue;
       for (int64_t i = 0; i < W2; i += W) {
         Real *carry = carry_ + rows_.at(row) * size_.ldc + panel * W2 + i, *product = dh + (row - b) * W2 + i;
-        if (a_.dinitial) {
+        if (a_.dinitial && is_fresh(a_.resets, bits)) {
           Real* sum = initial_sum(group_.index) + panel * W2 + i;
           store(sum, load(sum) + (load(carry) + load(product)));
         }
@@ -523,10 +526,10 @@ class BackwardWorker {
 
   // h that entered step t of a sequence, or null where it was zero.
   const Real* state_before(int64_t t, int64_t sequence) const noexcept {
-    if (a_.resets.at.data && is_fresh(a_.resets, a_.steps, d_, t, sequence)) {
+    if (a_.resets.at.data && is_fresh(a_.resets, parted(a_.resets, a_.steps, reverse_, t, sequence))) {
       return a_.resets.initial ? a_.resets.initial + d_ * a_.H : nullptr;
     }
-    const int64_t before = d_ ? t + 1 : t - 1;
+    const int64_t before = reverse_ ? t + 1 : t - 1;
     if (sequence < rows_at(a_.steps, before)) return row_of(a_.y, a_.steps, before, sequence) + d_ * a_.H;
     return a_.h0 ? a_.h0 + (d_ * a_.steps.B + slot_of(a_.steps, sequence)) * a_.H : nullptr;
   }
@@ -713,6 +716,7 @@ class BackwardWorker {
   const Group& group_;
   const Team& team_;
   const int64_t d_;
+  const bool reverse_;  // from the last step to the first, so back from the first to the last
   const bool units_split_, pipelined_;
   const Range own_blocks_;  // of units, for the weights' gradients
   Real* own_;

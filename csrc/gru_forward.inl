@@ -213,6 +213,7 @@ class ForwardWorker {
         packed_(packed),
         group_(group),
         d_(direction),
+        reverse_(direction == 1 || args.reverse),
         rows_(rows),
         blocks_(blocks),
         waits_(waits),
@@ -253,7 +254,7 @@ class ForwardWorker {
  private:
   static constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
 
-  int64_t time_of(int64_t s) const noexcept { return d_ ? a_.steps.T - 1 - s : s; }
+  int64_t time_of(int64_t s) const noexcept { return reverse_ ? a_.steps.T - 1 - s : s; }
 
   // Of our sequences, those that have step t.
   int64_t active(int64_t t) const noexcept {
@@ -273,7 +274,7 @@ class ForwardWorker {
       }
     }
     write_last(kNoise ? carried_ : h_, active(0), rows_.count);
-    if (a_.resets.at.data && d_ == 0) {
+    if (a_.resets.at.data && !reverse_) {
       for (int64_t j = blocks_.begin; j < blocks_.end; ++j) refresh(0, j, 0, active(0), h_);
     }
   }
@@ -289,7 +290,7 @@ class ForwardWorker {
   // The initial state in a block of h where step t finds it.
   void refresh(int64_t t, int64_t block, int64_t b, int64_t m, Real* h) noexcept {
     for (int64_t row = b; row < b + m; ++row) {
-      if (!is_fresh(a_.resets, a_.steps, d_, t, rows_.at(row))) continue;
+      if (!is_fresh(a_.resets, parted(a_.resets, a_.steps, reverse_, t, rows_.at(row)))) continue;
       const Real* initial = a_.resets.initial;
       const Vec<Real> state = initial ? lanes(initial + d_ * a_.H + block * W, block) : Vec<Real>{};
       store(h + row * ldh_ + block * W, enter(row, block, state));
@@ -469,7 +470,7 @@ class ForwardWorker {
   // Sequences whose last step this was: forward those that the next step has not, reverse all at step 0.
   void finish(int64_t t) noexcept {
     const Real* h = kNoise ? carried_ : h_next_;
-    if (d_ == 0) {
+    if (!reverse_) {
       write_last(h, active(t + 1), active(t));
     } else if (t == 0) {
       write_last(h, 0, active(0));
@@ -494,6 +495,7 @@ class ForwardWorker {
   const Packed<Real>& packed_;
   const Group& group_;
   const int64_t d_;
+  const bool reverse_;  // from the last step to the first
   const Share rows_;
   const Range blocks_;
   const bool waits_;

@@ -264,7 +264,7 @@ def test_inference_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     gru.requires_grad_(False)(x)
     assert kept == [None, None]
     gru.requires_grad_(True)(x)
-    assert kept[2].shape == (1, T * B, 4, H)
+    assert kept[2].shape == (1, T * B, 4 * H)
 
 
 def test_several_python_threads_may_call_at_once() -> None:

@@ -1,8 +1,11 @@
 """GRU's own options: regularisers, truncated gradients, learned initial states, the outputs of all layers."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import fastgru
 from fastgru import noise, reference
@@ -154,6 +157,47 @@ def test_tbptt_of_the_reverse_direction_cuts_at_the_same_places() -> None:
     y, _ = gru(x)
     (reach,) = torch.autograd.grad(y[2, :, H:].sum(), x)
     assert [bool(step.any()) for step in reach] == [False, False, True, True, False, False]
+
+
+CALLS: dict[str, Callable[[fastgru.GRU, Tensor], tuple[Tensor, Tensor]]] = {
+    "all": lambda gru, x: gru(x),
+    "lengths": lambda gru, x: gru(x, lengths=LENGTHS),
+    "resets": lambda gru, x: gru(x, resets=RESETS),
+    "lengths and resets": lambda gru, x: gru(x, lengths=LENGTHS, resets=RESETS),
+    "packed": lambda gru, x: unpack(gru(pack_padded_sequence(x, LENGTHS.clamp(1), enforce_sorted=False))),
+    "cu_seqlens": lambda gru, x: gru(x.flatten(0, 1), cu_seqlens=torch.tensor([0, 7, 7, 9, 24])),
+    "cu_seqlens and resets": lambda gru, x: gru(
+        x.flatten(0, 1), cu_seqlens=torch.tensor([0, 7, 7, 9, 24]), resets=RESETS.flatten()
+    ),
+}
+
+
+def unpack(results: tuple[PackedSequence, Tensor]) -> tuple[Tensor, Tensor]:
+    return results[0].data, results[1]
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("call", CALLS)
+def test_tbptt_on_the_kernels_is_the_references(call: str, k: int) -> None:
+    found = []
+    for backend in ("cpu", "reference"):
+        gru = build(tbptt=k, learn_initial_state=True, backend=backend)
+        torch.nn.init.normal_(gru.initial_state)
+        x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+        outputs = CALLS[call](gru, x)
+        cotangents = [torch.randn(o.shape, dtype=o.dtype) for o in outputs]
+        found.append([*outputs, *torch.autograd.grad(outputs, [x, *gru.parameters()], cotangents)])
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+
+
+def test_tbptt_lets_the_last_state_of_an_ended_sequence_through() -> None:
+    for backend in ("cpu", "reference"):
+        torch.manual_seed(0)
+        gru = fastgru.GRU(I, H, dtype=torch.float64, tbptt=2, backend=backend)
+        x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+        (reach,) = torch.autograd.grad(gru(x, lengths=torch.tensor([6, 1, 3, 2]))[1].sum(), x)
+        expected = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 1], [0, 0, 1, 0], [0] * 4, [1, 0, 0, 0], [1, 0, 0, 0]])
+        assert torch.equal((reach != 0).any(-1), expected.bool())
 
 
 def test_learned_initial_state_stands_for_hx_and_after_resets() -> None:

@@ -16,7 +16,7 @@ from fastgru import ops
 from fastgru.arguments import one_size
 from fastgru.backends import check_name
 from fastgru.reference import NORM_NEEDS_RESET_AFTER
-from fastgru.spec import GRUSpec
+from fastgru.spec import MEMORIES, GRUSpec
 from fastgru.steps import PLAIN, Steps
 
 
@@ -47,6 +47,9 @@ class GRU(torch.nn.RNNBase):
         weight_dropout: the probability with which an element of W_hh is zeroed for a whole call, in training (Merity et
             al. 2017, arXiv:1708.02182). These three are rounded to multiples of 2^-16.
         tbptt: k > 0: no gradient crosses from one stretch of k steps to the next; the state does.
+        memory: what is kept for backward beside input and weights. "gates": the output and 4 H numbers a step;
+            "recompute": the output, from which backward computes the rest anew, a window of steps at a time;
+            "checkpoint": the states between windows of about sqrt(T) steps, and not the output. Gradients are the same.
         learn_initial_state: a parameter `initial_state`, shaped as hx without its B and zero at first, stands where no
             hx is given and where a sequence is reset.
         return_all_layers: the output is a list with the output of every layer.
@@ -77,6 +80,7 @@ class GRU(torch.nn.RNNBase):
     zoneout: float = 0.0
     weight_dropout: float = 0.0
     tbptt: int = 0
+    memory: str = "gates"
     learn_initial_state: bool = False
     return_all_layers: bool = False
     layer_norm: bool = False
@@ -101,6 +105,7 @@ class GRU(torch.nn.RNNBase):
         zoneout: float = 0.0,
         weight_dropout: float = 0.0,
         tbptt: int = 0,
+        memory: str = "gates",
         learn_initial_state: bool = False,
         return_all_layers: bool = False,
         layer_norm: bool = False,
@@ -119,6 +124,7 @@ class GRU(torch.nn.RNNBase):
         zoneout: float = 0.0,
         weight_dropout: float = 0.0,
         tbptt: int = 0,
+        memory: str = "gates",
         learn_initial_state: bool = False,
         return_all_layers: bool = False,
         layer_norm: bool = False,
@@ -130,6 +136,8 @@ class GRU(torch.nn.RNNBase):
         _check_probabilities(recurrent_dropout=recurrent_dropout, zoneout=zoneout, weight_dropout=weight_dropout)
         if not isinstance(tbptt, int) or tbptt < 0:
             raise ValueError(f"tbptt must be a number of steps, or 0 for all of them, got {tbptt!r}")
+        if memory not in MEMORIES:
+            raise ValueError(f"memory must be one of {', '.join(map(repr, MEMORIES))}, got {memory!r}")
         if layer_norm and not reset_after:
             raise ValueError(NORM_NEEDS_RESET_AFTER)
         sizes, args, kwargs = one_size(args, kwargs)
@@ -144,6 +152,7 @@ class GRU(torch.nn.RNNBase):
         self.zoneout = zoneout
         self.weight_dropout = weight_dropout
         self.tbptt = tbptt
+        self.memory = memory
         self.learn_initial_state = learn_initial_state
         self.return_all_layers = return_all_layers
         self.layer_norm = layer_norm
@@ -215,6 +224,7 @@ class GRU(torch.nn.RNNBase):
             self.weight_dropout,
             self.tbptt,
             self.layer_norm,
+            self.memory,
         )
 
     @overload
@@ -376,6 +386,7 @@ OPTIONS = (  # of GRU alone: torch.nn.GRU has none of them
     "zoneout",
     "weight_dropout",
     "tbptt",
+    "memory",
     "learn_initial_state",
     "return_all_layers",
     "layer_norm",

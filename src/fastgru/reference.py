@@ -136,8 +136,8 @@ def _padded_layer(given: Layer) -> tuple[Tensor, Tensor]:
     if lengths is not None and not torch._C._functorch.is_batchedtensor(lengths):
         check_lengths(lengths, x.size(0))
     real = None if lengths is None else real_steps(lengths, x)
-    fresh = [None, None] if resets is None else _fresh(resets, real)
-    results = [_sweep(given, direction, real, fresh[direction]) for direction in range(given.variant.directions)]
+    fresh = None if resets is None else _fresh(resets, real)
+    results = [_sweep(given, direction, real, fresh) for direction in range(given.variant.directions)]
     outputs, states = zip(*results, strict=True)
     return torch.cat(outputs, dim=-1), torch.stack(states)
 
@@ -210,9 +210,11 @@ def _fresh(resets: Tensor, real: Tensor | None) -> list[Tensor]:
     return [resets, torch.cat([resets[1:], torch.zeros_like(resets[:1])])]
 
 
-def _sweep(given: Layer, direction: int, real: Tensor | None, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
+def _sweep(given: Layer, direction: int, real: Tensor | None, resets: list[Tensor] | None) -> tuple[Tensor, Tensor]:
     """One direction: y [T, B, H] and the last state [B, H]."""
     variant, x = given.variant, given.x
+    reverse = direction == 1 or variant.reverse
+    fresh = None if resets is None else resets[reverse]
     own = _own_weights(given, direction)
     recurrent, zoneout = _own_masks(given, direction)
     if real is not None:
@@ -221,8 +223,8 @@ def _sweep(given: Layer, direction: int, real: Tensor | None, fresh: Tensor | No
     h = _carried(x.new_zeros(x.size(1), given.hidden_size) if given.h0 is None else given.h0[direction])
     start = 0 if given.initial is None else _carried(given.initial[direction])
     y = {}
-    for t in range(x.size(0) - 1, -1, -1) if direction else range(x.size(0)):
-        h = _cut(h, variant.tbptt, t, direction, x.size(0), real)
+    for t in range(x.size(0) - 1, -1, -1) if reverse else range(x.size(0)):
+        h = _cut(h, variant.tbptt, t + reverse, x.size(0), real)
         if fresh is not None:
             h = torch.where(fresh[t, :, None], start, h)
         seen = h if recurrent is None else h * recurrent
@@ -258,12 +260,11 @@ def _own_masks(given: Layer, direction: int) -> tuple[Tensor | None, Tensor | No
     )
 
 
-def _cut(h: Tensor, tbptt: int, t: int, direction: int, length: int, real: Tensor | None) -> Tensor:
-    """The state that step t finds, without its gradient where a stretch of `tbptt` steps begins or, reversed, ends."""
-    before = t + 1 if direction else t - 1
-    if not tbptt or not 0 <= before < length or (t + direction) % tbptt:
+def _cut(h: Tensor, tbptt: int, t: int, length: int, real: Tensor | None) -> Tensor:
+    """The state between steps t - 1 and t, without its gradient where a stretch of `tbptt` steps begins with t."""
+    if not tbptt or not 0 < t < length or t % tbptt:
         return h
-    return h.detach() if real is None or not direction else torch.where(real[before, :, None], h.detach(), h)
+    return h.detach() if real is None else torch.where(real[t, :, None], h.detach(), h)
 
 
 def _step(gx: Tensor, h: Tensor, seen: Tensor, own: _Weights, reset_after: bool) -> Tensor:

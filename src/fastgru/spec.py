@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+MEMORIES = ("gates", "recompute", "checkpoint")
+
 
 class Variant(NamedTuple):
     """What computes one layer, besides its tensors: a part of GRUSpec, the same for every layer of a stack.
@@ -9,6 +11,8 @@ class Variant(NamedTuple):
     `keep`: m of zoneout where no mask gives it, `h' = h + m * (h~ - h)` with h~ what the equations give; 1: none.
     `tbptt`: k, gradients do not cross from one stretch of k steps to another; 0: they all do.
     `layer_norm`: `W_ih x` and `W_hh h` are normalised before the biases are added.
+    `reverse`: the one direction runs from the last step to the first.
+    `memory`: what backward finds, one of MEMORIES (`fastgru.ops.memory`).
     """
 
     bias: bool = True
@@ -17,6 +21,8 @@ class Variant(NamedTuple):
     keep: float = 1.0
     tbptt: int = 0
     layer_norm: bool = False
+    reverse: bool = False
+    memory: str = "gates"
 
     @property
     def directions(self) -> int:
@@ -39,6 +45,7 @@ class GRUSpec(NamedTuple):
     (`fastgru.noise`). `reset_after` False is the form in which r multiplies the state before its product with W_hn.
     `tbptt`: k, gradients do not cross from one stretch of k steps to another; 0: they all do.
     `layer_norm`: `W_ih x` and `W_hh h` are normalised before the biases are added, in training and in eval.
+    `memory`: what backward finds, one of MEMORIES (`fastgru.ops.memory`).
     """
 
     input_size: int
@@ -55,6 +62,7 @@ class GRUSpec(NamedTuple):
     weight_dropout: float = 0.0
     tbptt: int = 0
     layer_norm: bool = False
+    memory: str = "gates"
 
     @property
     def directions(self) -> int:
@@ -97,4 +105,6 @@ class GRUSpec(NamedTuple):
     def variant(self) -> Variant:
         """What of it matters to one layer."""
         keep = 1.0 if self.training else 1.0 - self.zoneout
-        return Variant(self.bias, self.bidirectional, self.reset_after, keep, self.tbptt, self.layer_norm)
+        return Variant(
+            self.bias, self.bidirectional, self.reset_after, keep, self.tbptt, self.layer_norm, memory=self.memory
+        )

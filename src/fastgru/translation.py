@@ -35,6 +35,8 @@ def _layer(
     keep: float,
     tbptt: int,
     layer_norm: bool,
+    reverse: bool,
+    memory: str,
     batch: Any,
     save: bool,
 ) -> tuple[Any, Any, Any]:
@@ -72,7 +74,7 @@ def _layer(
         biases,
         None if lengths is None else op.Cast(lengths, to=6),  # 6 is int32
         h0,
-        direction="bidirectional" if directions == 2 else "forward",
+        direction="bidirectional" if directions == 2 else "reverse" if reverse else "forward",
         hidden_size=hidden,
         linear_before_reset=int(reset_after),
     )

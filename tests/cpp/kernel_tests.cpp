@@ -35,8 +35,9 @@ struct Problem {
   int64_t I, H, D, T, B;
   fastgru::Form form;
   bool bias, packed, joined, ordered, with_h0;  // joined: sequences one after the other
+  bool reverse;
   std::vector<int64_t> lengths, rows, first, order, begin;
-  std::vector<uint8_t> resets;  // empty: none
+  std::vector<uint8_t> resets;  // empty: none; 2 and 0x82 for resets, 0x80 for the gradient's end
   Tensor<double> w_ih[2], w_hh[2], b_ih[2], b_hh[2], g_ih[2], g_hh[2], x, h0, initial, recurrent, zoneout, dy, dh_n;
   double keep = 1;
 
@@ -82,6 +83,7 @@ Problem draw(Random& random) {
   p.I = sizes[random.below(13)];
   p.H = sizes[random.below(13)];
   p.D = 1 + random.below(2);
+  p.reverse = p.D == 1 && random.below(3) == 0;
   p.T = 1 + random.below(random.flip() ? 3 : 12);
   p.B = random.below(12) == 0 ? 270 : 1 + random.below(20);
   p.bias = random.flip();
@@ -122,7 +124,8 @@ Problem draw(Random& random) {
   p.x = random.tensor(p.steps_in_memory() * p.I, 1);
   if (p.with_h0) p.h0 = random.tensor(p.D * p.B * p.H, 1);
   if (random.below(3) == 0) {
-    for (int64_t i = 0; i < p.steps_in_memory(); ++i) p.resets.push_back(random.below(3) == 0 ? 2 : 0);
+    const uint8_t bits[] = {2, 0x80, 0x82, 0, 0, 0, 0, 0};
+    for (int64_t i = 0; i < p.steps_in_memory(); ++i) p.resets.push_back(bits[random.below(8)]);
     if (random.flip()) p.initial = random.tensor(p.D * p.H, 1);
   }
   if (random.below(4) == 0) {
@@ -173,16 +176,18 @@ void expect_sequence(const Problem& p, int64_t d, int64_t b, Results& out) {
   std::vector<Tensor<double>> h{Tensor<double>(index(H))};
   std::vector<Step> steps;
   for (int64_t i = 0; i < H && p.with_h0; ++i) h[0][index(i)] = p.h0[index(state + i)];
-  const auto time = [&](int64_t s) { return d ? length - 1 - s : s; };
+  const bool reverse = d == 1 || p.reverse;
+  const auto time = [&](int64_t s) { return reverse ? length - 1 - s : s; };
   const auto seen = [&](int64_t k) { return p.recurrent.empty() ? 1.0 : p.recurrent[index(state + k)]; };
   const auto keep = [&](int64_t s, int64_t i) {
     return p.zoneout.empty() ? p.keep : p.zoneout[index(p.at(time(s), b) * p.D * H + d * H + i)];
   };
   const auto bias = [&](const Tensor<double>& from, int64_t i) { return p.bias ? from[index(i)] : 0.0; };
-  const auto fresh = [&](int64_t s) {
-    const int64_t t = time(s) + d;
-    return !p.resets.empty() && t < length && p.resets[index(p.at(t, b))] != 0;
+  const auto parted = [&](int64_t s) -> int {
+    const int64_t t = time(s) + (reverse ? 1 : 0);
+    return !p.resets.empty() && t < length ? p.resets[index(p.at(t, b))] : 0;
   };
+  const auto fresh = [&](int64_t s) { return (parted(s) & 2) != 0; };
   for (int64_t s = 0; s < length; ++s) {
     if (fresh(s)) {
       for (int64_t i = 0; i < H; ++i) h.back()[index(i)] = p.initial.empty() ? 0 : p.initial[index(d * H + i)];
@@ -273,8 +278,8 @@ void expect_sequence(const Problem& p, int64_t d, int64_t b, Results& out) {
       }
     }
     dh = dprevious;
-    if (!fresh(s)) continue;
-    for (int64_t i = 0; i < H && !p.initial.empty(); ++i) out.dinitial[index(d * H + i)] += dh[index(i)];
+    if (parted(s) == 0) continue;
+    for (int64_t i = 0; i < H && fresh(s) && !p.initial.empty(); ++i) out.dinitial[index(d * H + i)] += dh[index(i)];
     dh.assign(index(H), 0);
   }
   for (int64_t i = 0; i < H; ++i) out.dh0[index(state + i)] = dh[index(i)];
@@ -366,6 +371,7 @@ class Layer {
     args.H = p_.H;
     args.D = p_.D;
     args.form = p_.form;
+    args.reverse = p_.reverse;
     const bool ragged = p_.compact() || p_.ordered;
     const int64_t *first = ragged ? p_.first.data() : nullptr, *order = p_.ordered ? p_.order.data() : nullptr;
     args.steps = {p_.T, p_.B, ragged ? p_.rows.data() : nullptr, first, order, p_.packed ? first : nullptr,
@@ -492,9 +498,9 @@ bool agrees(const Problem& p, const Results& got, const Results& expected, doubl
     check("dg_hh", error_of(got.dg_hh[d], expected.dg_hh[d], {}), gradients);
   }
   if (!good) {
-    std::printf("  at form %d I %d H %d D %d T %d B %d, bias %d packed %d joined %d ordered %d h0 %d resets %d\n",
-                int(p.form), int(p.I), int(p.H), int(p.D), int(p.T), int(p.B), p.bias, p.packed, p.joined, p.ordered, p.with_h0,
-                !p.resets.empty());
+    std::printf("  at form %d I %d H %d D %d T %d B %d, bias %d packed %d joined %d ordered %d h0 %d resets %d reverse %d\n",
+                int(p.form), int(p.I), int(p.H), int(p.D), int(p.T), int(p.B), p.bias, p.packed, p.joined, p.ordered,
+                p.with_h0, !p.resets.empty(), p.reverse);
   }
   return good;
 }

@@ -17,7 +17,7 @@ from fastgru import reference
 from fastgru.layer import Layer
 from fastgru.noise import SILENCE
 from fastgru.spec import GRUSpec, Variant
-from fastgru.steps import Steps
+from fastgru.steps import Steps, step_of_rows
 
 _native: Any = import_module("fastgru._native") if find_spec("fastgru._native") is not None else None
 
@@ -54,8 +54,6 @@ class CpuBackend:
             return "the native module is not built; install fastgru with a C++17 compiler"
         if spec.layer_norm and not spec.reset_after:
             return reference.NORM_NEEDS_RESET_AFTER
-        if spec.tbptt:
-            return "its kernels know no tbptt"
         if dtype not in _TAKEN:
             return f"its kernels take float32, float64 and half precision, not {dtype}".replace("torch.", "")
         compiling = torch.compiler.is_compiling()
@@ -100,7 +98,7 @@ class CpuBackend:
         x, weights = _readable(x), _all_dense(given.weights)
         h0 = None if given.h0 is None else _dense(given.h0)
         _FORWARD[x.dtype](
-            (features, hidden, directions, layout.length, layout.batch, _form(variant)),
+            (features, hidden, directions, layout.length, layout.batch, _form(variant), variant.reverse),
             layout.addresses,
             variant.keep,
             _parameters(weights, variant),
@@ -118,7 +116,7 @@ class CpuBackend:
     ) -> list[Tensor | None]:
         """As the protocol says."""
         x, variant = given.x, given.variant
-        layout = _Layout(given)
+        layout = _Layout(given, variant.tbptt)
         gradients = [
             torch.empty_like(leaf, memory_format=torch.contiguous_format) if want and leaf is not None else None
             for leaf, want in zip(given.leaves, wanted, strict=True)
@@ -134,7 +132,15 @@ class CpuBackend:
         dy = None if dy is None else _readable(dy)
         dh_n = None if dh_n is None else _dense(dh_n)
         _BACKWARD[x.dtype](
-            (x.size(-1), weights[1].size(1), variant.directions, layout.length, layout.batch, _form(variant)),
+            (
+                x.size(-1),
+                weights[1].size(1),
+                variant.directions,
+                layout.length,
+                layout.batch,
+                _form(variant),
+                variant.reverse,
+            ),
             layout.addresses,
             variant.keep,
             _parameters(weights, variant),
@@ -160,14 +166,14 @@ class _Layout:
     """Where steps and sequences lie, as gru.h describes it: sizes, and addresses that live as long as this object.
 
     length: T, the steps of the longest sequence, at least 1; rows: as many as there can be steps; is_full: whether
-    every row of x is a step.
+    every row of x is a step. tbptt: as in Variant, for the backward pass.
     """
 
     __slots__ = ("_tensors", "addresses", "batch", "is_full", "length", "rows")
 
     addresses: tuple[int, ...]
 
-    def __init__(self, given: Layer) -> None:
+    def __init__(self, given: Layer, tbptt: int = 0) -> None:
         x, steps = given.x, given.steps
         self.is_full = True
         places: tuple[Tensor | None, ...] = (None,) * 5  # rows, first, order, time and batch of gru.h
@@ -191,10 +197,10 @@ class _Layout:
             self.rows = self.length * self.batch
         if self.length == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        if places[0] is None and steps.resets is None and given.noise is SILENCE:
+        if places[0] is None and steps.resets is None and given.noise is SILENCE and not tbptt:
             self.addresses = _NOWHERE
         else:
-            self._point_to(places, given)
+            self._point_to(places, given, tbptt)
 
     def _sort(self, lengths: Tensor, offsets: Tensor | None) -> tuple[Tensor | None, ...]:
         """Sequences of these lengths, the longest first; offsets: where each begins, None if they lie side by side."""
@@ -204,9 +210,12 @@ class _Layout:
         rows = self.batch - lengths.bincount(minlength=self.length).cumsum(0)[: self.length]
         return rows, rows.cumsum(0) - rows, order, None, order if offsets is None else offsets[order]
 
-    def _point_to(self, places: tuple[Tensor | None, ...], given: Layer) -> None:
+    def _point_to(self, places: tuple[Tensor | None, ...], given: Layer, tbptt: int) -> None:
         resets, (recurrent, zoneout), initial = given.steps.resets, given.noise, given.initial
-        resets = None if resets is None else resets.cpu().unsqueeze(-1)
+        resets = None if resets is None else resets.cpu()
+        if tbptt:
+            resets = _cut(resets, given, tbptt)
+        resets = None if resets is None else resets.unsqueeze(-1)
         recurrent, initial = (None if tensor is None else _dense(tensor) for tensor in (recurrent, initial))
         zoneout = None if zoneout is None else _readable(zoneout)
         self._tensors = (*places, resets, initial, recurrent, zoneout)
@@ -217,6 +226,16 @@ class _Layout:
             _address(recurrent),
             *_series(zoneout),
         )
+
+
+_CUT = 0x80  # kCut of gru.h
+
+
+def _cut(resets: Tensor | None, given: Layer, tbptt: int) -> Tensor:
+    """The resets with the bit that stops the gradient alone where a stretch of `tbptt` steps begins: [T, B] or [N]."""
+    t = step_of_rows(given.steps, given.x)
+    cuts = ((t % tbptt == 0) & (t > 0)).to(torch.uint8) * _CUT
+    return cuts.expand(given.x.shape[:-1]) if resets is None else cuts | resets
 
 
 def _what_is_wrong(tensor: Tensor, dtype: torch.dtype) -> str:

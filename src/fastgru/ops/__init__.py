@@ -25,6 +25,7 @@ from fastgru.noise import SILENCE
 from fastgru.ops import precision
 from fastgru.ops.functions import LayerForward
 from fastgru.ops.library import Traced, is_traced
+from fastgru.ops.memory import checkpointed, thrifty
 from fastgru.ops.precision import HALF
 from fastgru.spec import GRUSpec
 from fastgru.stack import run_layers
@@ -52,11 +53,12 @@ def gru(
             initial = None if initial is None else initial.to(torch.get_autocast_dtype(x.device.type))
             return gru(name, spec, *precision.lowered(x, h0, weights), steps, initial, every)
     backend = pick(name, spec, x, h0, weights, steps)
-    by_layer = every or spec.variational or spec.weight_dropout or not isinstance(spec.hidden_size, int)
-    if isinstance(backend, AtenBackend) and not by_layer:
+    is_whole = isinstance(spec.hidden_size, int) and spec.memory == "gates"
+    by_layers = every or spec.variational or spec.weight_dropout or not is_whole
+    if isinstance(backend, AtenBackend) and not by_layers:
         y, h_n = backend.gru(spec, x, h0, weights, steps)
         return [y], h_n
-    compute = backend.layer if backend.composed else partial(_layer, backend)
+    compute = partial(checkpointed, backend.layer) if backend.composed else partial(_layer, backend)
     return run_layers(compute, spec, x, h0, initial, weights, steps)
 
 
@@ -83,11 +85,12 @@ def _layer(kernel: Kernel, given: Layer) -> tuple[Tensor, Tensor]:
     traced = is_traced()
     if _are_functorch_transforms_active():
         # Who differentiates may be below the level seen here, where nothing seems to want a gradient.
-        run = Traced(kernel) if traced else kernel
+        run = Traced(kernel) if traced else thrifty(kernel, given.variant)
         y, h_n, _ = LayerForward.apply(run, given.variant, torch.is_grad_enabled(), *given.tensors)  # type: ignore[no-untyped-call]
     elif traced:
         y, h_n, _ = Traced(kernel).forward(given, differentiate)
     elif differentiate:
+        kernel = thrifty(kernel, given.variant)
         y, h_n, _ = LayerForward.apply(kernel, given.variant, True, *given.tensors)  # type: ignore[no-untyped-call]
     else:
         y, h_n, _ = kernel.forward(given, save=False)

@@ -4,6 +4,7 @@ Forward-mode differentiation never comes here: no kernel takes it, and backward 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from fastgru.layer import FIXED, layer_of
 from fastgru.ops import definition, samples
 from fastgru.ops.folding import fold, fold_fixed, members, stacked, unfold
 from fastgru.ops.library import Traced, is_traced
+from fastgru.ops.memory import Thrifty
 from fastgru.spec import Variant
 from fastgru.steps import Steps
 
@@ -42,7 +44,8 @@ class LayerForward(torch.autograd.Function):
         if save:
             ctx.mark_non_differentiable(saved)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(y, saved, *tensors)
+        needless = ctx.variant.memory == "checkpoint" and not isinstance(ctx.kernel, Traced)
+        ctx.save_for_backward(None if needless else y, saved, *tensors)
 
     @staticmethod
     def backward(ctx: Any, dy: Maybe, dh_n: Maybe, _: Maybe) -> tuple[Maybe, ...]:
@@ -57,7 +60,7 @@ class LayerForward(torch.autograd.Function):
             return none + definition.gradients(given, wanted, dy, dh_n)
         kernel = Traced(ctx.kernel) if is_traced() else ctx.kernel
         # What torch.func has wrapped only apply unwraps, wrappers of transforms that have ended among it.
-        transformed = torch._C._are_functorch_transforms_active() or _functorch.is_functorch_wrapped_tensor(y)
+        transformed = torch._C._are_functorch_transforms_active() or _functorch.is_functorch_wrapped_tensor(saved)
         if transformed or torch.is_grad_enabled():
             arguments = (kernel, ctx.variant, None, wanted, y, saved, dy, dh_n, *tensors)
             return (*none, *LayerBackward.apply(*arguments))  # type: ignore[no-untyped-call]
@@ -91,7 +94,7 @@ class LayerBackward(torch.autograd.Function):
         variant: Variant,
         count: int | None,
         wanted: Sequence[bool],
-        y: Tensor,
+        y: Any,  # None where the kernel saved what stands for it
         saved: Tensor,
         dy: Maybe,
         dh_n: Maybe,
@@ -104,6 +107,11 @@ class LayerBackward(torch.autograd.Function):
         is_plain = given.initial is None and variant.keep == 1 and variant.reset_after and not variant.layer_norm
         if any(tensor is not None for tensor in tensors[2:FIXED]) or not is_plain:
             return definition.sample_gradients(given, wanted, dy, dh_n, count)
+        if isinstance(kernel, Traced) and variant.memory != "gates":  # an operator saves no gates to go by
+            return definition.sample_gradients(given, wanted, dy, dh_n, count)
+        if isinstance(kernel, Thrifty):
+            each = partial(samples.gradients, kernel.kernel, count)
+            return tuple(kernel.backward(given, y, saved, dy, dh_n, wanted, each))
         return samples.gradients(kernel, count, given, y, saved, dy, dh_n, wanted)
 
     @staticmethod

@@ -18,6 +18,7 @@ from fastgru import reference
 from fastgru.backends import BACKENDS, Kernel
 from fastgru.layer import FIXED, Layer, layer_of
 from fastgru.ops import definition
+from fastgru.ops.memory import thrifty
 from fastgru.spec import Variant
 from fastgru.steps import batch_of
 
@@ -41,11 +42,13 @@ class Traced:
     def forward(self, given: Layer, save: bool) -> tuple[Tensor, Tensor, Tensor]:
         """As `Kernel.forward`, differentiable; without `save` the last result is empty."""
         batch = batch_of(given.steps, given.x) if given.h0 is None else given.h0.size(1)
+        if given.variant.memory == "checkpoint":  # how many states there are only values tell
+            given = given._replace(variant=given.variant._replace(memory="recompute"))
         results: tuple[Tensor, Tensor, Tensor] = torch.ops.fastgru.layer(self.name, *_flat(given), batch, save)
         return results
 
     def backward(
-        self, given: Layer, y: Tensor, saved: Tensor, dy: Maybe, dh_n: Maybe, wanted: Sequence[bool]
+        self, given: Layer, y: Maybe, saved: Tensor, dy: Maybe, dh_n: Maybe, wanted: Sequence[bool]
     ) -> list[Maybe]:
         """As `Kernel.backward`, differentiable."""
         found = iter(torch.ops.fastgru.layer_backward(self.name, *_flat(given), y, saved, dy, dh_n, wanted))
@@ -55,14 +58,15 @@ class Traced:
 _LAYER = (
     "Tensor x, Tensor? h0, Tensor? initial, Tensor[] weights, Tensor? batch_sizes, Tensor? offsets, Tensor? lengths, "
     "Tensor? resets, Tensor? recurrent, Tensor? zoneout, bool bias, bool bidirectional, bool reset_after, float keep, "
-    "int tbptt, bool layer_norm"
+    "int tbptt, bool layer_norm, bool reverse, str memory"
 )
 _COUNT = 4 + FIXED + len(Variant._fields)  # the arguments that are a layer
 
 _library = torch.library.Library("fastgru", "DEF")
 _library.define(f"layer(str kernel, {_LAYER}, SymInt batch, bool save) -> (Tensor y, Tensor h_n, Tensor saved)")
 _library.define(
-    f"layer_backward(str kernel, {_LAYER}, Tensor y, Tensor saved, Tensor? dy, Tensor? dh_n, bool[] wanted) -> Tensor[]"
+    f"layer_backward(str kernel, {_LAYER}, Tensor? y, Tensor saved, Tensor? dy, Tensor? dh_n, bool[] wanted)"
+    " -> Tensor[]"
 )
 
 
@@ -91,7 +95,7 @@ def _layer_op(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
             problem = f"the initial state is of {batch} sequences, and the packed ones are {int(batch_sizes[0])}"
         if problem is not None:
             raise RuntimeError(problem)
-    y, h_n, saved = _kernel(kernel).forward(given, save)
+    y, h_n, saved = thrifty(_kernel(kernel), given.variant).forward(given, save)
     return y, h_n, given.x.new_empty(0) if saved is None else saved
 
 
@@ -99,17 +103,19 @@ def _layer_fake(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     *flat, batch, save = arguments
     given = _layer_of(flat)
     x, hidden, directions = given.x, given.hidden_size, given.variant.directions
+    y, h_n = x.new_empty(*x.shape[:-1], directions * hidden), x.new_empty(directions, batch, hidden)
+    if not save:
+        return y, h_n, x.new_empty(0)
+    if given.variant.memory != "gates":
+        return y, h_n, x.new_empty(directions, batch, 0, hidden)
     rows = x.size(0) * x.size(1) if x.dim() == 3 else x.size(0)
-    return (
-        x.new_empty(*x.shape[:-1], directions * hidden),
-        x.new_empty(directions, batch, hidden),
-        x.new_empty(directions, rows, given.saved_size) if save else x.new_empty(0),
-    )
+    return y, h_n, x.new_empty(directions, rows, given.saved_size)
 
 
 def _layer_backward_op(kernel: str, *arguments: Any) -> list[Tensor]:
     """The gradients that are wanted, in order, and no others: an operator's list of tensors has no holes."""
-    gradients = _kernel(kernel).backward(_layer_of(arguments[:_COUNT]), *arguments[_COUNT:])
+    given = _layer_of(arguments[:_COUNT])
+    gradients = thrifty(_kernel(kernel), given.variant).backward(given, *arguments[_COUNT:])
     return [gradient for gradient in gradients if gradient is not None]
 
 

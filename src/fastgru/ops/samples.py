@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastgru.backends import Kernel
 from fastgru.layer import Layer
+from fastgru.ops.windows import is_reverse
 
 Maybe = Tensor | None
 
@@ -46,7 +47,10 @@ def gradients(
         w_ih, w_hh = weights[own][:2]
         if wanted[0]:
             dx = gates @ w_ih if dx is None else dx + gates @ w_ih
-        before = _states_before(y, h0, direction, w_hh.size(1), given.steps.batch_sizes)
+        reverse = is_reverse(given.variant, direction)
+        side = y.narrow(-1, direction * w_hh.size(1), w_hh.size(1))
+        start = None if h0 is None else h0[direction]
+        before = _states_before(side, start, reverse, given.steps.batch_sizes)
         recurrent = _recurrent_gates(gates, saved[direction, :, : given.hidden_size])  # r
         pairs = [(gates, x), (recurrent, before), (gates, None), (recurrent, None)][:each]
         found += [
@@ -78,14 +82,13 @@ def _recurrent_gates(gates: Tensor, r: Tensor) -> Tensor:
     return torch.cat([dgx_rz, dgx_n * r.view_as(dgx_n)], dim=-1)
 
 
-def _states_before(y: Tensor, h0: Maybe, direction: int, hidden: int, batch_sizes: Maybe) -> Tensor:
-    """The state before each step of one direction, in the form of y."""
-    own = y.narrow(-1, direction * hidden, hidden)
+def _states_before(y: Tensor, h0: Maybe, reverse: bool, batch_sizes: Maybe) -> Tensor:
+    """The state before each step of one direction, in the form of its y [.., H]; h0 [B, H]."""
+    batch = y.size(1) if batch_sizes is None else int(batch_sizes[0])
+    start = y.new_zeros(batch, y.size(-1)) if h0 is None else h0
     if batch_sizes is None:
-        start = own.new_zeros(1, *own.shape[1:]) if h0 is None else h0[direction, None]
-        return torch.cat([own[1:], start] if direction else [start, own[:-1]])
-    start = own.new_zeros(int(batch_sizes[0]), hidden) if h0 is None else h0[direction]
-    return torch.cat([own, start])[_rows_before(batch_sizes, direction == 1)]
+        return torch.cat([y[1:], start[None]] if reverse else [start[None], y[:-1]])
+    return torch.cat([y, start])[_rows_before(batch_sizes, reverse)]
 
 
 def _rows_before(batch_sizes: Tensor, reverse: bool) -> Tensor:
