@@ -124,7 +124,11 @@ def test_a_learned_initial_state(backend: str) -> None:
     torch.testing.assert_close(two(x, resets=resets)[0], torch.cat([two(x[:2])[0], two(x[2:])[0]]))
 
 
-@pytest.mark.parametrize("options", [{"layer_norm": True}, {"reset_after": False}, {"dropout": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"layer_norm": True}, {"reset_after": False}, {"dropout": 0.5}, {"memory": "recompute"}, {"tbptt": 2}],
+    ids=str,
+)
 def test_options_are_the_same_on_every_backend(options: dict[str, object]) -> None:
     noise = {"recurrent_dropout": 0.3, "zoneout": 0.2, "weight_dropout": 0.3, "variational": True}
     results = []
