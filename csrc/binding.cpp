@@ -1,5 +1,5 @@
-// The Python module fastgru._native: the only file here that knows Python. Tensors come as addresses; who
-// calls has checked dtype, shape and strides.
+// The Python module fastgru._native. Tensors come as addresses; who calls has checked dtype, shape and strides. (But for
+// a single step, where that would take longer than the step: stepper.cpp.)
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
@@ -15,6 +15,7 @@
 #include "gru.h"
 #include "memory.h"
 #include "packed_cache.h"
+#include "stepper.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -22,6 +23,7 @@ using namespace nb::literals;
 
 namespace {
 
+using fastgru::active_kernels;
 using fastgru::Kernels;
 using fastgru::Team;
 
@@ -39,50 +41,6 @@ T* at(int64_t address) noexcept {
   return reinterpret_cast<T*>(address);  // NOLINT: addresses are what this interface is made of
 }
 
-// Scratch of the calling thread, kept for its next call up to a limit.
-class Arena {
- public:
-  Arena() = default;
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  ~Arena() { release(); }
-
-  void* reserve(size_t bytes) {
-    if (bytes > bytes_) {
-      release();
-      memory_ = fastgru::allocate(bytes);
-      bytes_ = bytes;
-    }
-    return memory_;
-  }
-
-  void trim() noexcept {
-    if (bytes_ > kKept) release();
-  }
-
- private:
-  static constexpr size_t kKept = size_t{256} << 20;
-
-  void release() noexcept {
-    fastgru::release(memory_);
-    memory_ = nullptr;
-    bytes_ = 0;
-  }
-
-  void* memory_ = nullptr;
-  size_t bytes_ = 0;
-};
-
-template <class Real>
-const Kernels<Real>& active_kernels() {
-  const fastgru::KernelSet& set = fastgru::kernels_of(fastgru::active_isa());
-  if constexpr (sizeof(Real) == 4) {
-    return set.f32;
-  } else {
-    return set.f64;
-  }
-}
-
 template <class Args, class Real>
 struct Call {
   void (*run)(const Args&, Real*, const Team&) noexcept;
@@ -98,7 +56,7 @@ struct Call {
 template <class Args, class Real>
 void run(const Args& args, int64_t scratch_elements, int32_t threads,
          void (*kernel)(const Args&, Real*, const Team&) noexcept) {
-  static thread_local Arena arena;
+  static thread_local fastgru::Arena arena;
   auto* scratch = static_cast<Real*>(arena.reserve(static_cast<size_t>(scratch_elements) * sizeof(Real)));
   Call<Args, Real> call{kernel, args, scratch};
   fastgru::run_team(threads, &Call<Args, Real>::body, &call);
@@ -239,6 +197,7 @@ NB_MODULE(_native, m) {
         "The rate of the product's innermost tile in float32, on memory that stays in L1: what can be had at best.");
   m.def("clear_packed", &fastgru::clear_packed, nb::call_guard<nb::gil_scoped_release>(),
         "Frees the packed weights kept for later calls; the next call of each layer packs them anew.");
+  fastgru::define_stepper(m);
   define_kernels<float>(m, "f32");
   define_kernels<double>(m, "f64");
 }

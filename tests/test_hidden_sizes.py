@@ -169,6 +169,19 @@ def test_weights_are_drawn_by_each_layers_size() -> None:
     assert torch.equal(first, torch.nn.GRU(I, 400).weight_ih_l0)
 
 
+@torch.no_grad()
+def test_steps_of_a_stream() -> None:
+    gru = fastgru.GRU(I, SIZES)
+    x, state, outputs = torch.randn(T, B, I), None, []
+    for x_t in x:
+        y_t, state = gru.step(x_t, state)
+        outputs.append(y_t)
+    torch.testing.assert_close((torch.stack(outputs), state), gru(x))
+    one, state = gru.step(x[0, 1])
+    assert state.shape == (1, sum(SIZES))
+    torch.testing.assert_close(one, outputs[0][1])
+
+
 def test_what_it_says_of_itself() -> None:
     gru = build()
     assert gru.hidden_size == SIZES

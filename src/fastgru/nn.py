@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.nn.utils.rnn import PackedSequence
 
 from fastgru import ops
@@ -298,6 +299,63 @@ class GRU(torch.nn.RNNBase):
         outputs, h_n = self._run(input, hx, input.shape[1], steps)
         return self._shown(outputs), h_n
 
+    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run one step of a stream: in eval a chain of steps is forward over all of them.
+
+        x_t: `[B, I]`, or `[I]` for one sequence.
+        state: `[L, B, H]`, `[L, H]` for one sequence (`[1, B, sum(H)]`, `[1, sum(H)]` where the layers' H differ), as
+            the step before returned it; None begins a stream, from zeros or from `initial_state`.
+
+        Returns the output `[B, H]` or `[H]`, with return_all_layers those of all layers, and the next state. Neither
+        argument is written to. It is differentiable as forward is; in training each step draws its masks anew.
+
+        One or two sequences on a CPU, without gradients, take one native call, which allocates the two results alone.
+
+        Raises ValueError for a bidirectional layer and where a shape does not fit, TypeError where x_t is no tensor.
+        """
+        if not isinstance(x_t, Tensor):
+            raise TypeError(f"x_t must be a tensor [B, I] or [I], got a {type(x_t).__name__}")
+        if x_t.dim() < 3 and self._is_steppable():
+            start = self.initial_state if state is None and self.learn_initial_state else state
+            if start is not state and x_t.dim() == 2:
+                start = self.initial_state[:, None].expand(-1, x_t.size(0), -1)
+            found = ops.step(self.num_layers, self._keep(), x_t, start, self.weights())
+            if found is not None:
+                return found
+        return self._step_as_sequence(x_t, state)
+
+    def _step_as_sequence(self, x_t: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One step as a sequence of one."""
+        if self.bidirectional:
+            raise ValueError("a bidirectional GRU has no step: its reverse direction begins at the end; call forward")
+        if x_t.dim() not in (1, 2):
+            raise ValueError(f"x_t must be [B, {self.input_size}] or [{self.input_size}], got {[*x_t.shape]}")
+        if state is not None and state.dim() != x_t.dim() + 1:
+            form = "[L, B, H] beside x_t [B, I]" if x_t.dim() == 2 else "[L, H] beside x_t [I]"
+            raise ValueError(f"state must be {form}, got {[*state.shape]}")
+        if x_t.dim() == 2:
+            outputs, h_n = self._run(x_t[None], state, x_t.size(0), PLAIN)
+            return self._shown([y.squeeze(0) for y in outputs]), h_n
+        outputs, h_n = self._run(x_t[None, None], None if state is None else state.unsqueeze(1), 1, PLAIN)
+        return self._shown([y.squeeze(0).squeeze(0) for y in outputs]), h_n.squeeze(1)
+
+    def _is_steppable(self) -> bool:
+        """Whether one step of it is `ops.step`'s: plain layers of one size, without noise."""
+        noise = self.training and (self.dropout or self.recurrent_dropout or self.zoneout or self.weight_dropout)
+        return (
+            not noise
+            and self.reset_after
+            and not self.layer_norm
+            and isinstance(self.hidden_size, int)
+            and not self.bidirectional
+            and not self.return_all_layers
+            and self.backend in ("auto", "cpu")
+        )
+
+    def _keep(self) -> float:
+        """`keep` of its Variant."""
+        return 1.0 if self.training else 1.0 - self.zoneout
+
     def _forward_one(self, input: Tensor, hx: Tensor | None, resets: Tensor | None) -> tuple[Tensor, Tensor]:
         """One sequence [T, I]: a batch of one."""
         if hx is not None:
@@ -350,6 +408,11 @@ class GRU(torch.nn.RNNBase):
     def _run(self, x: Tensor, h0: Tensor | None, batch: int, steps: Steps) -> tuple[list[Tensor], Tensor]:
         """Time-major steps or rows, checked here once; torch's own checks are asked only for their words."""
         weights = self.weights()
+        has_start = h0 is not None or not self.learn_initial_state
+        if steps is PLAIN and not is_compiling() and x.shape[0] == 1 and has_start and self._is_steppable():
+            found = ops.step(self.num_layers, self._keep(), x, h0, weights)
+            if found is not None:
+                return [found[0]], found[1]
         spec = self._spec()
         if x.dtype is not weights[0].dtype or x.dim() != 2 + steps.rows_dim or x.shape[-1] != self.input_size:
             self._update_flat_weights()
@@ -428,6 +491,9 @@ def _described(tensor: Tensor) -> str:
     return f"{[*tensor.shape]} {tensor.dtype}".replace("torch.", "")
 
 
+_CELL_WEIGHTS = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+
+
 class GRUCell(torch.nn.RNNCellBase):
     """One step of a GRU, in place of `torch.nn.GRUCell`: the equations of `GRU` for one layer.
 
@@ -464,6 +530,11 @@ class GRUCell(torch.nn.RNNCellBase):
         input: `[B, I]` or `[I]`; hx: the state `[B, H]` or `[H]`, zeros where it is None.
         Returns the next state in the form of the input.
         """
+        weights = self._weights()
+        if self.backend in ("auto", "cpu"):
+            found = ops.cell_step(input, hx, weights)
+            if found is not None:
+                return found
         if input.dim() not in (1, 2):
             raise ValueError(f"GRUCell: Expected input to be 1D or 2D, got {input.dim()}D instead")
         if hx is not None and hx.dim() not in (1, 2):
@@ -474,12 +545,16 @@ class GRUCell(torch.nn.RNNCellBase):
             h = torch.zeros(x.size(0), self.hidden_size, dtype=x.dtype, device=x.device)  # dense, though x were sparse
         else:
             h = hx if is_batched else hx.unsqueeze(0)
-        weights = [self.weight_ih, self.weight_hh]
-        if self.bias:
-            weights += [self.bias_ih, self.bias_hh]
         spec = GRUSpec(self.input_size, self.hidden_size, bias=self.bias)
         h = ops.cell(self.backend, spec, x, h, weights)
         return h if is_batched else h.squeeze(0)
+
+    def _weights(self) -> list[Tensor]:
+        """The weights as they are now; a look at the parameters takes a tenth of the attributes' time."""
+        parameters = self._parameters
+        if self.bias and list(parameters) == _CELL_WEIGHTS:
+            return list(parameters.values())  # type: ignore[arg-type]
+        return [getattr(self, name) for name in (_CELL_WEIGHTS if self.bias else _CELL_WEIGHTS[:2])]
 
     def extra_repr(self) -> str:
         """torch's, and the backend where one was asked for."""

@@ -32,6 +32,12 @@ _BACKWARD: dict[torch.dtype, Any] = {
 _PLAIN = frozenset((Tensor, torch.nn.Parameter))
 _TRACED = _PLAIN | {FakeTensor}  # what torch.export and make_fx trace with
 
+# Single steps, straight from tensors to tensors; None where it is not built.
+STEP: Any = getattr(_native, "step", None)
+CELL_STEP: Any = getattr(_native, "cell_step", None)
+if _native is not None:
+    _native.use_tensors(Tensor, torch.nn.Parameter)
+
 # The shapes of a layer's weights by its spec: a look-up takes 0.2 us, making them 3 us.
 _SHAPES: dict[GRUSpec, list[tuple[int, ...]]] = {}
 

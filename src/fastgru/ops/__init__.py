@@ -5,6 +5,7 @@ A backend of torch's operators is differentiated by torch. For one of kernels th
 - by a direct call, where no gradient is wanted;
 - as an `autograd.Function` (functions.py), where one is, and under torch.func, whose transforms it has rules for
   (folding.py, samples.py); derivatives of second and higher order are the reference's (definition.py);
+- one step without gradients past all of this (step.py);
 - as the operators `fastgru::layer` and `fastgru::layer_backward` (library.py), while torch compiles, exports or traces;
 
 a half layer in float32 (precision.py).
@@ -27,9 +28,12 @@ from fastgru.ops.functions import LayerForward
 from fastgru.ops.library import Traced, is_traced
 from fastgru.ops.memory import checkpointed, thrifty
 from fastgru.ops.precision import HALF
+from fastgru.ops.step import cell_step, step
 from fastgru.spec import GRUSpec
 from fastgru.stack import run_layers
 from fastgru.steps import PLAIN, Steps
+
+__all__ = ["cell", "cell_step", "gru", "step"]
 
 
 def gru(
