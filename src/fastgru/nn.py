@@ -4,6 +4,8 @@
 `torch.nn.GRU`, for torch.compile refuses every subclass of that.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any, overload
 
 import torch
@@ -12,6 +14,7 @@ from torch.compiler import is_compiling
 from torch.nn.utils.rnn import PackedSequence
 
 from fastgru import ops
+from fastgru.arguments import one_size
 from fastgru.backends import check_name
 from fastgru.reference import NORM_NEEDS_RESET_AFTER
 from fastgru.spec import MEMORIES, GRUSpec
@@ -28,8 +31,8 @@ class GRU(torch.nn.RNNBase):
 
     Args:
         input_size: I, the features of the input.
-        hidden_size: H, the features of the state.
-        num_layers: L, the layers of the stack.
+        hidden_size: H, the features of the state; or a sequence of them, one for each layer.
+        num_layers: L, the layers of the stack; as many as hidden_size has, if that is a sequence.
         bias: without it there are no `b_i*` and `b_h*`.
         batch_first: input and output are `[B, T, ...]` instead of `[T, B, ...]`; h0 and h_n do not change.
         dropout: the probability with which outputs between layers are zeroed in training.
@@ -43,13 +46,13 @@ class GRU(torch.nn.RNNBase):
         zoneout: the probability with which a unit keeps its state for a step, in training; in eval the mean,
             `h' = p * h + (1 - p) * h'` (Krueger et al. 2017, arXiv:1606.01305).
         weight_dropout: the probability with which an element of W_hh is zeroed for a whole call, in training (Merity et
-            al. 2017, arXiv:1708.02182).
+            al. 2017, arXiv:1708.02182). These three are rounded to multiples of 2^-16.
         tbptt: k > 0: no gradient crosses from one stretch of k steps to the next; the state does.
         memory: what is kept for backward beside input and weights. "gates": the output and 4 H numbers a step;
             "recompute": the output, from which backward computes the rest anew, a window of steps at a time;
             "checkpoint": the states between windows of about sqrt(T) steps, and not the output. Gradients are the same.
-        learn_initial_state: a parameter `initial_state [L*D, H]`, zero at first, stands where no hx is given and where
-            a sequence is reset.
+        learn_initial_state: a parameter `initial_state`, shaped as hx without its B and zero at first, stands where no
+            hx is given and where a sequence is reset.
         return_all_layers: the output is a list with the output of every layer.
         layer_norm: `W_i* x` and `W_h* h` are each normalised over all 3H rows and multiplied by a gain, before the
             biases are added (Ba et al. 2016, arXiv:1607.06450); not with reset_after=False.
@@ -68,6 +71,8 @@ class GRU(torch.nn.RNNBase):
     Source: Cho et al. 2014, arXiv:1406.1078; by default in the reset-after form that cuDNN and torch compute.
     """
 
+    hidden_size: int | tuple[int, ...]  # type: ignore[assignment]
+
     # On the class too: modules pickled by torch.nn.RNNBase's rules may lack them.
     backend: str = "auto"
     reset_after: bool = True
@@ -85,7 +90,7 @@ class GRU(torch.nn.RNNBase):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -136,7 +141,9 @@ class GRU(torch.nn.RNNBase):
             raise ValueError(f"memory must be one of {', '.join(map(repr, MEMORIES))}, got {memory!r}")
         if layer_norm and not reset_after:
             raise ValueError(NORM_NEEDS_RESET_AFTER)
-        super().__init__("GRU", *args, **kwargs)
+        sizes, args, kwargs = one_size(args, kwargs)
+        is_own = layer_norm or sizes is not None  # torch does not know such weights: made here
+        super().__init__("GRU", *args, **(kwargs | {"device": "meta"} if is_own else kwargs))
         if not isinstance(self.bidirectional, bool):  # torch.nn.GRU raises only when it is called
             raise TypeError(f"bidirectional should be of type bool, got: {type(self.bidirectional).__name__}")
         self.backend = backend
@@ -150,40 +157,44 @@ class GRU(torch.nn.RNNBase):
         self.learn_initial_state = learn_initial_state
         self.return_all_layers = return_all_layers
         self.layer_norm = layer_norm
-        if layer_norm:
-            self._add_gains()
+        if sizes is not None:
+            self.hidden_size = sizes
+        if is_own:
+            self._make_weights(kwargs.get("device"), kwargs.get("dtype"))
         if learn_initial_state:
-            states = self.num_layers * self._spec().directions
-            self.initial_state = torch.nn.Parameter(self.weights()[0].new_zeros(states, self.hidden_size))
+            self.initial_state = torch.nn.Parameter(self.weights()[0].new_zeros(self._spec().states_shape()))
 
-    def _add_gains(self) -> None:
-        """Give each direction gain_ih and gain_hh, after its own weights."""
-        given = dict(self._parameters)
+    def _make_weights(self, device: Any, dtype: torch.dtype | None) -> None:
+        """Put weights of each layer's own sizes, and the gains, in the place of those that torch made."""
+        shapes = iter(self._spec().weight_shapes)
         self._parameters.clear()
         for names in self._all_weights:
-            gains = [names[i].replace("weight", "gain") for i in (0, 1)]
-            rows = given[names[0]].new_ones(given[names[0]].size(0))  # type: ignore[union-attr]
-            given |= {name: torch.nn.Parameter(rows.clone()) for name in gains}
-            names += gains
-            self._parameters.update((name, given[name]) for name in names)
+            if self.layer_norm:
+                names += [names[side].replace("weight", "gain") for side in (0, 1)]
+            for name in names:
+                self._parameters[name] = torch.nn.Parameter(torch.empty(next(shapes), device=device, dtype=dtype))
         self._flat_weights_names = [name for names in self._all_weights for name in names]
         self._init_flat_weights()
+        self.reset_parameters()
 
     def flatten_parameters(self) -> None:
-        """Lay the weights out for cuDNN, as torch does; it has no gains."""
-        if not self.layer_norm:
+        """Lay the weights out for cuDNN, as torch does, where it has such layers."""
+        if not self.layer_norm and isinstance(self.hidden_size, int):
             super().flatten_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the weights as torch does; gains begin as 1, an initial state to be learned as 0."""
-        bound = self.hidden_size**-0.5
-        for name, parameter in self.named_parameters():
-            name = name.removeprefix("parametrizations.")
+        spec = self._spec()
+        bounds = [1 / math.sqrt(hidden) for hidden in spec.hidden_sizes for _ in range(spec.directions)]
+        own = {name: bound for names, bound in zip(self._all_weights, bounds, strict=True) for name in names}
+        for path, parameter in self.named_parameters():
+            name = path.removeprefix("parametrizations.").split(".")[0]
             if name.startswith("gain_"):
                 torch.nn.init.ones_(parameter)
-            elif name.startswith("initial_state"):
+            elif name == "initial_state":
                 torch.nn.init.zeros_(parameter)
             else:
+                bound = own.get(name, bounds[0])
                 torch.nn.init.uniform_(parameter, -bound, bound)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -244,7 +255,8 @@ class GRU(torch.nn.RNNBase):
 
         input: `[T, B, I]`, `[B, T, I]` with batch_first, `[T, I]` for one sequence, a PackedSequence, or a jagged
             nested tensor `[B, *, I]`.
-        hx: the initial states `[L*D, B, H]`, `[L*D, H]` for one sequence; zeros where it is None.
+        hx: the initial states `[L*D, B, H]`, `[L*D, H]` for one sequence; zeros where it is None. Where the layers' H
+            differ, `[D, B, sum(H)]` or `[D, sum(H)]`: one layer's after the other's along the last dimension.
         lengths: `[B]` integer; sequence b has the first lengths[b] steps, in any order, 0 among them. Only these are
             computed. The output is zero beyond them, and what stands there in the input changes nothing.
         resets: `[T, B]` bool (`[B, T]` with batch_first, `[T]` for one sequence, `[N]` with cu_seqlens); where it is
@@ -291,8 +303,8 @@ class GRU(torch.nn.RNNBase):
         """Run one step of a stream: in eval a chain of steps is forward over all of them.
 
         x_t: `[B, I]`, or `[I]` for one sequence.
-        state: `[L, B, H]`, `[L, H]` for one sequence, as the step before returned it; None begins a stream, from zeros
-            or from `initial_state`.
+        state: `[L, B, H]`, `[L, H]` for one sequence (`[1, B, sum(H)]`, `[1, sum(H)]` where the layers' H differ), as
+            the step before returned it; None begins a stream, from zeros or from `initial_state`.
 
         Returns the output `[B, H]` or `[H]`, with return_all_layers those of all layers, and the next state. Neither
         argument is written to. It is differentiable as forward is; in training each step draws its masks anew.
@@ -328,12 +340,13 @@ class GRU(torch.nn.RNNBase):
         return self._shown([y.squeeze(0).squeeze(0) for y in outputs]), h_n.squeeze(1)
 
     def _is_steppable(self) -> bool:
-        """Whether one step of it is `ops.step`'s: plain layers without noise."""
+        """Whether one step of it is `ops.step`'s: plain layers of one size, without noise."""
         noise = self.training and (self.dropout or self.recurrent_dropout or self.zoneout or self.weight_dropout)
         return (
             not noise
             and self.reset_after
             and not self.layer_norm
+            and isinstance(self.hidden_size, int)
             and not self.bidirectional
             and not self.return_all_layers
             and self.backend in ("auto", "cpu")
@@ -381,7 +394,7 @@ class GRU(torch.nn.RNNBase):
         x, batch_sizes, sorted_indices, unsorted_indices = input
         compiling = torch.compiler.is_compiling()  # a compiler knows a batch by a tensor's size, not by its value
         if compiling and hx is None and sorted_indices is not None:
-            hx = x.new_zeros(self.num_layers * self.spec.directions, sorted_indices.size(0), self.hidden_size)
+            hx = x.new_zeros(self.spec.states_shape(sorted_indices.size(0)))
         h0 = None if hx is None else self.permute_hidden(hx, sorted_indices)
         batch = h0.size(1) if compiling and h0 is not None else int(batch_sizes[0])
         outputs, h_n = self._run(x, h0, batch, Steps(batch_sizes))
@@ -404,8 +417,8 @@ class GRU(torch.nn.RNNBase):
         if x.dtype is not weights[0].dtype or x.dim() != 2 + steps.rows_dim or x.shape[-1] != self.input_size:
             self._update_flat_weights()
             self.check_input(x, x if steps.rows_dim == 0 else None)
-        if h0 is not None and h0.shape != (spec.num_layers * spec.directions, batch, spec.hidden_size):
-            self.check_hidden_size(h0, (spec.num_layers * spec.directions, batch, spec.hidden_size))
+        if h0 is not None and h0.shape != spec.states_shape(batch):
+            self.check_hidden_size(h0, spec.states_shape(batch))  # type: ignore[arg-type]
         initial = None
         if self.learn_initial_state:
             initial = None if steps.resets is None else self.initial_state

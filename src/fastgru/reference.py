@@ -91,7 +91,8 @@ def gru(
     """A stack of layers over whole sequences.
 
     x [T, B, I]: the input, T >= 1.
-    h0 [L*D, B, H]: the initial states, layer by layer, forward before reverse.
+    h0 [L*D, B, H]: the initial states, layer by layer, forward before reverse; [D, B, sum(H)] where the layers' H
+        differ, one layer's after the other's, and initial and h_n likewise.
     weights: per layer and direction `w_ih [3H, I or D*H]`, `w_hh [3H, H]`, with bias `b_ih [3H]`, `b_hh [3H]` and, with
         layer_norm, `g_ih [3H]`, `g_hh [3H]`.
     lengths [B] integer or None: the real steps of each sequence; 0 is allowed. What stands at `t >= lengths[b]`
@@ -156,8 +157,8 @@ def _places(steps: Steps, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
 
 
 def zero_state(spec: GRUSpec, x: Tensor, steps: Steps) -> Tensor:
-    """The h0 [L*D, B, H] of zeros."""
-    return x.new_zeros(spec.num_layers * spec.directions, batch_of(steps, x), spec.hidden_size)
+    """The h0 of zeros."""
+    return x.new_zeros(spec.states_shape(batch_of(steps, x)))
 
 
 def check_lengths(lengths: Tensor, most: int) -> None:

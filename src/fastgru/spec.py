@@ -38,7 +38,8 @@ class Variant(NamedTuple):
 class GRUSpec(NamedTuple):
     """What a backend must know of a layer besides its tensors.
 
-    Sizes in the letters used everywhere: I = `input_size`, H = `hidden_size`, L = `num_layers`, D = `directions`.
+    Sizes in the letters used everywhere: I = `input_size`, H = `hidden_size`, L = `num_layers`, D = `directions`; where
+    the layers' H differ `hidden_size` is a tuple, one for each layer.
     `dropout` is the probability with which an output between two layers is zeroed, in `training` only; with
     `variational` it has one mask a sequence. `recurrent_dropout`, `zoneout` and `weight_dropout` are probabilities too
     (`fastgru.noise`). `reset_after` False is the form in which r multiplies the state before its product with W_hn.
@@ -48,7 +49,7 @@ class GRUSpec(NamedTuple):
     """
 
     input_size: int
-    hidden_size: int
+    hidden_size: int | tuple[int, ...]
     num_layers: int = 1
     bias: bool = True
     bidirectional: bool = False
@@ -72,6 +73,28 @@ class GRUSpec(NamedTuple):
     def weights_per_direction(self) -> int:
         """2 tensors (`w_ih w_hh`), 2 more with bias (`b_ih b_hh`) and 2 with layer norm (`g_ih g_hh`)."""
         return 2 + (2 if self.bias else 0) + (2 if self.layer_norm else 0)
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """H of each layer."""
+        return (self.hidden_size,) * self.num_layers if isinstance(self.hidden_size, int) else self.hidden_size
+
+    @property
+    def weight_shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of all weights, layer by layer, forward before reverse."""
+        shapes: list[tuple[int, ...]] = []
+        features = self.input_size
+        for hidden in self.hidden_sizes:
+            rows: list[tuple[int, ...]] = [(3 * hidden,)] * (self.weights_per_direction - 2)
+            shapes += [(3 * hidden, features), (3 * hidden, hidden), *rows] * self.directions
+            features = self.directions * hidden
+        return shapes
+
+    def states_shape(self, *batch: int) -> tuple[int, ...]:
+        """Of h0 and h_n: `[L*D, B, H]`, and `[D, B, sum(H)]` where the layers' H differ; without `batch`, without B."""
+        if isinstance(self.hidden_size, int):
+            return self.num_layers * self.directions, *batch, self.hidden_size
+        return self.directions, *batch, sum(self.hidden_size)
 
     @property
     def is_noisy(self) -> bool:

@@ -1,4 +1,4 @@
-"""fastgru's layer in ONNX: the operator `GRU` with `linear_before_reset=1`.
+"""fastgru's layer in ONNX: the operator `GRU`, whose `linear_before_reset` is our reset_after.
 
 Its W `[D, 3H, I]`, R `[D, 3H, H]` and B `[D, 6H]` (the input's first) have the gates in the order z, r, h, which torch
 calls z, r, n; torch orders them r, z, n. onnxscript or onnxruntime fold what brings them into that order.
@@ -76,7 +76,7 @@ def _layer(
         h0,
         direction="bidirectional" if directions == 2 else "reverse" if reverse else "forward",
         hidden_size=hidden,
-        linear_before_reset=1,
+        linear_before_reset=int(reset_after),
     )
     if lengths is not None:  # of an empty sequence onnxruntime's last state is 0, ours is h0
         there = op.Unsqueeze(op.Greater(lengths, op.CastLike([0], lengths)), [0, 2])

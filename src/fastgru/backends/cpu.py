@@ -75,7 +75,7 @@ class CpuBackend:
                 return _what_is_wrong(tensor, dtype)
         shapes = None if traced else _SHAPES.get(spec)
         if shapes is None:
-            shapes = _shapes(spec)
+            shapes = spec.weight_shapes
             if not traced:
                 _SHAPES[spec] = shapes
         if [w.shape for w in weights] != shapes:
@@ -163,17 +163,6 @@ class CpuBackend:
             torch.get_num_threads(),
         )
         return gradients
-
-
-def _shapes(spec: GRUSpec) -> list[tuple[int, ...]]:
-    """What a spec's weights must be, in their order."""
-    hidden, gates = spec.hidden_size, 3 * spec.hidden_size
-    rows: list[tuple[int, ...]] = [(gates,)] * (spec.weights_per_direction - 2)
-    shapes: list[tuple[int, ...]] = []
-    for layer in range(spec.num_layers):
-        features = spec.input_size if layer == 0 else spec.directions * hidden
-        shapes += [(gates, features), (gates, hidden), *rows] * spec.directions
-    return shapes
 
 
 _NOWHERE = (0,) * 13  # of sequences that have all steps and lie side by side, without resets and noise

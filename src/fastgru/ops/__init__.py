@@ -57,7 +57,8 @@ def gru(
             initial = None if initial is None else initial.to(torch.get_autocast_dtype(x.device.type))
             return gru(name, spec, *precision.lowered(x, h0, weights), steps, initial, every)
     backend = pick(name, spec, x, h0, weights, steps)
-    by_layers = every or spec.variational or spec.weight_dropout or spec.memory != "gates"
+    is_whole = isinstance(spec.hidden_size, int) and spec.memory == "gates"
+    by_layers = every or spec.variational or spec.weight_dropout or not is_whole
     if isinstance(backend, AtenBackend) and not by_layers:
         y, h_n = backend.gru(spec, x, h0, weights, steps)
         return [y], h_n
