@@ -1,5 +1,7 @@
 """The classifier's accuracy on the movie reviews, over several seeds: `python -m benchmarks.classify_seeds`.
 
+`--pooling max mean` compares such poolings, as `fastgru train classify --pooling` takes them.
+
 Every seed trains with the command's own defaults on the same fixed split; the test part is looked at once, by the
 model of the best validation epoch. Times are wall-clock, of the training alone.
 """
@@ -14,30 +16,37 @@ from rich.console import Console
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.split import load_splits
 from fastgru.models.text_classifier import TextClassifier
-from fastgru.training.classify import train_classifier
-from fastgru.training.measure import measure
-from fastgru.training.run_folder import ClassifyOptions, RunFolder
+from fastgru.training.classify import ClassifyOptions
+from fastgru.training.classify.measure import measure
+from fastgru.training.run import train
+from fastgru.training.run_folder import RunFolder
 
 
 def main() -> None:
-    """Train and measure seeds 0 to N - 1 and print a table with their mean."""
+    """Train and measure seeds 0 to N - 1 of every pooling and print a table with their means."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
+    parser.add_argument("--pooling", nargs="+", default=[ClassifyOptions.pooling], help="default: the command's own")
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"), help="folder for the runs")
     arguments = parser.parse_args()
     test = load_splits("reviews", "text", "label").test
-    rows = [_one(seed, arguments.out / str(seed), test) for seed in range(arguments.seeds)]
-    print("seed  best epoch  validation    test     seconds")
+    for pooling in arguments.pooling:
+        options = [ClassifyOptions(seed=seed, pooling=pooling) for seed in range(arguments.seeds)]
+        _print(pooling, [_one(one, arguments.out / f"{pooling}-{one.seed}", test) for one in options])
+
+
+def _print(pooling: str, rows: list[tuple[float, float, float, float]]) -> None:
+    print(f"pooling {pooling}\nseed  best epoch  validation    test     seconds")
     for seed, (epoch, validation, found, seconds) in enumerate(rows):
         print(f"{seed:4}  {epoch:10.0f}  {validation:10.4f}  {found:.4f}  {seconds:10.0f}")
-    tests = [row[2] for row in rows]
-    spread = statistics.stdev(tests) if len(tests) > 1 else 0.0
-    print(f"mean test accuracy {statistics.mean(tests):.4f}, standard deviation over seeds {spread:.4f}")
+    validation, found = (statistics.mean(row[place] for row in rows) for place in (1, 2))
+    spread = statistics.stdev(row[2] for row in rows) if len(rows) > 1 else 0.0
+    print(f"mean validation accuracy {validation:.4f}, mean test accuracy {found:.4f}, its deviation {spread:.4f}\n")
 
 
-def _one(seed: int, out: Path, test: LabelledTexts) -> tuple[float, float, float, float]:
+def _one(options: ClassifyOptions, out: Path, test: LabelledTexts) -> tuple[float, float, float, float]:
     started = time.perf_counter()
-    history = train_classifier(ClassifyOptions(seed=seed), RunFolder(out), Console(stderr=True), overwrite=True)
+    history = train(options, RunFolder(out), Console(stderr=True), overwrite=True)
     seconds = time.perf_counter() - started
     found = measure(TextClassifier.from_pretrained(out), test, "the test part").accuracy
     return history.best["epoch"], history.best["validation_accuracy"], found, seconds

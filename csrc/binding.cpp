@@ -1,5 +1,5 @@
-// The Python module fastgru._native. Tensors come as addresses; who calls has checked dtype, shape and strides. (But for
-// a single step, where that would take longer than the step: stepper.cpp.)
+// The Python module fastgru._native. Tensors come as addresses; who calls has checked dtype, shape and strides. (But
+// for a single step, where that would take longer than the step: stepper.cpp.)
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
@@ -27,10 +27,10 @@ using fastgru::active_kernels;
 using fastgru::Kernels;
 using fastgru::Team;
 
-// (I, H, D, T, B, form, reverse); (rows, first, order, time, batch) as in gru.h, then the resets' address and strides and
-// the initial state, then the recurrent factors and zoneout's address and strides; (address, time stride, batch stride);
-// (w_ih, w_hh, b_ih, b_hh) of each direction, then (g_ih, g_hh) of each, the second's unused where D is 1. Addresses may
-// be 0.
+// (I, H, D, T, B, form, reverse); (rows, first, order, time, batch) as in gru.h, then the resets' address and strides
+// and the initial state, then the recurrent factors and zoneout's address and strides; (address, time stride, batch
+// stride); (w_ih, w_hh, b_ih, b_hh) of each direction, then (g_ih, g_hh) of each, the second's unused where D is 1.
+// Addresses may be 0.
 using Sizes = std::array<int64_t, 7>;
 using StepAddresses = std::array<int64_t, 13>;
 using SeriesAddress = std::array<int64_t, 3>;
@@ -70,8 +70,13 @@ void set_layer(Args& args, const Sizes& sizes, const StepAddresses& steps, doubl
   args.D = sizes[2];
   args.form = static_cast<fastgru::Form>(sizes[5]);
   args.reverse = sizes[6] != 0;
-  args.steps = {sizes[3], sizes[4], at<const int64_t>(steps[0]), at<const int64_t>(steps[1]),
-                at<const int64_t>(steps[2]), at<const int64_t>(steps[3]), at<const int64_t>(steps[4])};
+  args.steps = {sizes[3],
+                sizes[4],
+                at<const int64_t>(steps[0]),
+                at<const int64_t>(steps[1]),
+                at<const int64_t>(steps[2]),
+                at<const int64_t>(steps[3]),
+                at<const int64_t>(steps[4])};
   args.resets.at = {at<const uint8_t>(steps[5]), steps[6], steps[7]};
   args.resets.initial = at<std::remove_pointer_t<decltype(args.resets.initial)>>(steps[8]);
   args.noise.recurrent = at<std::remove_pointer_t<decltype(args.noise.recurrent)>>(steps[9]);
@@ -139,8 +144,8 @@ void backward(Sizes sizes, StepAddresses steps, double keep, ParameterAddresses 
 template <class Real>
 void define_kernels(nb::module_& m, const std::string& suffix) {
   using release = nb::call_guard<nb::gil_scoped_release>;
-  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a,
-        "x"_a, "h0"_a, "y"_a, "h_n"_a, "saved"_a, "threads"_a);
+  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a, "x"_a,
+        "h0"_a, "y"_a, "h_n"_a, "saved"_a, "threads"_a);
   m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a,
         "x"_a, "h0"_a, "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "dinitial"_a, "gradients"_a, "threads"_a);
 }

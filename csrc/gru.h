@@ -7,8 +7,8 @@
 // Form says what of it is otherwise.
 //
 // T steps, B sequences, I inputs, H units, D directions (1 or 2; the second, or the only one where `reverse` is true,
-// runs from the last step to the first), all >= 1. Everything points into the caller's memory and is neither kept nor freed; no two
-// pointers that are written overlap anything. Strides and sizes count elements, never bytes. The last
+// runs from the last step to the first), all >= 1. Everything points into the caller's memory and is neither kept nor
+// freed; no two pointers that are written overlap anything. Strides and sizes count elements, never bytes. The last
 // dimension always has stride 1. The kernels neither allocate nor throw.
 #pragma once
 
@@ -114,11 +114,11 @@ struct ForwardArgs {
   const Real* h0;        // [D, B, H] or null: zero
   Resets<Real> resets;
   Noise<Real> noise;
-  Series<Real> y;        // [T, B, D * H], written at every step a sequence has, otherwise untouched; data may be null for
-                         // what is_single_step of gru_step.inl says
-  Real* h_n;             // [D, B, H], the state after each sequence's own last step (h0 if it has none)
-  Real* saved;           // [D, N, saved_pitch], what backward needs, or null: not wanted. (t, b) is row first[t] + b
-                         // where first is given (N is then the sum of rows), else t * B + b (N = T * B)
+  Series<Real> y;  // [T, B, D * H], written at every step a sequence has, otherwise untouched; data may be null for
+                   // what is_single_step of gru_step.inl says
+  Real* h_n;       // [D, B, H], the state after each sequence's own last step (h0 if it has none)
+  Real* saved;     // [D, N, saved_pitch], what backward needs, or null: not wanted. (t, b) is row first[t] + b
+                   // where first is given (N is then the sum of rows), else t * B + b (N = T * B)
 };
 
 template <class Real>
@@ -129,7 +129,7 @@ struct BackwardArgs {
   Steps steps;
   Parameters<const Real> parameters[2];
   Series<const Real> x, y;
-  const Real* h0;                 // [D, B, H] or null: it was zero
+  const Real* h0;  // [D, B, H] or null: it was zero
   Resets<Real> resets;
   Noise<Real> noise;
   const Real* saved;              // as the forward pass left it; only read, so backward may run again

@@ -70,7 +70,7 @@ struct GradientTile {
   const Real* h[kBackwardRows];  // before this step
   const Real* saved;             // [rows], lds apart
   int64_t lds;
-  Real* dgates;                  // [rows], ldg apart
+  Real* dgates;  // [rows], ldg apart
   int64_t ldg;
   // With noise alone, and in forms but the first.
   Real keep;
@@ -89,11 +89,11 @@ struct Gates {
 template <class Real, bool kPart>
 FASTGRU_INLINE Gates<Real> gates_of(const GradientTile<Real>& tile, const Real* saved) noexcept {
   const auto affine = [&](int64_t side, int64_t gate, const Real* gain, const Real* bias)
-      __attribute__((always_inline)) {
-    const Vec<Real> v = load_if<kPart>(saved + (side * 3 + gate) * tile.H, tile.units);
-    const Vec<Real> product = v * load_if<kPart>(gain + gate * tile.H, tile.units);
-    return bias ? product + load_if<kPart>(bias + gate * tile.H, tile.units) : product;
-  };
+                          __attribute__((always_inline)) {
+                            const Vec<Real> v = load_if<kPart>(saved + (side * 3 + gate) * tile.H, tile.units);
+                            const Vec<Real> product = v * load_if<kPart>(gain + gate * tile.H, tile.units);
+                            return bias ? product + load_if<kPart>(bias + gate * tile.H, tile.units) : product;
+                          };
   const auto x = [&](int64_t gate) __attribute__((always_inline)) { return affine(0, gate, tile.g_ih, tile.b_ih); };
   const auto h = [&](int64_t gate) __attribute__((always_inline)) { return affine(1, gate, tile.g_hh, tile.b_hh); };
   const Vec<Real> r = sigmoid<Real>(x(0) + h(0)), z = sigmoid<Real>(x(1) + h(1)), q = h(2);
@@ -182,11 +182,11 @@ FASTGRU_INLINE void write_row(Real* to, const Real* c, int64_t columns, bool add
 template <class Real>
 struct BackwardScratch {
   static constexpr int64_t W = kLanes<Real>;
-  int64_t batch, chunk;                                    // most sequences at once, most rows in a chunk
-  int64_t ldc, ldg;                                        // pitch of carry and of dgates
-  int64_t x_panels, h_panels;                              // of 2 * kLanes columns
+  int64_t batch, chunk;                                           // most sequences at once, most rows in a chunk
+  int64_t ldc, ldg;                                               // pitch of carry and of dgates
+  int64_t x_panels, h_panels;                                     // of 2 * kLanes columns
   int64_t carry, dgates, x, h, reset, w_hh, w_ih, sums, initial;  // sizes
-  int64_t units;                                           // whose gradients are packed at once
+  int64_t units;                                                  // whose gradients are packed at once
   int64_t own;
 
   BackwardScratch(const BackwardArgs<Real>& a, int64_t group_size) noexcept
@@ -564,7 +564,8 @@ class BackwardWorker {
           store(h + row * W2 + c * pitch + W, Vec<Real>{});
         }
       }
-      if constexpr (kForm == Form::before) pack_reset(saved_of(t, sequence), h + row * W2, reset_[chunk.buffer] + row * W2);
+      if constexpr (kForm == Form::before)
+        pack_reset(saved_of(t, sequence), h + row * W2, reset_[chunk.buffer] + row * W2);
     });
   }
 

@@ -122,8 +122,8 @@ struct GateTile {
   Real* saved;  // [rows], lds apart: r; z, n, q lie H further each
   int64_t lds, H;
   // With noise alone: h_next is then what W_hh sees, and the state itself replaces h.
-  Real* carried;           // h, to be written
-  const Real* keep;        // m where it is the same everywhere: kLanes numbers
+  Real* carried;                        // h, to be written
+  const Real* keep;                     // m where it is the same everywhere: kLanes numbers
   const Real* zoneout[kForwardRows];    // m, or null: keep
   const Real* recurrent[kForwardRows];  // or null: 1
   // Of Form::before alone, whose gx holds z once it is known.
@@ -257,9 +257,7 @@ class ForwardWorker {
   int64_t time_of(int64_t s) const noexcept { return reverse_ ? a_.steps.T - 1 - s : s; }
 
   // Of our sequences, those that have step t.
-  int64_t active(int64_t t) const noexcept {
-    return rows_.below(rows_at(a_.steps, t));
-  }
+  int64_t active(int64_t t) const noexcept { return rows_.below(rows_at(a_.steps, t)); }
 
   // In both buffers: a sequence that begins late in the reverse direction is not copied from step to step.
   void start() noexcept {
@@ -457,9 +455,8 @@ class ForwardWorker {
     for (int64_t i = 0; i < tile.rows; ++i) {
       const Real* recurrent = recurrent_of(a_.noise, a_.steps, d_, rows_.at(b + i), a_.H);
       tile.recurrent[i] = recurrent ? recurrent + unit : nullptr;
-      tile.zoneout[i] = a_.noise.zoneout.data
-                            ? row_of(a_.noise.zoneout, a_.steps, t, rows_.at(b + i)) + d_ * a_.H + unit
-                            : nullptr;
+      tile.zoneout[i] =
+          a_.noise.zoneout.data ? row_of(a_.noise.zoneout, a_.steps, t, rows_.at(b + i)) + d_ * a_.H + unit : nullptr;
     }
   }
 

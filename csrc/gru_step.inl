@@ -134,7 +134,8 @@ void step_sequence(const ForwardArgs<Real>& a, int64_t d, int64_t b, const StepS
     step_gates(a, scratch, block, n, W, a.h_n + at);
   }
   if (whole * W < H) step_gates(a, scratch, whole, 1, H - whole * W, a.h_n + at);
-  if (a.y.data) __builtin_memcpy(row_of(a.y, a.steps, 0, b) + d * H, a.h_n + at, static_cast<uint64_t>(H) * sizeof(Real));
+  if (a.y.data)
+    __builtin_memcpy(row_of(a.y, a.steps, 0, b) + d * H, a.h_n + at, static_cast<uint64_t>(H) * sizeof(Real));
 }
 
 template <class Real>

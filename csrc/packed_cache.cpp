@@ -28,8 +28,7 @@ struct Key {
 }  // namespace
 
 struct PackedWeights {
-  PackedWeights(const Key& its_key, size_t size)
-      : key(its_key), bytes(size), memory(allocate(size)) {}
+  PackedWeights(const Key& its_key, size_t size) : key(its_key), bytes(size), memory(allocate(size)) {}
   ~PackedWeights() { release(memory); }
   PackedWeights(const PackedWeights&) = delete;
   PackedWeights& operator=(const PackedWeights&) = delete;
@@ -103,8 +102,8 @@ class Cache {
 Cache& cache() {
   static Cache instance;
   // A fork while another thread holds the lock would leave it locked in the child for ever.
-  static const int registered = pthread_atfork([] { instance.lock(); }, [] { instance.unlock(); },
-                                               [] { instance.unlock(); });
+  static const int registered =
+      pthread_atfork([] { instance.lock(); }, [] { instance.unlock(); }, [] { instance.unlock(); });
   static_cast<void>(registered);
   return instance;
 }

@@ -1,6 +1,9 @@
 """What every test gets: a seed, and fresh memory filled with NaN so that unwritten output shows."""
 
 from collections.abc import Iterator
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,3 +21,14 @@ def _nan_in_fresh_memory() -> Iterator[None]:
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
     torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(scope="session")
+def g2p_en() -> Any:
+    """The package's G2p, without the dictionaries that it would fetch, which its GRUs do not need."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nltk.data.find", lambda _: None)
+        module = import_module("g2p_en.g2p")
+        patch.setattr(module, "cmudict", SimpleNamespace(dict=dict))
+        patch.setattr(module, "construct_homograph_dictionary", dict)
+        return module.G2p()

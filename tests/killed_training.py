@@ -10,8 +10,9 @@ from rich.console import Console
 from test_training import options_for
 
 from fastgru.errors import Stopped
+from fastgru.training import run as training
 from fastgru.training.callbacks import Keep
-from fastgru.training.classify import ClassifyModule, train_classifier
+from fastgru.training.classify.module import ClassifyModule
 from fastgru.training.run_folder import RunFolder
 
 # A process started in the background of a shell inherits that SIGINT is ignored.
@@ -38,6 +39,6 @@ if moment == "before the checkpoint":
 else:
     ClassifyModule.training_step = step_or_die
 try:
-    train_classifier(options_for(data), RunFolder(Path(out)), Console(stderr=True))
+    training.train(options_for(data), RunFolder(Path(out)), Console(stderr=True))
 except Stopped as stop:
     sys.exit(stop.code)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from task_data import write_reviews
 from typer.testing import CliRunner, Result
@@ -58,12 +59,12 @@ def test_evaluate_shows_accuracy_and_who_was_taken_for_whom(trained: Path) -> No
     measures = json.loads(run("evaluate", trained, "--json").stdout)
     assert f"accuracy {measures['accuracy']:.4f}" in shown.stdout
     assert measures["labels"] == ["bad", "good"]
-    assert sum(map(sum, measures["confusion"])) == measures["texts"] == 12
+    assert sum(map(sum, measures["confusion"])) == measures["count"] == 12
 
 
 def test_evaluate_on_another_file(trained: Path, tmp_path: Path) -> None:
     other = write_reviews(tmp_path / "other.csv", count=30, seed=5)
-    assert json.loads(run("evaluate", trained, "--data", other, "--json").stdout)["texts"] == 30
+    assert json.loads(run("evaluate", trained, "--data", other, "--json").stdout)["count"] == 30
 
 
 def test_predict_of_arguments(trained: Path) -> None:
@@ -85,6 +86,37 @@ def test_predict_of_a_file_as_json(trained: Path, tmp_path: Path) -> None:
 def test_predict_of_a_table(trained: Path, data: str) -> None:
     result = run("predict", trained, "--file", data, "--text", "text")
     assert len(result.stdout.splitlines()) == 120
+
+
+def test_predict_from_parquet_to_parquet(trained: Path, data: str, tmp_path: Path) -> None:
+    frame = pd.read_csv(data)
+    frame.to_parquet(tmp_path / "in.parquet")
+    given = ("--file", tmp_path / "in.parquet", "--text", "text", "--out", tmp_path / "out")
+    result = run("predict", trained, *given, "--prefix", "said_")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"120 rows are in {tmp_path / 'out'}\n"
+    found = pd.read_parquet(tmp_path / "out")
+    assert found[["text", "label"]].equals(frame)
+    assert (found["said_label"] == frame["label"]).mean() > 0.9
+    assert_one_line(run("predict", trained, *given), "out is there already")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "ray"], "--engine, --workers and --prefix go with --file (Parquet) and --out"),
+        (["--file", "x.parquet", "--out", "o", "--text", "t", "--json"], "without --json"),
+        (["--file", "x.parquet", "--out", "o", "--text", "t"], "expected a Parquet file, a folder or a pattern"),
+        (
+            ["--file", "x.parquet", "--out", "o", "--text", "t", "--engine", "dask"],
+            "--engine must be one of plain, ray",
+        ),
+        (["--file", "x.parquet", "--out", "o"], "name the column of inputs with --text"),
+    ],
+)
+def test_predict_from_parquet_with_bad_options(trained: Path, options: list[str], message: str) -> None:
+    given = options if "--file" in options else [*options, "a text"]
+    assert_one_line(run("predict", trained, *given), message)
 
 
 def test_resume_of_a_finished_run_says_its_result_again(trained: Path) -> None:
@@ -129,6 +161,21 @@ def test_train_with_a_label_seen_only_in_the_test_file(data: str, tmp_path: Path
 
 def test_train_into_a_folder_that_is_taken(trained: Path, data: str) -> None:
     assert_one_line(run("train", "classify", "--data", data, "--out", trained), "already holds a run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "classify"], "Missing option '--out'. "),
+        (["train", "classify", "--out", "x", "--epochs", "0"], "Invalid value for '--epochs': "),
+        (["train", "clasify", "--out", "x"], "No such command 'clasify'. Did you mean 'classify'?"),
+        (["predict", "x", "--colour", "red"], "No such option"),
+    ],
+)
+def test_a_command_that_is_called_wrongly(arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert_one_line(result, message)
+    assert result.stderr.endswith(" --help tells more\n")
 
 
 def test_train_with_resume_and_overwrite(trained: Path) -> None:

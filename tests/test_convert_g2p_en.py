@@ -1,7 +1,5 @@
 """fastgru.convert's GRUs of g2p_en against the package's own NumPy code, on its own checkpoint."""
 
-from importlib import import_module
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,48 +12,37 @@ from fastgru.errors import InputError
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # the package's own
 
 
-@pytest.fixture(scope="module")
-def package() -> Any:
-    """Its G2p, without the dictionaries that it would fetch, which its GRUs do not need."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nltk.data.find", lambda _: None)
-        module = import_module("g2p_en.g2p")
-        patch.setattr(module, "cmudict", SimpleNamespace(dict=dict))
-        patch.setattr(module, "construct_homograph_dictionary", dict)
-        return module.G2p()
-
-
 @pytest.mark.parametrize(("part", "prefix"), [("encoder", "enc"), ("decoder", "dec")])
-def test_from_g2p_en_gives_its_numbers(package: Any, part: str, prefix: str) -> None:
-    gru = from_g2p_en(package.variables, part)
+def test_from_g2p_en_gives_its_numbers(g2p_en: Any, part: str, prefix: str) -> None:
+    gru = from_g2p_en(g2p_en.variables, part)
     assert repr(gru) == "GRU(256, 256, batch_first=True)"
     x, h0 = torch.randn(3, 9, 256, dtype=torch.float64), torch.rand(1, 3, 256, dtype=torch.float64)
-    weights = [package.variables[f"{prefix}_{name}"] for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
+    weights = [g2p_en.variables[f"{prefix}_{name}"] for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
     y, _ = gru.double()(x, h0)
     h = h0[0].numpy()
     for t in range(9):
-        h = package.grucell(x[:, t].numpy(), h, *weights)
+        h = g2p_en.grucell(x[:, t].numpy(), h, *weights)
         np.testing.assert_allclose(y[:, t].detach(), h, rtol=0, atol=1e-12)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("word", ["activationist", "fastgru", "supercalifragilistic"])
-def test_a_word_is_pronounced_as_by_g2p_en(package: Any, word: str) -> None:
-    encoder, decoder = (from_g2p_en(package.variables, part) for part in ("encoder", "decoder"))
-    embedding, fc_w, fc_b = (torch.from_numpy(package.variables[name]) for name in ("dec_emb", "fc_w", "fc_b"))
-    _, h = encoder(torch.from_numpy(package.encode(word)))
-    token, phonemes = package.p2idx["<s>"], []
+def test_a_word_is_pronounced_as_by_g2p_en(g2p_en: Any, word: str) -> None:
+    encoder, decoder = (from_g2p_en(g2p_en.variables, part) for part in ("encoder", "decoder"))
+    embedding, fc_w, fc_b = (torch.from_numpy(g2p_en.variables[name]) for name in ("dec_emb", "fc_w", "fc_b"))
+    _, h = encoder(torch.from_numpy(g2p_en.encode(word)))
+    token, phonemes = g2p_en.p2idx["<s>"], []
     for _ in range(20):
         y, h = decoder(embedding[token][None, None], h)
         token = int((fc_w @ y[0, 0] + fc_b).argmax())
-        if token == package.p2idx["</s>"]:
+        if token == g2p_en.p2idx["</s>"]:
             break
-        phonemes.append(package.idx2p[token])
-    assert phonemes == package.predict(word)
+        phonemes.append(g2p_en.idx2p[token])
+    assert phonemes == g2p_en.predict(word)
 
 
-def test_from_g2p_en_refuses_what_does_not_fit(package: Any) -> None:
-    checkpoint = package.variables
+def test_from_g2p_en_refuses_what_does_not_fit(g2p_en: Any) -> None:
+    checkpoint = g2p_en.variables
     with pytest.raises(InputError, match="part must be 'encoder' or 'decoder', got 'enc'"):
         from_g2p_en(checkpoint, "enc")
     with pytest.raises(InputError, match=r"a checkpoint of g2p_en: dec_w_ih, .* missing, got the keys enc_w_ih"):

@@ -72,7 +72,7 @@ def test_load_splits_leaves_texts_of_the_test_file_out(tmp_path: Path, caplog: p
 
 def test_load_splits_with_one_label(tmp_path: Path) -> None:
     data = write(tmp_path / "a.csv", [(f"text {number}", "same") for number in range(40)])
-    with pytest.raises(InputError, match="needs two labels or more; every text is labelled 'same'"):
+    with pytest.raises(InputError, match="needs two labels or more; all the texts are labelled 'same'"):
         load_splits(data, "text", "label")
 
 

@@ -12,17 +12,27 @@ SOURCE = Path(fastgru.__file__).parent
 # From the ground up. A module belongs to the first room that its name starts with. The package itself is on every
 # floor: it holds the version and looks its public names up at first use.
 FLOORS = [
-    ["fastgru._native", "fastgru.arguments", "fastgru.errors", "fastgru.spec", "fastgru.steps"],
-    ["fastgru.noise"],
+    [
+        "fastgru._native",
+        "fastgru.arguments",
+        "fastgru.atomic",
+        "fastgru.errors",
+        "fastgru.processes",
+        "fastgru.spec",
+        "fastgru.steps",
+    ],
+    ["fastgru.lock", "fastgru.noise"],
     ["fastgru.layer"],
     ["fastgru.stack"],
     ["fastgru.reference"],
     ["fastgru.backends"],
     ["fastgru.ops"],
     ["fastgru.nn", "fastgru.translation"],
-    ["fastgru.about", "fastgru.convert", "fastgru.export", "fastgru.models"],
+    ["fastgru.convert"],
+    ["fastgru.about", "fastgru.export", "fastgru.models"],
     ["fastgru.bench", "fastgru.data"],
     ["fastgru.training"],
+    ["fastgru.predict", "fastgru.sklearn"],
     ["fastgru.cli"],
     ["fastgru.__main__"],
 ]

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,22 +20,26 @@ from task_data import write_reviews
 from fastgru.data.split import load_splits
 from fastgru.errors import InputError
 from fastgru.models import TextClassifier
-from fastgru.training.batches import EncodedTexts
-from fastgru.training.callbacks import COLUMNS, History
-from fastgru.training.classify import ClassifyModule, resume_classifier, train_classifier
-from fastgru.training.measure import measure
-from fastgru.training.run_folder import ClassifyOptions, RunFolder
+from fastgru.training import run as training
+from fastgru.training.callbacks import History
+from fastgru.training.classify import ClassifyOptions
+from fastgru.training.classify.batches import EncodedTexts
+from fastgru.training.classify.measure import measure
+from fastgru.training.classify.module import ClassifyModule
+from fastgru.training.run_folder import RunFolder
 
-FILES = ["README.md", "checkpoints", "config.json", "curves.png", "metrics.csv", "model.safetensors", "tokenizer.json"]
+FILES = ["README.md", "checkpoints", "config.json", "curves.png", "metrics.csv", "model.safetensors", "tensorboard"]
+FILES += ["tokenizer.json"]
 
 
-def options_for(data: str) -> ClassifyOptions:
-    return ClassifyOptions(data=data, epochs=5, patience=5, batch_size=16, lr=0.03, embedding_size=8, hidden_size=6)
+def options_for(data: str, **others: Any) -> ClassifyOptions:
+    small = {"epochs": 5, "patience": 5, "batch_size": 16, "lr": 0.03, "embedding_size": 8, "hidden_size": 6} | others
+    return ClassifyOptions(data=data, **small)
 
 
 def train(out: Path, options: ClassifyOptions) -> tuple[RunFolder, History]:
     run = RunFolder(out)
-    return run, train_classifier(options, run, Console(quiet=True))
+    return run, training.train(options, run, Console(quiet=True))
 
 
 def log_of(run: RunFolder) -> list[dict[str, str]]:
@@ -81,7 +87,8 @@ def test_train_learns_and_leaves_a_whole_run_folder(data: str, tmp_path: Path) -
     assert [path.name for path in run.checkpoint.parent.iterdir()] == ["last.ckpt"]
     assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert [row["epoch"] for row in log_of(run)] == [str(epoch) for epoch in range(1, len(history.rows) + 1)]
-    assert tuple(history.rows[0]) == COLUMNS
+    columns = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
+    assert tuple(history.rows[0]) == columns
     assert history.best["validation_accuracy"] == 1
     splits = load_splits(data, "text", "label")
     measures = measure(TextClassifier.from_pretrained(run.path), splits.test, "test")
@@ -112,23 +119,44 @@ def test_resume_after_a_kill_ends_as_the_whole_run(whole: RunFolder, data: str, 
     assert done.returncode == codes.get(moment, -signal.SIGKILL), done.stderr
     assert ("stopped after 2 whole epochs; --resume goes on" in done.stderr) == (moment in codes)
     assert not run.finished
-    resume_classifier(run, Console(quiet=True))
+    training.resume(run, Console(quiet=True))
     assert run.finished
     assert content(run) == content(whole)
     torch.testing.assert_close(state_of(run), state_of(whole), rtol=0, atol=0)
     assert sorted(path.name for path in run.path.iterdir()) == [*FILES, "train.json"]
 
 
+def test_resume_after_kills_at_random_moments_ends_as_the_whole_run(
+    whole: RunFolder, data: str, tmp_path: Path
+) -> None:
+    script = Path(__file__).with_name("mortal_training.py")
+    steps = tmp_path / "steps"
+    steps.touch()
+    command = [sys.executable, str(script), data, str(tmp_path / "run"), str(steps), "1", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lives = [[int(step) for step in life.split()] for life in steps.read_text().split("attempt\n")[1:]]
+    assert len(lives) > 2
+    for life, following in pairwise(lives):
+        assert life[-1] - following[0] <= 3  # steps lost: an interval between checkpoints at most
+    run = RunFolder(tmp_path / "run")
+    assert run.finished
+    assert content(run) == content(whole)
+    torch.testing.assert_close(state_of(run), state_of(whole), rtol=0, atol=0)
+    assert sorted(path.name for path in run.path.iterdir()) == [*FILES, "train.json"]
+    assert [path.name for path in run.checkpoint.parent.iterdir()] == ["last.ckpt"]
+
+
 def test_resume_before_the_first_checkpoint_starts_anew(whole: RunFolder, data: str, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "young")
     run.create(options_for(data), load_splits(data, "text", "label").fingerprint())
-    resume_classifier(run, Console(quiet=True))
+    training.resume(run, Console(quiet=True))
     assert content(run) == content(whole)
 
 
 def test_resume_of_a_finished_run_changes_nothing(whole: RunFolder) -> None:
     before = content(whole)
-    history = resume_classifier(whole, Console(quiet=True))
+    history = training.resume(whole, Console(quiet=True))
     assert len(history.rows) == 5
     assert content(whole) == before
 
@@ -138,7 +166,7 @@ def test_resume_after_patience_ran_out_trains_no_further(data: str, tmp_path: Pa
     assert len(history.rows) == 3
     state = json.loads((run.path / "train.json").read_text())
     (run.path / "train.json").write_text(json.dumps({**state, "finished": False}))
-    assert resume_classifier(run, Console(quiet=True)).rows == history.rows
+    assert training.resume(run, Console(quiet=True)).rows == history.rows
 
 
 def test_resume_with_changed_data_is_refused(tmp_path: Path) -> None:
@@ -147,27 +175,27 @@ def test_resume_with_changed_data_is_refused(tmp_path: Path) -> None:
     run.create(options_for(data), load_splits(data, "text", "label").fingerprint())
     write_reviews(tmp_path / "reviews.csv", seed=1)
     with pytest.raises(InputError, match="has changed since that run was started"):
-        resume_classifier(run, Console(quiet=True))
+        training.resume(run, Console(quiet=True))
 
 
 @pytest.mark.parametrize("broken", [b"", b"no checkpoint", b"PK\x03\x04 cut"])
 def test_resume_from_an_unreadable_checkpoint(unfinished: RunFolder, broken: bytes) -> None:
     unfinished.checkpoint.write_bytes(broken)
     with pytest.raises(InputError, match=r"last\.ckpt is not a readable checkpoint"):
-        resume_classifier(unfinished, Console(quiet=True))
+        training.resume(unfinished, Console(quiet=True))
 
 
 def test_resume_from_a_cut_checkpoint(unfinished: RunFolder) -> None:
     unfinished.checkpoint.write_bytes(unfinished.checkpoint.read_bytes()[:-2000])
     with pytest.raises(InputError, match=r"last\.ckpt is not a readable checkpoint"):
-        resume_classifier(unfinished, Console(quiet=True))
+        training.resume(unfinished, Console(quiet=True))
 
 
 @pytest.mark.parametrize("foreign", [{"a": 1}, [1], {"pytorch-lightning_version": "2", "state_dict": {}}], ids=str)
 def test_resume_from_a_foreign_checkpoint(unfinished: RunFolder, foreign: object) -> None:
     torch.save(foreign, unfinished.checkpoint)
     with pytest.raises(InputError, match=r"last\.ckpt is not a readable checkpoint"):
-        resume_classifier(unfinished, Console(quiet=True))
+        training.resume(unfinished, Console(quiet=True))
 
 
 def test_resume_with_the_checkpoint_of_other_sizes(unfinished: RunFolder) -> None:
@@ -175,13 +203,13 @@ def test_resume_with_the_checkpoint_of_other_sizes(unfinished: RunFolder) -> Non
     state["options"]["hidden_size"] = 7
     (unfinished.path / "train.json").write_text(json.dumps(state))
     with pytest.raises(InputError, match="holds a model of other sizes"):
-        resume_classifier(unfinished, Console(quiet=True))
+        training.resume(unfinished, Console(quiet=True))
 
 
 def test_create_refuses_a_run_that_is_there(whole: RunFolder, data: str) -> None:
     with pytest.raises(InputError, match="already holds a run: go on with it with --resume"):
-        train_classifier(options_for(data), whole, Console(quiet=True))
-    train_classifier(replace(options_for(data), epochs=1), whole, Console(quiet=True), overwrite=True)
+        training.train(options_for(data), whole, Console(quiet=True))
+    training.train(replace(options_for(data), epochs=1), whole, Console(quiet=True), overwrite=True)
     assert len(log_of(whole)) == 1
 
 
@@ -189,11 +217,11 @@ def test_overwrite_takes_nothing_but_a_runs_own_files(whole: RunFolder, data: st
     before = content(whole)
     (whole.path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"other things in it \(notes\.txt\)"):
-        train_classifier(options_for(data), whole, Console(quiet=True), overwrite=True)
+        training.train(options_for(data), whole, Console(quiet=True), overwrite=True)
     (whole.path / "notes.txt").unlink()
     inside = str(shutil.copy(data, whole.path / "metrics.csv"))
     with pytest.raises(InputError, match="which --overwrite would empty"):
-        train_classifier(options_for(inside), whole, Console(quiet=True), overwrite=True)
+        training.train(options_for(inside), whole, Console(quiet=True), overwrite=True)
     assert (whole.path / "model.safetensors").read_bytes() == before[1]
 
 
@@ -208,7 +236,7 @@ def test_overwrite_that_fails_in_its_first_epoch_leaves_the_old_run(
 
     monkeypatch.setattr(ClassifyModule, "training_step", fail)
     with pytest.raises((failure, SystemExit)):
-        train_classifier(replace(options_for(data), seed=3), whole, Console(quiet=True), overwrite=True)
+        training.train(replace(options_for(data), seed=3), whole, Console(quiet=True), overwrite=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     assert content(whole) == before
     assert whole.read_options() == options
@@ -218,8 +246,8 @@ def test_overwrite_that_fails_in_its_first_epoch_leaves_the_old_run(
 def test_two_trainings_in_one_folder(unfinished: RunFolder, data: str) -> None:
     with unfinished.locked():
         for begin in (
-            lambda: resume_classifier(unfinished, Console(quiet=True)),
-            lambda: train_classifier(options_for(data), unfinished, Console(quiet=True), overwrite=True),
+            lambda: training.resume(unfinished, Console(quiet=True)),
+            lambda: training.train(options_for(data), unfinished, Console(quiet=True), overwrite=True),
         ):
             with pytest.raises(InputError, match="another process is training into"):
                 begin()
@@ -228,7 +256,7 @@ def test_two_trainings_in_one_folder(unfinished: RunFolder, data: str) -> None:
 def test_create_never_empties_a_folder_that_is_no_run(data: str, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="a folder with other things in it"):
-        train_classifier(options_for(data), RunFolder(tmp_path), Console(quiet=True), overwrite=True)
+        training.train(options_for(data), RunFolder(tmp_path), Console(quiet=True), overwrite=True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
@@ -248,7 +276,7 @@ def test_read_options_of_a_foreign_file(tmp_path: Path, text: str) -> None:
 def test_train_on_a_terminal_shows_a_bar_and_a_line_an_epoch(data: str, tmp_path: Path) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80, color_system=None)
-    train_classifier(replace(options_for(data), epochs=2), RunFolder(tmp_path / "run"), console)
+    training.train(replace(options_for(data), epochs=2), RunFolder(tmp_path / "run"), console)
     assert re.search(r"epoch  2/2 .* 6/6 .* loss \d\.\d{3} accuracy \d\.\d{3}", screen.getvalue())
     assert len(re.findall(r"epoch  \d/2   train loss", screen.getvalue())) == 2
 
@@ -267,7 +295,7 @@ def test_average_is_the_formula(data: str, whole: RunFolder) -> None:
         weight = model.classify.bias.detach()
         kept = min(0.995, (1 + step) / (10 + step))
         expected = weight.clone() if expected is None else kept * expected + (1 - kept) * weight
-        module.on_train_batch_end()
+        module.average.update_parameters(module.model)
         torch.testing.assert_close(module.averaged.classify.bias.detach(), expected, rtol=0, atol=1e-6)
         with torch.no_grad():
             model.classify.bias.add_(1)

@@ -273,7 +273,8 @@ void expect_sequence(const Problem& p, int64_t d, int64_t b, Results& out) {
       }
       const bool is_reset = before_product && j >= 2 * H;  // W_hn saw r * h, whose gradient has been passed on
       for (int64_t k = 0; k < H; ++k) {
-        out.dw_hh[d][index(j * H + k)] += dgh[index(j)] * (is_reset ? step.reset[index(k)] : before[index(k)] * seen(k));
+        out.dw_hh[d][index(j * H + k)] +=
+            dgh[index(j)] * (is_reset ? step.reset[index(k)] : before[index(k)] * seen(k));
         if (!is_reset) dprevious[index(k)] += dgh[index(j)] * p.w_hh[d][index(j * H + k)] * seen(k);
       }
     }
@@ -349,7 +350,8 @@ class Layer {
       loan.keep();
     }
     forward = forward_args();
-    saved_.assign(static_cast<size_t>(p_.D * forward.steps.saved_rows() * fastgru::saved_pitch(p_.form, p_.H)), static_cast<Real>(kNaN));
+    saved_.assign(static_cast<size_t>(p_.D * forward.steps.saved_rows() * fastgru::saved_pitch(p_.form, p_.H)),
+                  static_cast<Real>(kNaN));
     forward.saved = saved_.data();
     run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
     const BackwardArgs<Real> backward = backward_args();
@@ -374,7 +376,12 @@ class Layer {
     args.reverse = p_.reverse;
     const bool ragged = p_.compact() || p_.ordered;
     const int64_t *first = ragged ? p_.first.data() : nullptr, *order = p_.ordered ? p_.order.data() : nullptr;
-    args.steps = {p_.T, p_.B, ragged ? p_.rows.data() : nullptr, first, order, p_.packed ? first : nullptr,
+    args.steps = {p_.T,
+                  p_.B,
+                  ragged ? p_.rows.data() : nullptr,
+                  first,
+                  order,
+                  p_.packed ? first : nullptr,
                   p_.joined ? p_.begin.data() : order};
     args.resets = {series<const uint8_t>(p_.resets.empty() ? nullptr : p_.resets.data(), 1), data(initial_)};
     args.noise = {data(recurrent_), series<const Real>(data(zoneout_), p_.D * p_.H), static_cast<Real>(p_.keep)};
@@ -498,9 +505,11 @@ bool agrees(const Problem& p, const Results& got, const Results& expected, doubl
     check("dg_hh", error_of(got.dg_hh[d], expected.dg_hh[d], {}), gradients);
   }
   if (!good) {
-    std::printf("  at form %d I %d H %d D %d T %d B %d, bias %d packed %d joined %d ordered %d h0 %d resets %d reverse %d\n",
-                int(p.form), int(p.I), int(p.H), int(p.D), int(p.T), int(p.B), p.bias, p.packed, p.joined, p.ordered,
-                p.with_h0, !p.resets.empty(), p.reverse);
+    std::printf(
+        "  at form %d I %d H %d D %d T %d B %d, bias %d packed %d joined %d ordered %d h0 %d resets %d "
+        "reverse %d\n",
+        int(p.form), int(p.I), int(p.H), int(p.D), int(p.T), int(p.B), p.bias, p.packed, p.joined, p.ordered, p.with_h0,
+        !p.resets.empty(), p.reverse);
   }
   return good;
 }

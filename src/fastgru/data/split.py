@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from fastgru.data.labelled import LabelledTexts
 from fastgru.errors import InputError
@@ -12,13 +13,29 @@ from fastgru.errors import InputError
 _log = logging.getLogger(__name__)
 
 
+class Labelled(Protocol):
+    """Rows with one label each: texts, sequences."""
+
+    @property
+    def labels(self) -> list[str]:
+        """The name of each row's label."""
+
+    def __len__(self) -> int: ...
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) that tells whether the rows are still what they were."""
+
+
+Rows = TypeVar("Rows", bound=Labelled)
+
+
 @dataclass(frozen=True)
-class Splits:
+class Splits(Generic[Rows]):
     """The three parts of a data set, and its label names in sorted order."""
 
-    train: LabelledTexts
-    validation: LabelledTexts
-    test: LabelledTexts
+    train: Rows
+    validation: Rows
+    test: Rows
 
     @property
     def labels(self) -> list[str]:
@@ -30,8 +47,31 @@ class Splits:
         parts = (self.train, self.validation, self.test)
         return hashlib.sha256("".join(part.fingerprint() for part in parts).encode()).hexdigest()
 
+    def check(self, data: str, rows: str, test: str | None = None) -> "Splits[Rows]":
+        """Return self; InputError for an empty part, fewer than two labels, and a label that training never sees.
 
-def load_splits(data: str, text: str, label: str, test: str | None = None) -> Splits:
+        `data`, `test`: the sources that the messages name. `rows`: what the rows are, such as "texts".
+        """
+        self.check_sizes(data, rows, test)
+        if len(self.labels) < 2:
+            raise InputError(
+                f"{data}: a classifier needs two labels or more; all the {rows} are labelled {self.labels[0]!r}"
+            )
+        for name in ("validation", "test"):
+            source = test if test and name == "test" else f"the {name} part of {data}"
+            check_labels(getattr(self, name).labels, self.labels, source)
+        return self
+
+    def check_sizes(self, data: str, rows: str, test: str | None = None) -> "Splits[Rows]":
+        """Return self; InputError for an empty part, in the words of `check`."""
+        for name in ("train", "validation", "test"):
+            if not len(getattr(self, name)):
+                why = f" once the {rows} of {test} are left out" if test and name != "test" else ""
+                raise InputError(f"{data}: too few different {rows}{why}: nothing is left for the {name} part")
+        return self
+
+
+def load_splits(data: str, text: str, label: str, test: str | None = None) -> Splits[LabelledTexts]:
     """Load `data` and split it.
 
     `data`: "reviews" (the movie reviews), a table file, or the name or folder of a Hugging Face dataset.
@@ -39,40 +79,53 @@ def load_splits(data: str, text: str, label: str, test: str | None = None) -> Sp
     A text of the test part never stays in the others. InputError for bad data, for fewer than two labels, and
     for a label that only the validation or the test part has.
     """
-    from fastgru.data.hub import load_hub
     from fastgru.data.reviews import load_reviews
-    from fastgru.data.table import is_table, read_labelled
+    from fastgru.data.table import read_labelled
 
-    if data == "reviews":
-        parts = {"train": load_reviews()}
-    elif is_table(data) or Path(data).is_file():
-        parts = {"train": read_labelled(data, text, label)}
-    else:
-        parts = load_hub(data, text, label)
+    parts = {"train": load_reviews()} if data == "reviews" else read_parts(data, text, label)
     if test is not None:
         parts["test"] = read_labelled(test, text, label)
-    return _check(_complete(parts), data, test)
+    return complete(parts).check(data, "texts", test)
+
+
+def read_parts(data: str, text: str, label: str) -> dict[str, LabelledTexts]:
+    """Read a table file ("train" alone), or the parts that a Hugging Face dataset has; InputError for bad data."""
+    from fastgru.data.hub import load_hub
+    from fastgru.data.table import is_table, read_labelled
+
+    if is_table(data) or Path(data).is_file():
+        return {"train": read_labelled(data, text, label)}
+    return load_hub(data, text, label)
 
 
 def split(rows: LabelledTexts, shares: tuple[float, ...], seed: int = 0) -> list[LabelledTexts]:
     """Split `rows` into parts of these shares (summing to 1).
 
-    Texts that are equal but for case and white space stay together. The groups are ordered by the SHA-256 of
-    the seed and the text, so that the split is the same on every machine and for every order of the rows.
+    Texts that are equal but for case and white space stay together.
+    """
+    keys = [normalise(text) for text in rows.texts]
+    return [rows.take(part) for part in share_out(keys, shares, seed)]
+
+
+def share_out(keys: list[str], shares: tuple[float, ...], seed: int = 0) -> list[list[int]]:
+    """Share the indices of `keys` out to parts of these shares (summing to 1); rows with equal keys stay together.
+
+    The keys are ordered by the SHA-256 of the seed and the key, so that the parts are the same on every machine and
+    for every order of the rows.
     """
     groups: defaultdict[str, list[int]] = defaultdict(list)
-    for row, text in enumerate(rows.texts):
-        groups[normalise(text)].append(row)
-    order = sorted(groups, key=lambda text: hashlib.sha256(f"{seed}\n{text}".encode()).digest())
+    for row, key in enumerate(keys):
+        groups[key].append(row)
+    order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\n{key}".encode()).digest())
     parts: list[list[int]] = [[] for _ in shares]
-    bounds = [sum(shares[: part + 1]) * len(rows) for part in range(len(shares))]
+    bounds = [sum(shares[: part + 1]) * len(keys) for part in range(len(shares))]
     part = done = 0
-    for text in order:
+    for key in order:
         while part < len(shares) - 1 and done >= round(bounds[part]):
             part += 1
-        parts[part] += groups[text]
-        done += len(groups[text])
-    return [rows.take(part) for part in parts]
+        parts[part] += groups[key]
+        done += len(groups[key])
+    return parts
 
 
 def normalise(text: str) -> str:
@@ -80,16 +133,20 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _complete(parts: dict[str, LabelledTexts]) -> Splits:
+def complete(parts: dict[str, LabelledTexts], share: float = 0.1) -> Splits[LabelledTexts]:
+    """Give all three parts: where validation or test is missing, it is a `share` of the training part.
+
+    A text of one part never stays in another.
+    """
     train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
     if test is None and validation is None:
-        test, validation, train = split(train, (0.1, 0.1, 0.8))
+        test, validation, train = split(train, (share, share, 1 - 2 * share))
         return Splits(train, validation, test)
     if test is None:
-        test, train = split(train, (0.1, 0.9))
+        test, train = split(train, (share, 1 - share))
     train = _without(train, test)
     if validation is None:
-        validation, train = split(train, (0.1, 0.9))
+        validation, train = split(train, (share, 1 - share))
     validation = _without(validation, test)
     return Splits(_without(train, validation), validation, test)
 
@@ -100,19 +157,6 @@ def _without(rows: LabelledTexts, others: LabelledTexts) -> LabelledTexts:
     if len(kept) < len(rows):
         _log.info("left out %d texts of the training data that are also held out", len(rows) - len(kept))
     return rows.take(kept)
-
-
-def _check(splits: Splits, data: str, test: str | None) -> Splits:
-    for name in ("train", "validation", "test"):
-        if not len(getattr(splits, name)):
-            why = f" once the texts of {test} are left out" if test and name != "test" else ""
-            raise InputError(f"{data}: too few different texts{why}: nothing is left for the {name} part")
-    if len(splits.labels) < 2:
-        raise InputError(f"{data}: a classifier needs two labels or more; every text is labelled {splits.labels[0]!r}")
-    for name in ("validation", "test"):
-        source = test if test and name == "test" else f"the {name} part of {data}"
-        check_labels(getattr(splits, name).labels, splits.labels, source)
-    return splits
 
 
 def check_labels(labels: list[str], known: list[str], source: str) -> None:

@@ -1,68 +1,170 @@
-"""ClassifyData: the batches of a classifier's training, as a Lightning data module."""
+"""TaskData: the batches of any task's training, as a Lightning data module, for one process or several."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from fastgru.data.labelled import LabelledTexts
-from fastgru.data.split import Splits
-from fastgru.data.text import LengthBuckets
-from fastgru.models.text_classifier import TextClassifier, pad_ids
+from fastgru.data.lengths import Batching
+from fastgru.training.options import TrainOptions
+
+VALIDATION_ROWS = 256  # of one batch in validation
 
 
-class Batch(NamedTuple):
-    """One batch for the classifier.
+class Encoded(Protocol):
+    """Rows of a task that batches are made of. `lengths [N]`: how long each row is, in tokens or steps."""
 
-    `ids [B, T] int64`, `lengths [B] int64`: the texts. `labels [B] int64`: the index of each text's label.
-    `targets [B, C] float`: the probabilities that the model should give, from raters where there are some.
+    lengths: list[int]
+
+    def __getitem__(self, rows: list[int]) -> Any:
+        """Give the batch of these rows."""
+
+    def weight(self, rows: list[int]) -> float:
+        """Give how much these rows count in a mean loss: what the loss divides by (rows, tokens, weights)."""
+
+
+Windows = Callable[[int], Iterable[Encoded]]
+
+
+class Share(NamedTuple):
+    """What one process computes at a time: a part of a step's batch.
+
+    `batch`: the task's own. `weight`: of its rows, 0 where there are fewer rows than parts; then the batch is a row
+    that another part has, and must not count. `scale`: what the part's mean loss is multiplied with so that the mean
+    over all parts is the batch's mean loss. `part`: its number among the batch's parts.
     """
 
-    ids: Tensor
-    lengths: Tensor
-    labels: Tensor
-    targets: Tensor
+    batch: Any
+    weight: float
+    scale: float
+    part: int
 
 
-class EncodedTexts(Dataset[Batch]):
-    """Labelled texts as token ids; indexed by a list of rows, it gives their batch."""
+class TrainBatches:
+    """The training batches of this process; every iteration is the next epoch.
 
-    def __init__(self, rows: LabelledTexts, model: TextClassifier) -> None:
-        names = model.config.labels
-        self.ids = model.encode(rows.texts)
-        self.lengths = [len(ids) for ids in self.ids]
-        self.labels = torch.tensor([names.index(label) for label in rows.labels])
-        self.targets = torch.nn.functional.one_hot(self.labels, len(names)).float()
-        if rows.beliefs is not None:
-            self.targets = torch.tensor([[belief[name] for name in names] for belief in rows.beliefs])
+    A step's batch is the same for any number of processes and of accumulated parts: process r of W computes parts
+    r, r + W, ... of it. The order is a function of the seed and the epoch alone, so that a resumed training sees the
+    same batches. `windows(epoch)`: the rows, those that are in memory at a time.
+    `start`: the epoch and the step in it to begin with.
+    """
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, rows: list[int]) -> Batch:
-        return Batch(*pad_ids([self.ids[row] for row in rows]), self.labels[rows], self.targets[rows])
-
-
-class ClassifyData(LightningDataModule):
-    """Batches of the training part, shuffled anew every epoch, and of the validation part."""
-
-    def __init__(self, splits: Splits, model: TextClassifier, *, batch_size: int, seed: int) -> None:
-        super().__init__()
-        self.train_rows = EncodedTexts(splits.train, model)
-        self.validation_rows = EncodedTexts(splits.validation, model)
-        self.batch_size = batch_size
+    def __init__(
+        self, windows: Windows, batching: Batching, *, seed: int, accumulate: int, rank: int, world: int
+    ) -> None:
+        self.windows = windows
+        self.batching = batching
         self.seed = seed
+        self.parts = range(rank, accumulate * world, world)
+        self.total_parts = accumulate * world
+        self.start = (0, 0)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def __iter__(self) -> Iterator[Share]:
+        epoch, done = self.start
+        for encoded, rows in islice(self._batches(epoch), done, None):
+            whole = encoded.weight(rows)
+            for part in self.parts:
+                yield self._share(encoded, rows, part, whole)
+        self.start = (epoch + 1, 0)
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Encoded, list[int]]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        for encoded in self.windows(epoch):
+            for rows in self.batching.shuffled(encoded.lengths, generator):
+                yield encoded, rows
+
+    def _share(self, encoded: Encoded, rows: list[int], part: int, whole: float) -> Share:
+        own = rows[part :: self.total_parts]
+        weight = encoded.weight(own) if own else 0.0
+        return Share(encoded[own or rows[:1]], weight, weight / whole * self.total_parts, part)
+
+
+class ValidationBatches:
+    """The validation batches of this process, each window's from short to long rows."""
+
+    def __init__(self, windows: Windows, *, rank: int, world: int) -> None:
+        self.windows = windows
+        self.rank = rank
+        self.world = world
+
+    def __iter__(self) -> Iterator[Any]:
+        for encoded in self.windows(0):
+            order = sorted(range(len(encoded.lengths)), key=encoded.lengths.__getitem__)
+            for first in range(0, len(order), VALIDATION_ROWS):
+                own = order[first : first + VALIDATION_ROWS][self.rank :: self.world]
+                if own:
+                    yield encoded[own]
+
+
+class TaskData(LightningDataModule):
+    """Batches of the training part, shuffled anew every epoch, and of the validation part.
+
+    `train`, `validation`: the rows, by windows. `rows`: how many the training part has. The place in the epoch is part
+    of a checkpoint.
+    """
+
+    def __init__(self, train: Windows, validation: Windows, options: TrainOptions, *, rows: int) -> None:
+        super().__init__()
+        self.train = train
+        self.validation = validation
+        self.options = options
+        self.rows = rows
+        self._start = (0, 0)
+
+    @classmethod
+    def of(cls, train: Encoded, validation: Encoded, options: TrainOptions) -> "TaskData":
+        """Give the batches of rows that are all in memory."""
+        return cls(in_memory(train), in_memory(validation), options, rows=len(train.lengths))
+
+    def train_dataloader(self) -> TrainBatches:
         """Give the training batches."""
-        buckets = LengthBuckets(self.train_rows.lengths, self.batch_size, seed=self.seed)
-        # The sampler gives whole batches: batch_size=None keeps the loader from batching them again.
-        return DataLoader(self.train_rows, sampler=buckets, batch_size=None)
+        batches = TrainBatches(
+            self.train,
+            self._batching,
+            seed=self.options.seed,
+            accumulate=self.options.accumulate,
+            rank=self._trainer.global_rank,
+            world=self._trainer.world_size,
+        )
+        batches.start = self._start
+        return batches
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Give the validation batches, shortest texts first."""
-        order = sorted(range(len(self.validation_rows)), key=self.validation_rows.lengths.__getitem__)
-        batches = [order[first : first + 256] for first in range(0, len(order), 256)]
-        return DataLoader(self.validation_rows, sampler=batches, batch_size=None)
+    def val_dataloader(self) -> ValidationBatches:
+        """Give the validation batches."""
+        return ValidationBatches(self.validation, rank=self._trainer.global_rank, world=self._trainer.world_size)
+
+    @cached_property
+    def steps(self) -> int:
+        """Steps of an epoch: exact for batches of so many rows that are in memory, otherwise about."""
+        if self.options.batch_tokens is None:
+            return -(-self.rows // self.options.batch_size)
+        first = next(iter(self.train(0)))
+        batches = self._batching.shuffled(first.lengths, torch.Generator().manual_seed(0))
+        return -(-len(batches) * self.rows // len(first.lengths))
+
+    @property
+    def _batching(self) -> Batching:
+        return Batching(self.options.batch_size, self.options.batch_tokens)
+
+    @property
+    def _trainer(self) -> Any:
+        return self.trainer
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the place in the training, for the checkpoint."""
+        loop = self._trainer.fit_loop
+        epoch = loop.epoch_progress.current
+        shares = loop.epoch_loop.batch_progress.current.ready if epoch.started > epoch.processed else 0
+        return {"epoch": epoch.processed, "step": shares // self.options.accumulate}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the place of a checkpoint."""
+        self._start = (state_dict["epoch"], state_dict["step"])
+
+
+def in_memory(encoded: Encoded) -> Windows:
+    """Give rows that are all in memory as one window."""
+    return lambda epoch: [encoded]

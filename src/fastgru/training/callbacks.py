@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,9 +13,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from rich.console import Console
 
+from fastgru.atomic import written_whole
 from fastgru.training.run_folder import RunFolder
-
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
+from fastgru.training.tasks import AnyTask
 
 
 class Model(Protocol):
@@ -28,7 +29,7 @@ class History(Callback):
     """The log of a run: one row an epoch, shown to the user and written to metrics.csv.
 
     The rows are part of the checkpoint, so that a resumed run's log is the log of one whole run.
-    `rows`: for every epoch the values of COLUMNS; `seconds` is the wall-clock time of that epoch.
+    `columns`: of the log. `rows`: for every epoch their values; `seconds` is the wall-clock time of that epoch.
     `begin`: what makes the folder this run's, called when the first epoch is done and before anything is written.
     """
 
@@ -36,19 +37,27 @@ class History(Callback):
         self,
         run: RunFolder,
         console: Console,
+        task: AnyTask,
         rows: list[dict[str, float]] | None = None,
         begin: Callable[[], None] | None = None,
     ) -> None:
         self.run = run
         self.console = console
+        self.task = task
+        self.columns = ("epoch", *task.columns, "seconds")
         self.rows = rows or []
         self._begin = begin
-        self._started = 0.0
+        self._started = self._elapsed = 0.0
 
     @property
     def best(self) -> dict[str, float]:
-        """The row with the highest validation accuracy, the first of several."""
-        return max(self.rows, key=lambda row: row["validation_accuracy"])
+        """The row of the best epoch, the first of several."""
+        choose = max if self.task.best_is == "max" else min
+        return choose(self.rows, key=lambda row: row[self.task.best])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, which has run already where the training goes on inside an epoch."""
+        self._started = time.perf_counter() - self._elapsed
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -56,36 +65,53 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row, show it and write the log."""
-        values = {name: float(trainer.callback_metrics[name]) for name in COLUMNS[1:-1]}
+        values = {name: float(trainer.callback_metrics[name]) for name in self.task.columns}
         row = {"epoch": trainer.current_epoch + 1, **values, "seconds": time.perf_counter() - self._started}
-        if self._begin is not None and not self.rows:
-            self._begin()
+        self.begin()
         self.rows.append(row)
         self.console.print(
-            f"epoch {row['epoch']:>2}/{trainer.max_epochs}"
-            f"   train loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.3f}"
-            f"   validation loss {row['validation_loss']:.3f} accuracy {row['validation_accuracy']:.3f}"
-            f"   {row['seconds']:.1f} s",
+            f"epoch {row['epoch']:>2}/{trainer.max_epochs}   {self._shown(values)}   {row['seconds']:.1f} s"
+            f"{self._left(trainer.max_epochs)}",
             highlight=False,
             soft_wrap=True,
         )
-        self._write()
+        if trainer.is_global_zero:
+            self._write()
+
+    def begin(self) -> None:
+        """Make the folder this run's, where it is not yet."""
+        if self._begin is not None:
+            self._begin()
+        self._begin = None
+
+    def _shown(self, values: dict[str, float]) -> str:
+        parts: dict[str, list[str]] = {}
+        for name, value in values.items():
+            part, _, what = name.partition("_")
+            parts.setdefault(part, []).append(f"{what.replace('_', ' ')} {value:.3f}")
+        return "   ".join(f"{part} {' '.join(shown)}" for part, shown in parts.items())
+
+    def _left(self, epochs: int | None) -> str:
+        """What is left at most, by the mean of the last epochs; patience may end it sooner."""
+        last = [row["seconds"] for row in self.rows[-3:]]
+        seconds = round(sum(last) / len(last) * ((epochs or 0) - len(self.rows)))
+        return f"   at most {timedelta(seconds=seconds)} left" if seconds > 0 else ""
 
     def _write(self) -> None:
-        temporary = self.run.metrics.with_suffix(".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+        rows = [{name: round(value, 6) for name, value in row.items()} for row in self.rows]
+        with written_whole(self.run.metrics) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
-            writer.writerows({name: round(value, 6) for name, value in row.items()} for row in self.rows)
-        os.replace(temporary, self.run.metrics)
+            writer.writerows(rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the rows, for the checkpoint."""
-        return {"rows": self.rows}
+        """Give the rows and the time since the last of them, for the checkpoint."""
+        return {"rows": self.rows, "elapsed": time.perf_counter() - self._started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the rows of a checkpoint."""
+        """Take them out of a checkpoint."""
         self.rows = list(state_dict["rows"])
+        self._elapsed = float(state_dict["elapsed"])
 
 
 class Keep(Checkpoint):
@@ -95,16 +121,34 @@ class Keep(Checkpoint):
     model goes first: a run that is killed between the two repeats the epoch and writes the same model again.
     """
 
-    def __init__(self, run: RunFolder, history: History, model: Model) -> None:
+    def __init__(self, run: RunFolder, history: History, model: Model, every: int | None) -> None:
         self.run = run
         self.history = history
         self.model = model
+        self.every = every
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the checkpoint at every so manyth step; at the epoch's last one it follows soon in any case."""
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if self.every and stepped and trainer.global_step % self.every == 0 and not trainer.is_last_batch:
+            self.history.begin()
+            self._save_state(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the model where this epoch is the best so far; write the checkpoint."""
-        if self.history.best is self.history.rows[-1]:
+        if trainer.is_global_zero and self.history.best is self.history.rows[-1]:
             self._save_model()
-        trainer.save_checkpoint(self.run.checkpoint)
+        self._save_state(trainer)
+
+    def _save_state(self, trainer: Trainer) -> None:
+        """Write the checkpoint whole: all processes take part in gathering it, and the first one writes."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.run.checkpoint)
+            return
+        with written_whole(self.run.checkpoint) as beside:
+            trainer.save_checkpoint(beside)
 
     def _save_model(self) -> None:
         # Written beside and moved into place: a reader or a kill never meets half a model.
@@ -119,5 +163,6 @@ class Keep(Checkpoint):
         """Tell who stops the training with Ctrl-C how to go on."""
         if isinstance(exception, KeyboardInterrupt):
             whole = len(self.history.rows)
-            told = f"stopped after {whole} whole epochs; --resume goes on from there"
-            self.history.console.print(told if whole else "stopped before the first epoch was done", highlight=False)
+            told = f"stopped after {whole} whole epochs; --resume goes on from the last checkpoint"
+            begun = "stopped before the first checkpoint was written"
+            self.history.console.print(told if self.run.checkpoint.is_file() else begun, highlight=False)

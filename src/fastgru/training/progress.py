@@ -6,47 +6,56 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from torchmetrics import Metric
+
+from fastgru.training.module import TaskModule
 
 
 class EpochBar(Callback):
-    """One line: the epoch, a bar, batches done, time left in the epoch, training loss and accuracy so far.
+    """One line: the epoch, a bar, steps done, time left in the epoch, training loss and measures so far.
 
     Not Lightning's bar: at 80 columns that one breaks into three lines, and it writes to a console of its own,
     across our lines. Shows nothing where the console is no terminal.
-    `accuracy`: the metric that the training step updates.
     """
 
-    def __init__(self, console: Console, accuracy: Metric) -> None:
-        self._accuracy = accuracy
+    def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("epoch {task.description}"),
             BarColumn(20),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("loss {task.fields[loss]:.3f} accuracy {task.fields[accuracy]:.3f}"),
+            TextColumn("{task.fields[so_far]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._loss = 0.0
+        self._loss, self._steps = 0.0, 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start a bar."""
-        self._loss = 0.0
-        self._progress.start()
-        epoch = f"{trainer.current_epoch + 1:>2}/{trainer.max_epochs}"
-        self._task = self._progress.add_task(epoch, total=trainer.num_training_batches, loss=0.0, accuracy=0.0)
+        """Begin the loss anew."""
+        self._loss, self._steps = 0.0, 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar by a batch."""
-        self._loss += float(outputs["loss"])
-        accuracy = float(self._accuracy.compute())
-        if self._task is not None:
-            self._progress.update(self._task, advance=1, loss=self._loss / (batch_idx + 1), accuracy=accuracy)
+        """Move the bar by a step, or by its part."""
+        if self._progress.disable:
+            return
+        self._loss, self._steps = self._loss + float(outputs["loss"]), self._steps + 1
+        measures = {"loss": self._loss / self._steps}
+        if isinstance(pl_module, TaskModule) and trainer.world_size == 1:  # with others one would have to ask them
+            measures |= pl_module.so_far()
+        so_far = " ".join(f"{name} {value:.3f}" for name, value in measures.items())
+        done = (batch_idx + 1) / trainer.accumulate_grad_batches
+        self._progress.update(self._started(trainer), completed=int(done), so_far=so_far)
+
+    def _started(self, trainer: Any) -> TaskID:
+        """Give the bar of this epoch, which may have begun before the training was resumed."""
+        if self._task is None:
+            self._progress.start()
+            epoch = f"{trainer.current_epoch + 1:>2}/{trainer.max_epochs}"
+            self._task = self._progress.add_task(epoch, total=trainer.datamodule.steps, so_far="")
+        return self._task
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the bar away: the epoch's line follows."""

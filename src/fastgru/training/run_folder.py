@@ -1,61 +1,41 @@
 """The run folder: where a training keeps its options, its checkpoint, its log and its best model."""
 
 import csv
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from fastgru.atomic import written_whole
 from fastgru.errors import InputError
+from fastgru.lock import locked
+from fastgru.training.options import TrainOptions
+from fastgru.training.tasks import TASKS, AnyTask
 
-# What a run writes into its folder, and what --overwrite may take away.
-FILES = (
+# What a run of any task writes into its folder, and what --overwrite may take away; each task adds its own files.
+COMMON = (
     "train.json",
     "metrics.csv",
     "curves.png",
+    "tensorboard",
     "checkpoints",
     "config.json",
     "model.safetensors",
-    "tokenizer.json",
     "README.md",
 )
-
-
-@dataclass(frozen=True)
-class ClassifyOptions:
-    """The options of a classifier's training; train.json holds them.
-
-    `data`, `text`, `label`, `test`: where the texts come from (`fastgru.data.split.load_splits`).
-    `lr`: learning rate of AdamW; `patience`: epochs without a better validation accuracy before it stops.
-    `threads`: of the CPU. A step of a small model is so short that the second thread made it 1.3 times as fast on an
-    idle machine and 10 times as slow on a busy one; and with one the result does not depend on the machine's cores.
-    """
-
-    data: str = "reviews"
-    text: str = "text"
-    label: str = "label"
-    test: str | None = None
-    seed: int = 0
-    epochs: int = 12
-    patience: int = 4
-    batch_size: int = 64
-    lr: float = 2e-3
-    embedding_size: int = 200
-    hidden_size: int = 64
-    dropout: float = 0.5
-    threads: int = 1
+FILES = (*COMMON, *sorted({file for task in TASKS.values() for file in task.files}))
+FILES += tuple(f".{name}.tmp" for name in FILES)  # what a killed process was writing
 
 
 @dataclass(frozen=True)
 class RunFolder:
     """The files of one run.
 
-    `path`: the folder. It holds config.json, model.safetensors and tokenizer.json (the best model), train.json,
+    `path`: the folder. It holds config.json, model.safetensors and the task's own files (the best model), train.json,
     metrics.csv, curves.png and checkpoints/last.ckpt.
     """
 
@@ -63,7 +43,7 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The state of the training after its last whole epoch."""
+        """The state of the training, to go on from."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
@@ -80,7 +60,7 @@ class RunFolder:
     def _options(self) -> Path:
         return self.path / "train.json"
 
-    def check_free(self, overwrite: bool, inputs: tuple[str | None, ...] = ()) -> None:
+    def check_free(self, overwrite: bool, inputs: tuple[str, ...] = ()) -> None:
         """InputError where a new run cannot go here: before anything is computed, and before anything is touched.
 
         `overwrite` allows the files of an earlier run, and no others. `inputs`: paths that are read; none may be one
@@ -99,11 +79,11 @@ class RunFolder:
             raise InputError(
                 f"{self.path} already holds a run: go on with it with --resume, or replace it with --overwrite"
             )
-        inside = [name for name in inputs if name and self.path.resolve() in Path(name).resolve().parents]
+        inside = [name for name in inputs if self.path.resolve() in Path(name).resolve().parents]
         if inside:
             raise InputError(f"{inside[0]} lies in {self.path}, which --overwrite would empty: name another --out")
 
-    def create(self, options: ClassifyOptions, fingerprint: str) -> None:
+    def create(self, options: TrainOptions, fingerprint: str) -> None:
         """Begin a run: the files of an earlier one go, and train.json is written."""
         for name in FILES:
             path = self.path / name
@@ -112,7 +92,7 @@ class RunFolder:
             else:
                 path.unlink(missing_ok=True)
         self.checkpoint.parent.mkdir(parents=True)
-        self._write({"task": "classify", "finished": False, "data_sha256": fingerprint, "options": asdict(options)})
+        self._write({"task": options.task, "finished": False, "data_sha256": fingerprint, "options": asdict(options)})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -120,33 +100,36 @@ class RunFolder:
 
         A folder that was made here and is still empty at the end goes again.
         """
-        new = not self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"another process is training into {self.path}: wait, or name another --out"
-                ) from error
+        with locked(self.path, f"another process is training into {self.path}: wait, or name another --out"):
             yield
-        finally:
-            os.close(handle)
-            if new and not any(self.path.iterdir()):
-                self.path.rmdir()
 
-    def read_options(self) -> ClassifyOptions:
-        """Read the options of the run; InputError where train.json is missing or is not one of ours."""
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder is that of a run, and not of a model alone."""
+        return self._options.is_file()
+
+    @property
+    def task(self) -> AnyTask:
+        """The task of the run; InputError where train.json is missing or tells none of ours."""
+        name = self._read().get("task")
+        if not isinstance(name, str) or name not in TASKS:
+            raise InputError(f"{self._options} tells no task; expected one of {', '.join(TASKS)}, got {name!r}")
+        return TASKS[name]
+
+    def read_options(self) -> TrainOptions:
+        """Read the options of the run; InputError where train.json is missing or is not one of ours.
+
+        An option that the run was started without, since it is newer, has its default.
+        """
+        kind = self.task.options
         options = self._read().get("options")
-        kinds = {field.name: float | int if field.type is float else field.type for field in fields(ClassifyOptions)}
-        if (
-            not isinstance(options, dict)
-            or set(options) != set(kinds)
-            or not all(isinstance(value, kinds[name]) for name, value in options.items())  # type: ignore[arg-type]
+        hints = get_type_hints(kind)
+        kinds = {field.name: hints[field.name] for field in fields(kind)}
+        if not isinstance(options, dict) or not all(
+            name in kinds and _fits(value, kinds[name]) for name, value in options.items()
         ):
-            raise InputError(f"{self._options} does not hold the options of a classifier's training")
-        return ClassifyOptions(**options)
+            raise InputError(f"{self._options} does not hold the options of a training of {kind.task}")
+        return kind(**options)
 
     def check_data(self, fingerprint: str) -> None:
         """InputError where the data is no longer what the run was started with."""
@@ -160,7 +143,7 @@ class RunFolder:
                 rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{self.metrics} cannot be read: {error}") from error
-        if not rows or "validation_accuracy" not in rows[0]:
+        if not rows or self.task.best not in rows[0]:
             raise InputError(f"{self.metrics} does not hold the log of a training")
         return [{**row, "epoch": int(row["epoch"])} for row in rows]
 
@@ -183,6 +166,16 @@ class RunFolder:
         return content if isinstance(content, dict) else {}
 
     def _write(self, content: dict[str, Any]) -> None:
-        temporary = self._options.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, self._options)
+        with written_whole(self._options) as beside:
+            beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value out of JSON is of the kind that a field is annotated with."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(one, get_args(kind)[0]) for one in value)
+    return isinstance(value, float | int if kind is float else kind)

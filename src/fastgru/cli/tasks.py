@@ -1,0 +1,202 @@
+"""The commands about tasks: train, evaluate and predict, each for all of them.
+
+A task's options are declared once, as fields of dataclasses; here they become options of the commands.
+"""
+
+import dataclasses
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from fastgru.cli import tables
+from fastgru.errors import InputError
+from fastgru.processes import rank
+from fastgru.training.options import TrainOptions
+from fastgru.training.tasks import TASKS, AnyTask, task_of_run
+
+Out = Annotated[
+    Path, typer.Option(help="Folder for the run: model, log (CSV, and TensorBoard if installed), curves, checkpoint.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its options.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
+Run = Annotated[str, typer.Argument(help="Folder of a run or of a saved model, or a model's name on the Hub.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def train_command(task: AnyTask) -> Callable[..., None]:
+    """Make `fastgru train NAME` out of the task's options; its help is the task's docstring."""
+    fields = _parameters(task.options)
+    common = {field.name for field in dataclasses.fields(TrainOptions)}
+    fields.sort(key=lambda parameter: parameter.name in common)
+
+    def train(context: typer.Context, out: Path, resume: bool, overwrite: bool, **given: Any) -> None:
+        _train(task, context, out, resume, overwrite, given)
+
+    _take(
+        train,
+        _parameter("context", typer.Context),
+        _parameter("out", Out),
+        _parameter("resume", Resume, False),
+        _parameter("overwrite", Overwrite, False),
+        *fields,
+    )
+    train.__doc__ = inspect.getdoc(task)
+    return train
+
+
+def _train(
+    task: AnyTask, context: typer.Context, out: Path, resume: bool, overwrite: bool, given: dict[str, Any]
+) -> None:
+    from rich.console import Console
+
+    from fastgru.training import run as room
+    from fastgru.training.run_folder import RunFolder
+
+    if not str(out) or out == Path() or given.get("data") == "":
+        raise InputError("--data and --out need a name, and --out one of a folder below this one")
+    if resume and overwrite:
+        raise InputError("--resume goes on with a run and --overwrite replaces it: give one of them")
+    run, console = RunFolder(out), Console(stderr=True)
+    if resume:
+        _refuse_other_options(context, task, run)
+        history = room.resume(run, console)
+    else:
+        history = room.train(task.options(**given), run, console, overwrite=overwrite)
+    best, name = history.best, task.best.replace("_", " ")
+    if rank() == 0:
+        typer.echo(f"best {name} {best[task.best]:.4f} in epoch {best['epoch']}; the model is in {out}")
+
+
+def _refuse_other_options(context: typer.Context, task: AnyTask, run: Any) -> None:
+    if run.task.name != task.name:
+        raise InputError(f"{run.path} is a run of {run.task.name}: go on with fastgru train {run.task.name} --resume")
+    saved = dataclasses.asdict(run.read_options())
+    for name, value in saved.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and context.params[name] != value:
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"the run has {option} {value}: --resume goes on with a run's own options; leave it out")
+
+
+def evaluate(run: str, data: str | None, as_json: bool, plot: Path | None, **columns: str | None) -> None:
+    """Measure a trained model on texts, pairs or series that it has not seen."""
+    from rich.console import Console
+
+    from fastgru.bench import check_image
+    from fastgru.training.evaluate import evaluate_run
+    from fastgru.training.task import Drawable
+
+    if plot is not None:
+        check_image(plot)
+    task = task_of_run(run)
+    given = _given(columns, task.reads, task)
+    measures, source = evaluate_run(task, run, data, given)
+    if plot is not None:
+        if not isinstance(measures, Drawable):
+            raise InputError(f"there is no picture of what is measured of a model of {task.name}: leave --plot out")
+        measures.draw(source, plot)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(measures)))
+    else:
+        measures.show(source, Console())
+
+
+def predict(
+    run: str,
+    inputs: list[str] | None,
+    file: str | None,
+    as_json: bool,
+    out: Path | None,
+    engine: str | None,
+    workers: int | None,
+    prefix: str | None,
+    **options: Any,
+) -> None:
+    """Tell what a trained model says of new inputs; with --out, of every row of a table."""
+    task = task_of_run(run)
+    if (file is None) == (not inputs):
+        raise InputError(f"give {task.asks_for}, or a file of them with --file: one of the two")
+    own = [field.name for field in dataclasses.fields(task.predict_options)]
+    chosen = task.predict_options(**_given(options, own, task))
+    choices = {"engine": engine, "workers": workers, "prefix": prefix}
+    choices = {name: choice for name, choice in choices.items() if choice is not None}
+    if out is not None and file is not None and not as_json:
+        tables.predict_table(task, run, file, out, chosen, choices)
+        return
+    if out is not None or choices:
+        raise InputError("--engine, --workers and --prefix go with --file (Parquet) and --out, without --json")
+    rows = task.read_inputs(list(inputs or []), file, chosen)
+    # Where the answers are on the screen they show themselves how far it is.
+    with tables.progress(shown=not sys.stdout.isatty()) as progress:
+        for done, answer in enumerate(task.predict(task.load_model(run), rows, chosen), start=1):
+            typer.echo(json.dumps(dataclasses.asdict(answer), ensure_ascii=False) if as_json else answer.line())
+            progress(done, len(rows))
+
+
+def _given(options: dict[str, Any], own: Iterable[str], task: AnyTask) -> dict[str, Any]:
+    """Give the options that were given; InputError for one that is another task's."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in own:
+            raise InputError(f"--{name.replace('_', '-')} is no option for a model of {task.name}")
+    return given
+
+
+def _parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def _parameters(options: type[Any], *, named: Iterable[str] | None = None, optional: bool = False) -> list[Any]:
+    """Make parameters of the dataclass's fields; `optional` ones are None where they were not given."""
+    hints = get_type_hints(options, include_extras=True)
+    fields = [field for field in dataclasses.fields(options) if named is None or field.name in named]
+    if not optional:
+        return [_parameter(field.name, hints[field.name], field.default) for field in fields]
+    kinds = {field.name: (hints[field.name].__origin__, hints[field.name].__metadata__) for field in fields}
+    return [_parameter(name, Annotated[kind | None, *notes], None) for name, (kind, notes) in kinds.items()]
+
+
+def _once(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Keep the first parameter of each name: tasks share options such as --text."""
+    return list({parameter.name: parameter for parameter in reversed(list(parameters))}.values())[::-1]
+
+
+def _take(command: Any, *parameters: inspect.Parameter) -> None:
+    """Give a command, which takes keywords, the parameters that typer makes its options of."""
+    command.__signature__ = inspect.Signature(parameters)
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
+
+_take(
+    evaluate,
+    _parameter("run", Run),
+    _parameter(
+        "data",
+        Annotated[str | None, typer.Option(help="Table to measure on; otherwise the test part of the run's data.")],
+        None,
+    ),
+    _parameter("as_json", Json, False),
+    _parameter(
+        "plot", Annotated[Path | None, typer.Option(help="Draw the result, a confusion matrix, into this image.")], None
+    ),
+    *_once(
+        parameter for task in TASKS.values() for parameter in _parameters(task.options, named=task.reads, optional=True)
+    ),
+)
+_take(
+    predict,
+    _parameter("run", Run),
+    _parameter("inputs", Annotated[list[str] | None, typer.Argument(help="What to predict from.")], None),
+    _parameter("file", Annotated[str | None, typer.Option(help="File with one input a line, or a table.")], None),
+    _parameter("as_json", Annotated[bool, typer.Option("--json", help="Print one JSON object an input.")], False),
+    _parameter("out", tables.Out, None),
+    _parameter("engine", tables.Engine, None),
+    _parameter("workers", tables.Workers, None),
+    _parameter("prefix", tables.Prefix, None),
+    *_once(parameter for task in TASKS.values() for parameter in _parameters(task.predict_options, optional=True)),
+)

@@ -1,0 +1,122 @@
+"""Parquet shards that need not fit into memory: which files, one schema, and stretches of rows that are read alone."""
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fastgru.errors import InputError
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The rows from `start` to before `stop` of the Parquet file at `path`."""
+
+    path: str
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def find_parquet(source: str) -> list[str]:
+    """Give the files of `source`, sorted: a Parquet file, a folder (with those below it), or a pattern with * or ?.
+
+    InputError where there is none. Hidden files, and those whose name starts with _, are left out, as others do.
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = [str(file) for file in path.rglob("*.parquet") if not _hidden(file.relative_to(path))]
+    elif path.is_file():
+        found = [source]
+    else:
+        found = [file for file in glob.glob(source, recursive=True) if Path(file).is_file()]
+    if not found:
+        raise InputError(f"{source}: expected a Parquet file, a folder or a pattern of them, and there is none")
+    return sorted(found)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def read_schema(files: Sequence[str], columns: Sequence[str] = ()) -> pa.Schema:
+    """Give the schema that all `files` have.
+
+    InputError for a file that is no Parquet, for one whose columns differ from the first one's, and where one of
+    `columns` is not there.
+    """
+    schema: pa.Schema | None = None
+    for file in files:
+        found = _open(file).schema_arrow
+        schema = schema or found
+        if not found.equals(schema):
+            raise InputError(f"{file}: its columns differ from those of {files[0]}: all shards must have the same")
+    assert schema is not None
+    for column in columns:
+        if column not in schema.names:
+            there = ", ".join(map(repr, schema.names))
+            raise InputError(f"{files[0]}: there is no column {column!r}; the columns are: {there}")
+    return schema
+
+
+def cut(files: Sequence[str], rows: int) -> list[Stretch]:
+    """Cut `files` into stretches of at most `rows` rows, in order; a file without a row gives none."""
+    found = []
+    for file in files:
+        total = _open(file).metadata.num_rows
+        bounds = [*range(0, total, rows), total]
+        found += [Stretch(file, start, stop) for start, stop in pairwise(bounds)]
+    return found
+
+
+def read(stretch: Stretch, batch_rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Read the rows of `stretch` in order, at most `batch_rows` at a time; all columns, or those named.
+
+    Only row groups with rows of the stretch are read, and those page by page: memory holds a batch, not a group.
+    """
+    file = _open(stretch.path)
+    groups, skipped = _groups(file.metadata, stretch)
+    left = len(stretch)
+    try:
+        for batch in file.iter_batches(batch_rows, row_groups=groups, columns=columns):
+            taken = batch.slice(min(skipped, len(batch)), left)
+            skipped = max(0, skipped - len(batch))
+            left -= len(taken)
+            if len(taken):
+                yield taken
+            if not left:
+                return
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{stretch.path} cannot be read: {_reason(error)}") from error
+
+
+def _groups(metadata: pq.FileMetaData, stretch: Stretch) -> tuple[list[int], int]:
+    """Give the row groups with rows of `stretch`, and how many rows lie before it in the first of them."""
+    groups: list[int] = []
+    first = skipped = 0
+    for group in range(metadata.num_row_groups):
+        end = first + metadata.row_group(group).num_rows
+        if first < stretch.stop and end > stretch.start:
+            if not groups:
+                skipped = stretch.start - first
+            groups.append(group)
+        first = end
+    return groups, skipped
+
+
+def _open(path: str) -> pq.ParquetFile:
+    try:
+        # A buffer of its own for each column: without it a whole column of a row group is read at once.
+        return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

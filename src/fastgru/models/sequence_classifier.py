@@ -1,0 +1,188 @@
+"""SequenceClassifier: a GRU that tells which label a sequence of vectors has: speech, motion, any signal."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+
+from fastgru.errors import InputError
+from fastgru.models.classifier import Classifier, Prediction, check_config
+from fastgru.models.log_mel import LogMel
+from fastgru.models.pooling import Pooling
+from fastgru.nn import GRU
+
+MODEL_CARD = """---
+{{ card_data }}
+---
+
+A classifier of sequences on a GRU, made with fastgru. Install `fastgru[train]`, or `fastgru[audio]` for sounds, then
+
+    from fastgru.models import SequenceClassifier
+
+    model = SequenceClassifier.from_pretrained("this folder, or its name on the Hub")
+    model.predict([sequence])  # arrays or tensors [steps, features]
+"""
+
+
+@dataclass(frozen=True)
+class SequenceClassifierConfig:
+    """What a SequenceClassifier is besides its weights.
+
+    `labels [C]`: the names of the labels, in the order of the logits.
+    `input_size` I, `hidden_size` H, `num_layers` L: sizes. `bidirectional`: without it a sequence can come in parts.
+    `noise`: the deviation of what is added to the standardised input in training.
+    `dropout`: on the pooled states, and between layers.
+    `pooling`: what the last layer sees, names out of `fastgru.models.pooling.POOLINGS`.
+    `features`: for a model of sounds, what it hears of them.
+    """
+
+    labels: list[str]
+    input_size: int
+    hidden_size: int = 64
+    num_layers: int = 1
+    bidirectional: bool = True
+    noise: float = 0.5
+    dropout: float = 0.5
+    pooling: list[str] = field(default_factory=lambda: ["last", "max", "mean"])
+    features: LogMel | None = None
+
+    def __post_init__(self) -> None:
+        """ValueError for a configuration that no model can have."""
+        check_config(self, sizes=("input_size", "hidden_size", "num_layers"), shares=("dropout",))
+        if not isinstance(self.bidirectional, bool):
+            raise ValueError(f"bidirectional must be true or false, got {self.bidirectional!r}")
+        if not isinstance(self.noise, float | int) or not 0 <= self.noise < float("inf"):
+            raise ValueError(f"noise must be a number of at least 0, got {self.noise!r}")
+        if isinstance(self.features, dict):  # as config.json has it
+            object.__setattr__(self, "features", LogMel(**self.features))
+        if self.features is not None and not isinstance(self.features, LogMel):
+            raise ValueError(f"features must be the settings of a LogMel, got {self.features!r}")
+        if self.features is not None and self.features.num_bins != self.input_size:
+            raise ValueError(f"features have {self.features.num_bins} bins, and input_size is {self.input_size}")
+
+
+class SequenceClassifier(Classifier, model_card_template=MODEL_CARD, library_name="fastgru"):
+    """Standardisation, GRU, pooled states, dropout, linear.
+
+    logits = W pooling(y, h_n) + b,  y, h_n = GRU((x - mean) / deviation)
+
+    `mean [I]`, `deviation [I]`: buffers, those of the training part (`fit_standardisation`).
+    """
+
+    model_type = "sequence_classifier"
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: SequenceClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gru = GRU(
+            config.input_size,
+            config.hidden_size,
+            config.num_layers,
+            batch_first=True,
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+            bidirectional=config.bidirectional,
+        )
+        self.pooling = Pooling(config.pooling, config.hidden_size * (1 + config.bidirectional))
+        self.classify = nn.Linear(self.pooling.out_features, len(config.labels))
+        self.register_buffer("mean", torch.zeros(config.input_size))
+        self.register_buffer("deviation", torch.ones(config.input_size))
+
+    @torch.no_grad()
+    def fit_standardisation(self, sequences: Iterable[Any]) -> None:
+        """Take mean and deviation of each feature over all steps of `sequences`, each [T, I].
+
+        A feature that never changes keeps a deviation of 1.
+        """
+        count, first = 0, None
+        total = squares = torch.zeros_like(self.mean, dtype=torch.float64)
+        for sequence in sequences:
+            values = torch.as_tensor(sequence, device=self.mean.device).double()
+            # Sums of squares around a step of the data, lest a far mean swallow the deviation.
+            first = values[0] if first is None else first
+            count, total = count + len(values), total + (values - first).sum(0)
+            squares = squares + (values - first).square().sum(0)
+        if first is None:
+            raise ValueError("fit_standardisation needs one sequence or more")
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+        self.mean.copy_(first + mean)
+        self.deviation.copy_(torch.where(deviation > 1e-6 * (first + mean).abs().clamp(min=1e-6), deviation, 1.0))
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Give logits `[B, C]`.
+
+        `x [B, T, I]`: sequences, padded with anything. `lengths [B] int64`: steps of each, from 1 to T.
+        ValueError for an empty batch, and for a length that is below 1 or beyond T.
+        """
+        shortest, longest = (int(length) for length in lengths.aminmax()) if x.numel() else (0, 0)
+        if shortest < 1 or longest > x.shape[1]:
+            raise ValueError(f"lengths of sequences in x {[*x.shape]} must be from 1 to T, got {lengths.tolist()}")
+        y, h_n = self._states(self._standardise(x[:, :longest]), lengths)
+        features = self.pooling(y, h_n[-1 - self.config.bidirectional :], lengths)
+        logits: Tensor = self.classify(nn.functional.dropout(features, self.config.dropout, self.training))
+        return logits
+
+    def _standardise(self, x: Tensor) -> Tensor:
+        x = (x - self.mean) / self.deviation
+        return x + self.config.noise * torch.randn_like(x) if self.training and self.config.noise else x
+
+    def _states(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if x.is_cpu:  # our kernels find the steps where they lie
+            y, h_n = self.gru(x, lengths=lengths)
+            return y, h_n
+        # cuDNN knows no lengths, but packed sequences.
+        packed, h_n = self.gru(pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False))
+        return pad_packed_sequence(packed, batch_first=True)[0], h_n
+
+    def predict(self, sequences: Iterable[Any], *, batch_size: int = 256) -> list[Prediction]:
+        """Classify `sequences`, arrays or tensors [T, I]; in eval mode meanwhile, and afterwards as it was.
+
+        ValueError for a batch_size below 1, InputError for what is no sequence of I finite numbers a step.
+        """
+        rows = [self._row(sequence, number) for number, sequence in enumerate(sequences, start=1)]
+        return self._predict_rows(rows, pad_sequences, batch_size)
+
+    def predict_parts(self, parts: Iterable[Any]) -> Iterator[Prediction]:
+        """Classify one sequence that comes in parts, each [t, I]: after every part, what `predict` says of all so far.
+
+        The state goes from part to part; nothing is kept of the parts, however long the sequence.
+        ValueError for a model that reads from both ends or pools by attention, InputError as in `predict`.
+        """
+        if self.config.bidirectional or "attention" in self.config.pooling:
+            raise ValueError("a sequence in parts needs a model with bidirectional=False, without pooling by attention")
+        state: Tensor | None = None
+        pooled = {"max": self.mean.new_full((self.config.hidden_size,), float("-inf"))}
+        total, count = torch.zeros_like(pooled["max"]), 0
+        for number, part in enumerate(parts, start=1):
+            row = self._row(part, number).to(self.mean.device)
+            with torch.inference_mode(), self.in_eval_mode():
+                y, state = self.gru(self._standardise(row), state)  # [t, H], [L, H]
+                total, count = total + y.sum(0), count + len(y)
+                pooled = {"last": state[-1], "max": torch.maximum(pooled["max"], y.amax(0)), "mean": total / count}
+                logits = self.classify(torch.cat([pooled[name] for name in self.config.pooling]))
+                found = self._prediction(logits.softmax(0).tolist())
+            yield found
+
+    def _row(self, sequence: Any, number: int) -> Tensor:
+        try:
+            row = torch.as_tensor(np.asarray(sequence), dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"sequence {number} is no array of numbers: {str(error).splitlines()[0]}") from error
+        if row.dim() != 2 or not len(row) or row.shape[1] != self.config.input_size:
+            raise InputError(
+                f"sequence {number} must be [steps, {self.config.input_size}], one step or more, got {[*row.shape]}"
+            )
+        if not row.isfinite().all():
+            raise InputError(f"sequence {number} holds numbers that are not finite")
+        return row
+
+
+def pad_sequences(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Pad sequences to `x [B, T, I]` and give their `lengths [B] int64`."""
+    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])

@@ -1,0 +1,156 @@
+"""GRUTextClassifier: the text classifier as an estimator of scikit-learn."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+from lightning.pytorch.utilities.seed import isolate_rng
+from numpy.typing import NDArray
+from rich.console import Console
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from fastgru.data.labelled import LabelledTexts
+from fastgru.data.split import Splits, split
+from fastgru.errors import InputError, Stopped
+from fastgru.models import TextClassifier
+from fastgru.training.classify import ClassifyOptions
+from fastgru.training.run import train
+from fastgru.training.run_folder import RunFolder
+
+
+class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A bidirectional GRU that learns the labels of texts; trained as `fastgru train classify` trains.
+
+    `embedding_size`, `hidden_size`, `dropout`, `pooling`, `epochs`, `patience`, `batch_size`, `lr`, `threads`: as that
+    command's. `class_weight`: None, "balanced" or a weight a label, as elsewhere in scikit-learn. `validation_share`:
+    of the texts, taken by the same hash of a text as the command's; they choose the epoch and are not trained on.
+    `random_state`: the same number gives the same model. `verbose`: show the epochs on stderr.
+
+    After `fit`: `model_` is the TextClassifier, with its `save_pretrained`; `classes_ [C]` are the labels, sorted;
+    `history_` holds what was measured each epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int = 200,
+        hidden_size: int = 64,
+        dropout: float = 0.5,
+        pooling: str = "last,max,mean",
+        class_weight: Any = None,
+        epochs: int = 12,
+        patience: int = 4,
+        batch_size: int = 64,
+        lr: float = 2e-3,
+        validation_share: float = 0.1,
+        random_state: int = 0,
+        threads: int = 1,
+        verbose: bool = False,
+    ) -> None:
+        self.embedding_size = embedding_size
+        self.hidden_size = hidden_size
+        self.dropout = dropout
+        self.pooling = pooling
+        self.class_weight = class_weight
+        self.epochs = epochs
+        self.patience = patience
+        self.batch_size = batch_size
+        self.lr = lr
+        self.validation_share = validation_share
+        self.random_state = random_state
+        self.threads = threads
+        self.verbose = verbose
+
+    def fit(self, X: Iterable[str], y: Any) -> Self:  # noqa: N803
+        """Train on the texts `X [N]` and their labels `y [N]`; torch's, NumPy's and Python's random states stay.
+
+        ValueError for labels that are none, one class, or as many as there are not texts; InputError, which is one,
+        for what is no text and for parameters that no training can have. KeyboardInterrupt by Ctrl-C.
+        """
+        texts, labels = _texts(X), column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        if len(texts) != len(labels):
+            raise ValueError(f"X and y must be of one length, got {len(texts)} texts and {len(labels)} labels")
+        classes, places = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"a classifier needs labels of two classes or more, got {len(classes)} class")
+        names = [str(name) for name in classes]
+        data = self._splits(LabelledTexts(texts, [names[place] for place in places]))
+        with TemporaryDirectory() as folder, isolate_rng():
+            run = RunFolder(Path(folder) / "run")
+            try:
+                console = Console(stderr=True, quiet=not self.verbose)
+                self.history_ = train(self._options(), run, console, data=data).rows
+            except Stopped as stop:
+                raise KeyboardInterrupt from stop
+            self.model_ = TextClassifier.from_pretrained(run.path)
+        self.classes_ = classes
+        return self
+
+    def predict_proba(self, X: Iterable[str]) -> NDArray[np.float64]:  # noqa: N803
+        """Give the probability of each class, `[N, C]` in the order of `classes_`, each row summing to 1."""
+        check_is_fitted(self, "model_")
+        predictions = self.model_.predict(_texts(X))
+        names = [str(name) for name in self.classes_]
+        rows = [[prediction.probabilities[name] for name in names] for prediction in predictions]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(names))
+
+    def predict(self, X: Iterable[str]) -> NDArray[Any]:  # noqa: N803
+        """Give the likeliest class of each text, `[N]`."""
+        check_is_fitted(self, "model_")
+        found: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        return found
+
+    def _options(self) -> ClassifyOptions:
+        weights = self.class_weight or "none"
+        if isinstance(weights, dict):
+            weights = ",".join(f"{name}={weight}" for name, weight in weights.items())
+        return ClassifyOptions(
+            seed=self.random_state,
+            epochs=self.epochs,
+            patience=self.patience,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            threads=self.threads,
+            embedding_size=self.embedding_size,
+            hidden_size=self.hidden_size,
+            dropout=self.dropout,
+            pooling=self.pooling,
+            class_weights=weights,
+        )
+
+    def _splits(self, rows: LabelledTexts) -> Splits[LabelledTexts]:
+        """Keep some texts to validate on, of labels that are left to train on; all, where there are too few."""
+        share = self.validation_share
+        if not 0 < share < 1:
+            raise ValueError(f"validation_share must lie between 0 and 1, got {share!r}")
+        validation, training = split(rows, (share, 1 - share))
+        known = set(training.labels)
+        alone = [row for row, label in enumerate(validation.labels) if label not in known]
+        others = [row for row, label in enumerate(validation.labels) if label in known]
+        moved = validation.take(alone)
+        training = LabelledTexts(training.texts + moved.texts, training.labels + moved.labels)
+        return Splits(training, validation.take(others) if others else rows, LabelledTexts([], []))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+def _texts(X: Any) -> list[str]:  # noqa: N803
+    """Give the texts of any one-dimensional sequence of them."""
+    if isinstance(X, str) or getattr(X, "ndim", 1) != 1:
+        raise InputError(f"expected a sequence of texts, got {'one text' if isinstance(X, str) else 'an array'}")
+    texts = [str(text) if isinstance(text, np.str_) else text for text in X]
+    wrong = [type(text).__name__ for text in texts if not isinstance(text, str)]
+    if wrong:
+        raise InputError(f"expected a sequence of texts, got a {wrong[0]} in it")
+    return texts

@@ -1,0 +1,137 @@
+"""The task `classify`: which label a text has."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastgru.errors import InputError
+from fastgru.training.classify.options import ClassifyOptions, ClassifyPredictOptions
+from fastgru.training.task import Task
+
+if TYPE_CHECKING:
+    from fastgru.data.labelled import LabelledTexts
+    from fastgru.data.split import Splits
+    from fastgru.models import TextClassifier
+    from fastgru.training.batches import TaskData
+    from fastgru.training.classify.measure import ClassifiedText, ClassifyMeasures
+    from fastgru.training.classify.module import ClassifyModule
+
+
+__all__ = ["Classify", "ClassifyOptions"]
+
+STRETCH = 4096  # texts that are sorted by length together: whoever waits sees the first of many soon
+
+
+class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"]):
+    """Train a text classifier: a bidirectional GRU.
+
+    Without --data it learns to tell positive from negative movie reviews.
+    """
+
+    name = "classify"
+    example = "--data mail.csv --text body --label folder --out runs/mail"
+    options = ClassifyOptions
+    model_type = "text_classifier"
+    columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    best = "validation_accuracy"
+    files = ("tokenizer.json",)
+    reads = ("text", "label")
+    predict_options = ClassifyPredictOptions
+    input_column = "text"
+    asks_for = "texts to classify"
+
+    def load_data(self, options: ClassifyOptions) -> "Splits[LabelledTexts]":
+        """Load and split the texts."""
+        from fastgru.data.split import load_splits
+
+        return load_splits(options.data, options.text, options.label, options.test)
+
+    def build_model(self, options: ClassifyOptions, data: "Splits[LabelledTexts]") -> "TextClassifier":
+        """Train the tokenizer, and make a model for it."""
+        from fastgru.data.text import train_tokenizer
+        from fastgru.models import TextClassifier, TextClassifierConfig
+
+        tokenizer = train_tokenizer(data.train.texts)
+        config = TextClassifierConfig(
+            labels=data.labels,
+            vocab_size=tokenizer.get_vocab_size(),
+            embedding_size=options.embedding_size,
+            hidden_size=options.hidden_size,
+            dropout=options.dropout,
+            pooling=options.poolings(),
+        )
+        return TextClassifier(config, tokenizer)
+
+    def module(self, model: "TextClassifier", options: ClassifyOptions) -> "ClassifyModule[TextClassifier]":
+        """Give the module with the options' learning rate."""
+        from fastgru.training.classify.module import ClassifyModule
+
+        return ClassifyModule(model, lr=options.lr, seed=options.seed)
+
+    def batches(self, data: "Splits[LabelledTexts]", model: "TextClassifier", options: ClassifyOptions) -> "TaskData":
+        """Give batches of texts of like length."""
+        from fastgru.training.batches import TaskData
+        from fastgru.training.classify.batches import EncodedTexts, label_weights
+
+        weights = label_weights(options, data.train.labels)
+        train, validation = (EncodedTexts(part, model, weights) for part in (data.train, data.validation))
+        return TaskData.of(train, validation, options)
+
+    def describe(self, data: "Splits[LabelledTexts]", model: "TextClassifier") -> str:
+        """Tell the sizes of the parts, the labels and the tokens."""
+        return (
+            f"{len(data.train):,} texts to train on, {len(data.validation):,} to validate, {len(data.test):,} "
+            f"to test; labels: {', '.join(data.labels)}; {model.config.vocab_size:,} tokens"
+        )
+
+    def load_model(self, name: str) -> "TextClassifier":
+        """Load a TextClassifier."""
+        from fastgru.models import TextClassifier
+
+        return TextClassifier.from_pretrained(name)
+
+    def measure_test(
+        self, model: "TextClassifier", data: "Splits[LabelledTexts]", options: ClassifyOptions
+    ) -> tuple["ClassifyMeasures", str]:
+        """Measure on the texts that were kept back."""
+        from fastgru.training.classify.measure import measure
+
+        source = options.test or f"the test part of {options.data}"
+        return measure(model, data.test, source), source
+
+    def measure_table(self, model: "TextClassifier", source: str, options: ClassifyOptions) -> "ClassifyMeasures":
+        """Measure on a table's columns of texts and labels."""
+        from fastgru.data.table import read_labelled
+        from fastgru.training.classify.measure import measure
+
+        return measure(model, read_labelled(source, options.text, options.label), source)
+
+    def read_inputs(self, given: list[str], file: str | None, options: ClassifyPredictOptions) -> list[str]:
+        """Give the texts."""
+        from fastgru.data.table import read_texts
+
+        if options.explain is not None:
+            _check_page(options.explain)
+        return given if file is None else read_texts(file, options.text)
+
+    def predict(
+        self, model: "TextClassifier", inputs: list[str], options: ClassifyPredictOptions
+    ) -> Iterator["ClassifiedText"]:
+        """Classify the texts, and write the page that explains the labels where one is asked for."""
+        from fastgru.training.classify.measure import ClassifiedText
+
+        if options.explain is not None:
+            from fastgru.models.attribution import attribute
+            from fastgru.training.classify.page import write_page
+
+            write_page(attribute(model, inputs), options.explain)
+        for first in range(0, len(inputs), STRETCH):
+            texts = inputs[first : first + STRETCH]
+            for text, found in zip(texts, model.predict(texts), strict=True):
+                yield ClassifiedText(text, found.label, found.probabilities)
+
+
+def _check_page(path: Path) -> None:
+    """InputError where no page can be written to `path`: before anything is computed."""
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"--explain {path}: expected the name of an .html file in a folder that is there")

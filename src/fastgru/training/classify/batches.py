@@ -1,0 +1,76 @@
+"""Labelled texts as token ids, and the batches of a classifier's training that they make."""
+
+from collections import Counter
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastgru.data.labelled import LabelledTexts
+from fastgru.errors import InputError
+from fastgru.models.text_classifier import TextClassifier, pad_ids
+from fastgru.training.classify.options import ClassifyOptions
+
+
+class Batch(NamedTuple):
+    """One batch for the classifier.
+
+    `steps`, `lengths [B] int64`: the sequences, `[B, T] int64` token ids or `[B, T, I] float32` vectors.
+    `labels [B] int64`: the index of each one's label.
+    `targets [B, C] float`: the probabilities that the model should give, from raters where there are some.
+    `weights [B] float`: how much each sequence counts, 1 on the mean of the training part.
+    """
+
+    steps: Tensor
+    lengths: Tensor
+    labels: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+def label_weights(options: ClassifyOptions, labels: list[str]) -> dict[str, float]:
+    """Give how much a text of each label counts: 1 on the mean over the training part, whose labels these are.
+
+    "balanced" gives every label the same share, N / (C n_c), as scikit-learn's. InputError for a label that is named
+    and not there.
+    """
+    counts = Counter(labels)
+    if options.class_weights == "none":
+        return dict.fromkeys(counts, 1.0)
+    if options.class_weights == "balanced":
+        return {name: len(labels) / (len(counts) * count) for name, count in counts.items()}
+    given = options.weight_of_label()
+    unknown = sorted(set(given) - set(counts))
+    if unknown:
+        raise InputError(f"--class-weights names {unknown[0]!r}, and the labels are: {', '.join(sorted(counts))}")
+    weights = {name: given.get(name, 1.0) for name in counts}
+    mean = sum(weights[name] * count for name, count in counts.items()) / len(labels)
+    return {name: weight / mean for name, weight in weights.items()}
+
+
+class EncodedTexts:
+    """Labelled texts as token ids; indexed by a list of rows, it gives their batch.
+
+    `weights`: how much a text of each label counts; 1 where it is left out.
+    """
+
+    def __init__(self, rows: LabelledTexts, model: TextClassifier, weights: dict[str, float] | None = None) -> None:
+        names = model.config.labels
+        self.ids = model.encode(rows.texts)
+        self.lengths = [len(ids) for ids in self.ids]
+        self.labels = torch.tensor([names.index(label) for label in rows.labels])
+        self.targets = torch.nn.functional.one_hot(self.labels, len(names)).float()
+        if rows.beliefs is not None:
+            self.targets = torch.tensor([[belief[name] for name in names] for belief in rows.beliefs])
+        self.weights = torch.tensor([weights[label] if weights else 1.0 for label in rows.labels])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def weight(self, rows: list[int]) -> float:
+        """Give how many rows these are."""
+        return len(rows)
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        ids, lengths = pad_ids([self.ids[row] for row in rows])
+        return Batch(ids, lengths, self.labels[rows], self.targets[rows], self.weights[rows])

@@ -1,0 +1,37 @@
+"""What a trained classifier says of texts, and how often it is right."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fastgru.data.labelled import LabelledTexts
+from fastgru.data.split import check_labels
+from fastgru.models import TextClassifier
+from fastgru.training.labels import LabelMeasures, label_line
+
+
+@dataclass(frozen=True)
+class ClassifyMeasures(LabelMeasures):
+    """How a classifier did on texts."""
+
+    rows: ClassVar[str] = "texts"
+
+
+@dataclass(frozen=True)
+class ClassifiedText:
+    """A text, its likeliest label, and the probability of each label (summing to 1)."""
+
+    text: str
+    label: str
+    probabilities: dict[str, float]
+
+    def line(self) -> str:
+        """Give label, probabilities and text, separated by tabs."""
+        return label_line(self.label, self.probabilities, self.text)
+
+
+def measure(model: TextClassifier, rows: LabelledTexts, source: str) -> ClassifyMeasures:
+    """Measure `model` on `rows`; InputError, naming `source`, where they have a label the model does not know."""
+    names = model.config.labels
+    check_labels(rows.labels, names, source)
+    predicted = [prediction.label for prediction in model.predict(rows.texts)]
+    return ClassifyMeasures.of(rows.labels, predicted, names)

@@ -1,0 +1,105 @@
+"""What the training of a classifier, and what `predict`, can be told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastgru.errors import InputError
+from fastgru.training.options import TRAINING, TrainOptions
+
+DATA, MODEL = "Data", "Model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyOptions(TrainOptions):
+    """The options of a classifier's training.
+
+    `data`, `text`, `label`, `test`: where the texts come from (`fastgru.data.split.load_splits`).
+    `pooling`, `class_weights`: as the command takes them; InputError, at once, for what cannot be read.
+    """
+
+    task = "classify"
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help="'reviews', a .csv, .tsv, .jsonl or .parquet file, or a Hugging Face dataset (name, folder).",
+            rich_help_panel=DATA,
+        ),
+    ] = "reviews"
+    text: Annotated[str, typer.Option(help="Column of the texts.", rich_help_panel=DATA)] = "text"
+    label: Annotated[str, typer.Option(help="Column of the labels.", rich_help_panel=DATA)] = "label"
+    test: Annotated[
+        str | None,
+        typer.Option(help="File to test on; otherwise a tenth of the data is kept.", rich_help_panel=DATA),
+    ] = None
+    embedding_size: Annotated[int, typer.Option(min=1, help="Size of the word vectors.", rich_help_panel=MODEL)] = 200
+    hidden_size: Annotated[
+        int, typer.Option(min=1, help="Size of the GRU's state in each direction.", rich_help_panel=MODEL)
+    ] = 64
+    dropout: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Dropout before the last layer.", rich_help_panel=MODEL)
+    ] = 0.5
+    pooling: Annotated[
+        str,
+        typer.Option(
+            help="What the last layer sees of the states: last, max, mean, attention; several with commas, or all.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "last,max,mean"
+    class_weights: Annotated[
+        str,
+        typer.Option(
+            help="'balanced' makes rare labels count as much as frequent ones; or a weight a label: 'spam=3,ham=1'.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "none"
+
+    def __post_init__(self) -> None:
+        """InputError for a pooling or weights that are none."""
+        self.poolings()
+        if self.class_weights not in ("none", "balanced"):
+            self.weight_of_label()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The files of the data."""
+        return tuple(name for name in (self.data, self.test) if name)
+
+    def poolings(self) -> list[str]:
+        """Give the names in `pooling`, in the order that the model has them."""
+        from fastgru.models.pooling import POOLINGS
+
+        names = POOLINGS if self.pooling == "all" else tuple(name.strip() for name in self.pooling.split(","))
+        if len(set(names)) < len(names) or not set(names) <= set(POOLINGS):
+            raise InputError(
+                f"--pooling takes names out of {', '.join(POOLINGS)}, once each with commas between them, or all; "
+                f"got {self.pooling!r}"
+            )
+        return [name for name in POOLINGS if name in names]
+
+    def weight_of_label(self) -> dict[str, float]:
+        """Give the weights that `class_weights` names."""
+        pairs = [pair.rpartition("=") for pair in self.class_weights.split(",")]
+        try:
+            weights = {name.strip(): float(weight) for name, _, weight in pairs}
+            if all(name and 0 < weight < float("inf") for name, weight in weights.items()):
+                return weights
+            raise ValueError
+        except ValueError:
+            raise InputError(
+                "--class-weights takes none, balanced, or a number above 0 for labels, such as 'spam=3,ham=1'; "
+                f"got {self.class_weights!r}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class ClassifyPredictOptions:
+    """How `predict` reads a table, and the page that explains its answers."""
+
+    text: Annotated[str | None, typer.Option(help="Column of the texts, where --file is a table.")] = None
+    explain: Annotated[
+        Path | None, typer.Option(help="HTML page to write, that shows what each word did to its text's label.")
+    ] = None

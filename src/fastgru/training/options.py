@@ -1,0 +1,82 @@
+"""TrainOptions: what every task's training can be told. A field's annotation is its option on the command line."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import typer
+
+TRAINING = "Training"
+
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same model.", rich_help_panel=TRAINING)
+]
+Epochs = Annotated[int, typer.Option(min=1, help="At most so many passes over the data.", rich_help_panel=TRAINING)]
+Patience = Annotated[
+    int, typer.Option(min=1, help="Stop after so many epochs without a better model.", rich_help_panel=TRAINING)
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Examples a step.", rich_help_panel=TRAINING)]
+LearningRate = Annotated[float, typer.Option(min=1e-9, max=1.0, help="Learning rate.", rich_help_panel=TRAINING)]
+BatchTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Tokens a step at most, padding included, in place of --batch-size.", rich_help_panel=TRAINING
+    ),
+]
+Accumulate = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Parts to compute a step's batch in: less memory, the same result.", rich_help_panel=TRAINING
+    ),
+]
+Precision = Annotated[
+    Literal["32", "bf16"], typer.Option(help="bf16: mixed, weights in 32 bits.", rich_help_panel=TRAINING)
+]
+Accelerator = Annotated[
+    Literal["auto", "cpu", "gpu"], typer.Option(help="auto: a GPU where there is one.", rich_help_panel=TRAINING)
+]
+Devices = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes, one a device, that share each batch; under torchrun, its own.", rich_help_panel=TRAINING
+    ),
+]
+CheckpointEvery = Annotated[
+    int | None,
+    typer.Option(min=1, help="Steps between checkpoints, beside the one of each epoch.", rich_help_panel=TRAINING),
+]
+Threads = Annotated[
+    int,
+    typer.Option(min=1, max=1024, help="Threads; more pay for large models only.", rich_help_panel=TRAINING),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The options of a training; train.json holds them. A task adds its own, and may give these other defaults.
+
+    `lr`: learning rate of AdamW; `patience`: epochs without a better model before it stops.
+    `batch_size`, `batch_tokens`: of a step, whatever the number of processes (`devices`) and of parts (`accumulate`).
+    `precision`: "bf16" is Lightning's bf16-mixed. `checkpoint_every`: steps that a killed training loses at most.
+    `threads`: of the CPU. A step of a small model is so short that the second thread made it 1.3 times as fast on an
+    idle machine and 10 times as slow on a busy one; and with one the result does not depend on the machine's cores.
+    """
+
+    task: ClassVar[str]
+
+    seed: Seed = 0
+    epochs: Epochs = 12
+    patience: Patience = 4
+    batch_size: BatchSize = 64
+    batch_tokens: BatchTokens = None
+    lr: LearningRate = 2e-3
+    accumulate: Accumulate = 1
+    precision: Precision = "32"
+    accelerator: Accelerator = "auto"
+    devices: Devices = 1
+    checkpoint_every: CheckpointEvery = None
+    threads: Threads = 1
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Paths that are read, none of which may be one of the files that a run writes."""
+        return ()

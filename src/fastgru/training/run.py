@@ -1,0 +1,177 @@
+"""A whole run of any task, from options to the best model; and going on with one that was stopped."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from rich.console import Console
+
+from fastgru.errors import InputError
+from fastgru.processes import rank, shape
+from fastgru.training.batches import TaskData
+from fastgru.training.callbacks import History, Keep
+from fastgru.training.curves import draw_curves
+from fastgru.training.module import TaskModule
+from fastgru.training.options import TrainOptions
+from fastgru.training.progress import EpochBar
+from fastgru.training.run_folder import RunFolder
+from fastgru.training.stop import stoppable
+from fastgru.training.task import Data
+from fastgru.training.tasks import TASKS, AnyTask
+from fastgru.training.tracking import Tracking
+
+
+def train(
+    options: TrainOptions, run: RunFolder, console: Console, *, overwrite: bool = False, data: Data | None = None
+) -> History:
+    """Train anew into `run`; returns the log.
+
+    `data`: what to train on, where it is not to be loaded as the options say; such a run cannot be resumed.
+    With `overwrite` an earlier run in the folder stays whole until this one's first checkpoint. Of several processes
+    the first one alone touches the folder. InputError for bad data or a folder that is taken, Stopped by Ctrl-C or
+    SIGTERM.
+    """
+    if rank() == 0:
+        run.check_free(overwrite, options.inputs)
+    if data is None:
+        data = TASKS[options.task].load_data(options)
+    with _held(run):
+        return _train(options, data, run, console, checkpoint=None)
+
+
+def resume(run: RunFolder, console: Console) -> History:
+    """Go on with the run in `run` from its last checkpoint, with its own options; returns the log.
+
+    It ends as the uninterrupted run would have ended. InputError where there is no run, its checkpoint cannot be
+    read, or its data has changed. A run that had come to its end is left as it is.
+    """
+    options = run.read_options()
+    if run.finished:
+        console.print("the run had come to its end already", highlight=False)
+        return History(run, console, run.task, rows=run.read_log())
+    data = run.task.load_data(options)
+    run.check_data(data.fingerprint())
+    with _held(run):
+        return _train(options, data, run, console, _readable(run.checkpoint))
+
+
+def _held(run: RunFolder) -> AbstractContextManager[None]:
+    return run.locked() if rank() == 0 else nullcontext()
+
+
+def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, checkpoint: Path | None) -> History:
+    task = TASKS[options.task]
+    console.quiet |= rank() > 0
+    seed_everything(options.seed, verbose=False)
+    model = task.build_model(options, data)
+    module = task.module(model, options)
+    batches = task.batches(data, model, options)
+    history = History(run, console, task, begin=_beginning(options, data, run) if checkpoint is None else None)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    console.print(f"{task.describe(data, model)}; {weights:,} weights", highlight=False, soft_wrap=True)
+    keep = Keep(run, history, module.averaged, options.checkpoint_every)
+    callbacks = [EpochBar(console), history, Tracking(history), _Patience(task, options.patience), keep]
+    with _quiet(), _threads(options.threads), stoppable():
+        trainer = _trainer(options, callbacks)
+        _load_or_refuse(trainer, module, batches, checkpoint)
+    if rank() == 0:
+        draw_curves(history.rows, run.curves)
+        run.finish()
+    return history
+
+
+def _beginning(options: TrainOptions, data: Data, run: RunFolder) -> Callable[[], None] | None:
+    """Give what makes the folder this run's; an empty one is at once, so that a resumed training finds its options."""
+    if rank() > 0:
+        return None
+    begin = partial(run.create, options, data.fingerprint())
+    if not any(run.path.iterdir()):
+        begin()
+    return begin
+
+
+def _load_or_refuse(trainer: Trainer, module: TaskModule[Any], data: TaskData, checkpoint: Path | None) -> None:
+    """Fit from the checkpoint; InputError where it belongs to another model."""
+    if checkpoint is not None:
+        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        sizes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+        if {name: tensor.shape for name, tensor in weights.items()} != sizes:
+            raise InputError(f"{checkpoint} holds a model of other sizes than train.json: train anew with --overwrite")
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+
+
+def _trainer(options: TrainOptions, callbacks: list[Callback]) -> Trainer:
+    devices, machines = shape() or (options.devices, 1)
+    return Trainer(
+        max_epochs=options.epochs,
+        callbacks=callbacks,
+        accelerator=options.accelerator,
+        devices=devices,
+        num_nodes=machines,
+        strategy="ddp" if devices * machines > 1 else "auto",
+        precision="bf16-mixed" if options.precision == "bf16" else "32-true",
+        accumulate_grad_batches=options.accumulate,
+        deterministic=True,
+        logger=False,  # History is the log
+        enable_checkpointing=True,
+        enable_progress_bar=False,  # EpochBar is ours
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # TrainBatches gives each process its share
+    )
+
+
+class _Patience(EarlyStopping):
+    """Early stopping on the best column that also ends a resumed run which had already run out of patience."""
+
+    def __init__(self, task: AnyTask, patience: int) -> None:
+        super().__init__(task.best, mode=task.best_is, patience=patience, check_on_train_epoch_end=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once where the checkpoint says so."""
+        trainer.should_stop = self.wait_count >= self.patience
+
+
+def _readable(checkpoint: Path) -> Path | None:
+    if not checkpoint.is_file():
+        return None  # stopped in the first epoch
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if state["pytorch-lightning_version"] and state["state_dict"] and state["callbacks"]:
+            return checkpoint
+        raise ValueError("an empty state")
+    # A cut or foreign file raises any of these, by where the damage is.
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, AttributeError, TypeError, UnpicklingError) as error:
+        # torch's own words are left out: they advise to load it unsafely.
+        raise InputError(
+            f"{checkpoint} is not a readable checkpoint (cut, or not one of ours): train anew with --overwrite"
+        ) from error
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # Lightning tells at level INFO which accelerators there are and which seed it set: the commands say what matters.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Lightning 2.6 asks torch's pytree in a way that torch 2.13 deprecates: theirs to mend.
+        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
+        yield

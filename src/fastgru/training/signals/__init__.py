@@ -1,0 +1,118 @@
+"""The task `signals`: which label a sequence of vectors has: who speaks, which word was said, how someone moves."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fastgru.training.signals.options import SignalsOptions, SignalsPredictOptions
+from fastgru.training.task import Task
+
+if TYPE_CHECKING:
+    from fastgru.data.signals import SignalSplits
+    from fastgru.models import SequenceClassifier
+    from fastgru.training.batches import TaskData
+    from fastgru.training.signals.measure import ClassifiedSignal, SignalMeasures
+    from fastgru.training.signals.module import SignalsModule
+
+
+class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
+    """Train a classifier of speech and other signals: a bidirectional GRU.
+
+    Without --data it learns to tell nine speakers by how they say two vowels.
+    """
+
+    name = "signals"
+    example = "--data recordings --out runs/words"
+    options = SignalsOptions
+    model_type = "sequence_classifier"
+    columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_trend")
+    best = "validation_trend"
+    best_is = "min"
+    predict_options = SignalsPredictOptions
+    asks_for = "files to classify"
+
+    def load_data(self, options: SignalsOptions) -> "SignalSplits":
+        """Load and split the sequences."""
+        from fastgru.data.signals import load_signals
+        from fastgru.models import LogMel
+
+        features = LogMel(options.sample_rate, options.num_bins, centred=options.centred)
+        return load_signals(options.data, options.test, features)
+
+    def build_model(self, options: SignalsOptions, data: "SignalSplits") -> "SequenceClassifier":
+        """Make a model that standardises by the training part."""
+        from fastgru.models import SequenceClassifier, SequenceClassifierConfig
+
+        config = SequenceClassifierConfig(
+            labels=data.labels,
+            input_size=data.train.input_size,
+            hidden_size=options.hidden_size,
+            num_layers=options.num_layers,
+            bidirectional=options.bidirectional,
+            noise=options.noise,
+            dropout=options.dropout,
+            features=data.features,
+        )
+        model = SequenceClassifier(config)
+        model.fit_standardisation(data.train.sequences)
+        return model
+
+    def module(self, model: "SequenceClassifier", options: SignalsOptions) -> "SignalsModule":
+        """Give the module with the options' learning rate."""
+        from fastgru.training.signals.module import SignalsModule
+
+        return SignalsModule(model, lr=options.lr, seed=options.seed)
+
+    def batches(self, data: "SignalSplits", model: "SequenceClassifier", options: SignalsOptions) -> "TaskData":
+        """Give batches of sequences of like length."""
+        from fastgru.training.batches import TaskData
+        from fastgru.training.signals.batches import SequenceRows
+
+        train, validation = (SequenceRows(part, model) for part in (data.train, data.validation))
+        return TaskData.of(train, validation, options)
+
+    def describe(self, data: "SignalSplits", model: "SequenceClassifier") -> str:
+        """Tell the sizes of the parts, the labels and the features."""
+        heard = f" of sounds at {data.features.sample_rate:,} Hz" if data.features else ""
+        return (
+            f"{len(data.train):,} sequences to train on, {len(data.validation):,} to validate, {len(data.test):,} "
+            f"to test; labels: {', '.join(data.labels)}; {data.train.input_size} features{heard}"
+        )
+
+    def load_model(self, name: str) -> "SequenceClassifier":
+        """Load a SequenceClassifier."""
+        from fastgru.models import SequenceClassifier
+
+        return SequenceClassifier.from_pretrained(name)
+
+    def measure_test(
+        self, model: "SequenceClassifier", data: "SignalSplits", options: SignalsOptions
+    ) -> tuple["SignalMeasures", str]:
+        """Measure on the sequences that were kept back."""
+        from fastgru.training.signals.measure import measure_signals
+
+        source = options.test or f"the test part of {options.data}"
+        return measure_signals(model, data.test, source), source
+
+    def measure_table(self, model: "SequenceClassifier", source: str, options: SignalsOptions) -> "SignalMeasures":
+        """Measure on a folder or file of labelled sequences."""
+        from fastgru.data.signals import read_labelled_signals
+        from fastgru.training.signals.measure import measure_signals
+
+        return measure_signals(model, read_labelled_signals(source, model.config.features), source)
+
+    def read_inputs(self, given: list[str], file: str | None, options: SignalsPredictOptions) -> list[str]:
+        """Give the files' names; `file` has one a line."""
+        from fastgru.data.table import read_texts
+
+        return given if file is None else read_texts(file, None)
+
+    def predict(
+        self, model: "SequenceClassifier", inputs: list[str], options: SignalsPredictOptions
+    ) -> Iterator["ClassifiedSignal"]:
+        """Classify what is in the files."""
+        from fastgru.data.signals import read_signals
+        from fastgru.training.signals.measure import ClassifiedSignal
+
+        names, sequences = zip(*read_signals(inputs, model.config.features), strict=True)
+        for name, found in zip(names, model.predict(sequences), strict=True):
+            yield ClassifiedSignal(name, found.label, found.probabilities)

@@ -1,0 +1,80 @@
+"""What the training of a classifier of signals can be told."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from fastgru.training.options import BatchSize, Epochs, LearningRate, Patience, TrainOptions
+
+DATA, SOUND, MODEL = "Data", "Sound", "Model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalsOptions(TrainOptions):
+    """The options of a training.
+
+    `data`, `test`: where the sequences come from (`fastgru.data.signals.load_signals`).
+    `sample_rate`, `num_bins`, `centred`: what is computed of sounds (`fastgru.models.LogMel`).
+    The rest is the model's (`fastgru.models.SequenceClassifierConfig`).
+    """
+
+    task = "signals"
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help="'vowels', a folder with a folder of sounds (or .npy files) for each label, or a .ts or .npz file.",
+            rich_help_panel=DATA,
+        ),
+    ] = "vowels"
+    test: Annotated[
+        str | None,
+        typer.Option(help="Such a folder or file to test on; otherwise a tenth is kept.", rich_help_panel=DATA),
+    ] = None
+    sample_rate: Annotated[
+        int,
+        typer.Option(
+            min=1000,
+            max=192_000,
+            help="Samples a second that the model hears; fewer where a file has fewer.",
+            rich_help_panel=SOUND,
+        ),
+    ] = 16_000
+    num_bins: Annotated[
+        int, typer.Option(min=1, max=256, help="Bands of the log-mel spectrum.", rich_help_panel=SOUND)
+    ] = 40
+    centred: Annotated[bool, typer.Option(help="Subtract each band's mean over the sound.", rich_help_panel=SOUND)] = (
+        False
+    )
+    hidden_size: Annotated[
+        int, typer.Option(min=1, help="Size of the GRU's state in each direction.", rich_help_panel=MODEL)
+    ] = 64
+    num_layers: Annotated[int, typer.Option(min=1, help="Layers of the GRU.", rich_help_panel=MODEL)] = 1
+    bidirectional: Annotated[
+        bool,
+        typer.Option(
+            help="Read from both ends; without it, also a sequence that comes in parts.", rich_help_panel=MODEL
+        ),
+    ] = True
+    noise: Annotated[
+        float,
+        typer.Option(min=0, max=10, help="Deviation of the noise on the standardised input.", rich_help_panel=MODEL),
+    ] = 0.5
+    dropout: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Dropout before the last layer.", rich_help_panel=MODEL)
+    ] = 0.5
+    epochs: Epochs = 60
+    patience: Patience = 20
+    batch_size: BatchSize = 16
+    lr: LearningRate = 3e-3
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The files of the data."""
+        return tuple(name for name in (self.data, self.test) if name)
+
+
+@dataclass(frozen=True)
+class SignalsPredictOptions:
+    """`predict` needs to be told nothing: the model knows what it hears."""

@@ -1,0 +1,121 @@
+"""Task: what the way through a training, the commands and the run folder need to know of one task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
+
+from fastgru.training.options import TrainOptions
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fastgru.models.pretrained import Pretrained
+    from fastgru.training.batches import TaskData
+    from fastgru.training.module import TaskModule
+
+
+class Data(Protocol):
+    """The data of a training: train, validation and test part, in whatever form the task has them."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) that tells whether the data is still what it was."""
+
+
+class Measures(Protocol):
+    """What `evaluate` found: a dataclass, printed as JSON or shown."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def show(self, source: str, console: "Console") -> None:
+        """Print it for people; `source`: what was measured on."""
+
+
+@runtime_checkable
+class Drawable(Protocol):
+    """Measures of which there is a picture."""
+
+    def draw(self, source: str, path: Path) -> None:
+        """Draw it into an image file; `source`: what was measured on."""
+
+
+class Answer(Protocol):
+    """What a model says of one input: a dataclass, printed as JSON or as a line. Its first field is the input."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def line(self) -> str:
+        """Give it in one line for people."""
+
+
+O = TypeVar("O", bound=TrainOptions)  # noqa: E741
+D = TypeVar("D", bound=Data)
+M = TypeVar("M", bound="Pretrained")
+
+
+class Task(ABC, Generic[O, D, M]):
+    """One task: its options `O`, its data `D`, its model `M`. It holds no state.
+
+    `name`: of the commands' and of train.json. `example`: of `fastgru train name`, for its help.
+    `options`: its TrainOptions. `model_type`: the kind of its model, as config.json says it.
+    `columns`: the values of the log, `train_*` and `validation_*`, all of which the module logs each epoch.
+    `best`: the column by which the best epoch is found, and `best_is` whether that is the highest or the lowest.
+    `files`: what a run's folder may hold beside what every run has: the model's own files, pictures.
+    `reads`: the options that say how a table is read (names of columns); `evaluate` takes them too.
+    `predict_options`: a dataclass of the options of `predict` that are the task's own, each with a default.
+    `input_column`: the one of them that names a table's column of inputs; "" where no column can hold one.
+    `asks_for`: what `predict` is given, in words.
+    """
+
+    name: ClassVar[str]
+    example: ClassVar[str]
+    options: ClassVar[type[TrainOptions]]
+    model_type: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]]
+    best: ClassVar[str]
+    best_is: ClassVar[Literal["max", "min"]] = "max"
+    files: ClassVar[tuple[str, ...]] = ()
+    reads: ClassVar[tuple[str, ...]] = ()
+    predict_options: ClassVar[type[Any]]
+    input_column: ClassVar[str] = ""
+    asks_for: ClassVar[str]
+
+    @abstractmethod
+    def load_data(self, options: O) -> D:
+        """Load all parts; InputError for bad data."""
+
+    @abstractmethod
+    def build_model(self, options: O, data: D) -> M:
+        """Make a new model for the data."""
+
+    @abstractmethod
+    def module(self, model: M, options: O) -> "TaskModule[M]":
+        """Give the Lightning module that trains the model."""
+
+    @abstractmethod
+    def batches(self, data: D, model: M, options: O) -> "TaskData":
+        """Give the training and validation batches."""
+
+    @abstractmethod
+    def describe(self, data: D, model: M) -> str:
+        """Say in one line what is trained on what."""
+
+    @abstractmethod
+    def load_model(self, name: str) -> M:
+        """Load a model from a folder or the Hub; InputError where that is none of this task's."""
+
+    @abstractmethod
+    def measure_test(self, model: M, data: D, options: O) -> tuple[Measures, str]:
+        """Measure a model on the test part; gives what was measured on too, in words."""
+
+    @abstractmethod
+    def measure_table(self, model: M, source: str, options: O) -> Measures:
+        """Measure a model on the table at `source`, read by the options in `reads`."""
+
+    @abstractmethod
+    def read_inputs(self, given: list[str], file: str | None, options: Any) -> list[Any]:
+        """Give the inputs for `predict`: those `given` on the command line, or those of `file`."""
+
+    @abstractmethod
+    def predict(self, model: M, inputs: list[Any], options: Any) -> Iterable[Answer]:
+        """Give an answer for each input, in order."""

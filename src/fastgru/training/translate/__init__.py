@@ -1,0 +1,127 @@
+"""The task `translate`: which sequence another one becomes, such as a word its pronunciation."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fastgru.training.task import Task
+from fastgru.training.translate.options import TranslateOptions, TranslatePredictOptions
+
+if TYPE_CHECKING:
+    from fastgru.data.labelled import LabelledTexts
+    from fastgru.data.split import Splits
+    from fastgru.models import Seq2Seq
+    from fastgru.training.batches import TaskData
+    from fastgru.training.translate.measure import TranslateMeasures, Translation
+    from fastgru.training.translate.module import TranslateModule
+
+
+class Translate(Task[TranslateOptions, "Splits[LabelledTexts]", "Seq2Seq"]):
+    """Train a model that turns one sequence into another: a GRU encoder and a GRU decoder with attention.
+
+    Without --data it learns how English words are pronounced, from the CMU Pronouncing Dictionary.
+    """
+
+    name = "translate"
+    example = "--data pairs.tsv --source english --target german --source-tokens subwords --target-tokens subwords "
+    example += "--out runs/german"
+    options = TranslateOptions
+    model_type = "seq2seq"
+    columns = ("train_loss", "validation_loss", "validation_sequence_error", "validation_token_error")
+    best = "validation_sequence_error"
+    best_is = "min"
+    files = ("source_tokenizer.json", "target_tokenizer.json")
+    reads = ("source", "target")
+    predict_options = TranslatePredictOptions
+    input_column = "text"
+    asks_for = "sequences to translate"
+
+    def load_data(self, options: TranslateOptions) -> "Splits[LabelledTexts]":
+        """Load and split the pairs."""
+        from fastgru.data.pairs import load_pairs
+
+        return load_pairs(options.data, options.source, options.target, options.test, stress=options.stress)
+
+    def build_model(self, options: TranslateOptions, data: "Splits[LabelledTexts]") -> "Seq2Seq":
+        """Train the tokenizers, and make a model for them."""
+        from fastgru.models import Seq2Seq, Seq2SeqConfig
+        from fastgru.models.tokens import train_source_tokenizer, train_target_tokenizer
+
+        most = options.max_tokens
+        source = train_source_tokenizer(options.source_tokens, data.train.texts, max_tokens=most)
+        target = train_target_tokenizer(options.target_tokens, data.train.labels, max_tokens=most)
+        config = Seq2SeqConfig(
+            source_size=source.get_vocab_size(),
+            target_size=target.get_vocab_size(),
+            embedding_size=options.embedding_size,
+            encoder_size=options.encoder_size,
+            encoder_layers=options.encoder_layers,
+            decoder_size=options.decoder_size,
+            decoder_layers=options.decoder_layers,
+            attention=options.attention,
+            dropout=options.dropout,
+        )
+        return Seq2Seq(config, source, target)
+
+    def module(self, model: "Seq2Seq", options: TranslateOptions) -> "TranslateModule":
+        """Give the module with the options' learning rate and label smoothing."""
+        from fastgru.training.translate.module import TranslateModule
+
+        return TranslateModule(
+            model, lr=options.lr, seed=options.seed, smoothing=options.label_smoothing, warm_up=options.warm_up
+        )
+
+    def batches(self, data: "Splits[LabelledTexts]", model: "Seq2Seq", options: TranslateOptions) -> "TaskData":
+        """Give batches of pairs of like length; in validation each source once."""
+        from fastgru.training.batches import TaskData
+        from fastgru.training.translate.batches import EncodedPairs, validation_pairs
+
+        return TaskData.of(EncodedPairs(data.train, model), validation_pairs(data.validation, model), options)
+
+    def describe(self, data: "Splits[LabelledTexts]", model: "Seq2Seq") -> str:
+        """Tell the sizes of the parts and of the vocabularies."""
+        parts = [f"{len(part):,}" for part in (data.train, data.validation, data.test)]
+        config = model.config
+        return (
+            f"{parts[0]} pairs to train on, {parts[1]} to validate, {parts[2]} to test; "
+            f"{config.source_size:,} tokens to read, {config.target_size:,} to write"
+        )
+
+    def load_model(self, name: str) -> "Seq2Seq":
+        """Load a Seq2Seq."""
+        from fastgru.models import Seq2Seq
+
+        return Seq2Seq.from_pretrained(name)
+
+    def measure_test(
+        self, model: "Seq2Seq", data: "Splits[LabelledTexts]", options: TranslateOptions
+    ) -> tuple["TranslateMeasures", str]:
+        """Measure on the pairs that were kept back."""
+        from fastgru.training.translate.measure import measure
+
+        return measure(model, data.test, beam=options.beam), options.test or f"the test part of {options.data}"
+
+    def measure_table(self, model: "Seq2Seq", source: str, options: TranslateOptions) -> "TranslateMeasures":
+        """Measure on a table's columns of sources and targets."""
+        from fastgru.data.table import read_labelled
+        from fastgru.training.translate.measure import measure
+
+        return measure(model, read_labelled(source, options.source, options.target), beam=options.beam)
+
+    def read_inputs(self, given: list[str], file: str | None, options: TranslatePredictOptions) -> list[str]:
+        """Give the sources."""
+        from fastgru.data.table import read_texts
+
+        return given if file is None else read_texts(file, options.text)
+
+    def predict(self, model: "Seq2Seq", inputs: list[str], options: TranslatePredictOptions) -> Iterator["Translation"]:
+        """Translate the sources, and draw what the decoder looked at where a picture is asked for."""
+        from fastgru.training.translate.maps import check_map, draw_attention
+        from fastgru.training.translate.measure import Translation
+
+        if options.attention_map is not None:
+            check_map(model, inputs, options.attention_map)
+        found = model.predict(inputs, beam=max(options.beam, options.best), best=options.best)
+        if options.attention_map is not None:
+            draw_attention(model, inputs, [several[0].text for several in found], options.attention_map)
+        for text, (first, *others) in zip(inputs, found, strict=True):
+            yield Translation(text, first.text, first.score, [other.text for other in others])

@@ -1,0 +1,61 @@
+"""What a trained sequence-to-sequence model writes, and how often it is right."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from fastgru.data.labelled import LabelledTexts
+from fastgru.data.pairs import references
+from fastgru.models import Seq2Seq
+from fastgru.training.translate.errors import count_errors
+
+
+@dataclass(frozen=True)
+class TranslateMeasures:
+    """How a model did on N sources, each with all of its references.
+
+    `sequence_error`: share of sources whose output equals none of the references (for pronunciations the word error
+    rate). `token_error`: edits to the closest references over the tokens of these (the phoneme error rate).
+    `beam`: hypotheses of the search.
+    """
+
+    sources: int
+    sequence_error: float
+    token_error: float
+    beam: int
+
+    def show(self, source: str, console: Console) -> None:
+        """Print both rates."""
+        console.print(
+            f"{source}: {self.sources:,} sources, beam {self.beam}: "
+            f"sequence error {self.sequence_error:.4f}   token error {self.token_error:.4f}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A source, what it becomes, the natural logarithm of that one's probability, and the next likeliest."""
+
+    source: str
+    target: str
+    score: float
+    others: list[str]
+
+    def line(self) -> str:
+        """Give what was written, likeliest first, separated by tabs."""
+        return "\t".join([self.target, *self.others])
+
+
+def measure(model: Seq2Seq, rows: LabelledTexts, *, beam: int) -> TranslateMeasures:
+    """Measure `model` on `rows`; those with the same source are references of one another."""
+    known = references(rows)
+    written = [several[0].text for several in model.predict(known, beam=beam)]
+    errors = [count_errors(model, text, several) for text, several in zip(written, known.values(), strict=True)]
+    return TranslateMeasures(
+        sources=len(known),
+        sequence_error=sum(one.wrong for one in errors) / len(errors),
+        token_error=sum(one.edits for one in errors) / max(1, sum(one.tokens for one in errors)),
+        beam=beam,
+    )
