@@ -6,8 +6,7 @@ timed. All run in turns, in short bursts; the figures are medians, forward in in
 """
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 
@@ -16,52 +15,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
-import fastgru
-from benchmarks.layers import medians
-from benchmarks.rivals import timed
+from benchmarks.feature import Feature, Run, pair
+from benchmarks.options import CELLS, cells, stacks
 from fastgru.bench import Shape, machine, saved_bytes
-
-Run = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A feature, who runs it: ours first, then the plain kernel, then what users do today; and where they differ.
-
-    real [T, B] bool: the steps whose outputs must agree, but for the plain kernel's.
-    """
-
-    name: str
-    x: Tensor
-    real: Tensor
-    runs: dict[str, tuple[torch.nn.Module, Run]]
-    modes: Sequence[str] = ("inference", "training")
-
-    def check(self) -> None:
-        """Raise AssertionError where an output is another's."""
-        ours, _, *others = (run(self.x)[self.real] for _, run in self.runs.values())
-        for other in others:
-            torch.testing.assert_close(other, ours, rtol=1e-4, atol=1e-5)
-
-    def times(self, mode: str, seconds: float) -> dict[str, float]:
-        """The medians."""
-        run = {"inference": _infer, "training": _train}[mode]
-        return medians({name: partial(run, self.x, *each) for name, each in self.runs.items()}, seconds)
-
-
-def _infer(x: Tensor, layer: torch.nn.Module, run: Run, count: int) -> list[float]:
-    with torch.no_grad():
-        return timed(lambda: run(x), count)
-
-
-def _train(x: Tensor, layer: torch.nn.Module, run: Run, count: int) -> list[float]:
-    leaves = [x.detach().requires_grad_(), *layer.parameters()]
-    return timed(lambda: torch.autograd.grad(run(leaves[0]).sum(), leaves), count)
 
 
 def lengths(shape: Shape, padding: float) -> Feature:
     """Sequences of random lengths, the longest of all steps, with about this share of padding."""
-    ours, theirs, x = _layers(shape)
+    ours, theirs, x = pair(shape)
     drawn = torch.rand(shape.batch) * 2 * (1 - padding) if padding >= 0.5 else 1 - torch.rand(shape.batch) * 2 * padding
     sizes = (drawn * shape.steps).long().clamp(1, shape.steps)
     sizes[0] = shape.steps
@@ -83,7 +44,7 @@ def lengths(shape: Shape, padding: float) -> Feature:
 
 def resets(shape: Shape, often: float) -> Feature:
     """Resets at random steps, as an agent's episodes end."""
-    ours, theirs, x = _layers(shape)
+    ours, theirs, x = pair(shape)
     at = torch.rand(shape.steps, shape.batch) < often
     cell = _cell(theirs)
 
@@ -107,8 +68,8 @@ def resets(shape: Shape, often: float) -> Feature:
 
 def memory(shape: Shape, kept: str) -> Feature:
     """Less kept for backward; today, where that takes no minutes, the layer is computed again as a whole."""
-    plain, theirs, x = _layers(shape)
-    ours, _, _ = _layers(shape, memory=kept)
+    plain, theirs, x = pair(shape)
+    ours, _, _ = pair(shape, memory=kept)
     least, most = (saved_bytes(layer, x) / 1e6 for layer in (ours, plain))
     runs: dict[str, tuple[torch.nn.Module, Run]] = {
         "fastgru.GRU": (ours, lambda x: ours(x)[0]),
@@ -123,8 +84,8 @@ def memory(shape: Shape, kept: str) -> Feature:
 
 def tbptt(shape: Shape, k: int) -> Feature:
     """Gradients that stop every k steps; today, a call for each stretch and a detached state."""
-    plain, theirs, x = _layers(shape)
-    ours, _, _ = _layers(shape, tbptt=k)
+    plain, theirs, x = pair(shape)
+    ours, _, _ = pair(shape, tbptt=k)
 
     def stretches(x: Tensor) -> Tensor:
         h, parts = None, []
@@ -166,7 +127,7 @@ def _torchrl(shape: Shape, theirs: torch.nn.GRU, at: Tensor) -> tuple[torch.nn.M
 
 def streaming(shape: Shape) -> Feature:
     """One step a call, as the input arrives."""
-    ours, theirs, x = _layers(shape)
+    ours, theirs, x = pair(shape)
     cell = _cell(theirs)
 
     def step(x: Tensor) -> Tensor:
@@ -206,15 +167,6 @@ def _cell(layer: torch.nn.GRU) -> torch.nn.GRUCell:
     return cell
 
 
-def _layers(shape: Shape, **own: str | int) -> tuple[fastgru.GRU, torch.nn.GRU, Tensor]:
-    torch.manual_seed(0)
-    options = {"bidirectional": shape.directions == 2}
-    ours = fastgru.GRU(shape.input_size, shape.hidden_size, **options, **own)
-    theirs = torch.nn.GRU(shape.input_size, shape.hidden_size, **options)
-    theirs.load_state_dict(ours.state_dict())
-    return ours, theirs, torch.randn(shape.steps, shape.batch, shape.input_size)
-
-
 SHORT, LONG = Shape(256, 256, 32, 100, 1), Shape(128, 128, 1, 100_000, 1)
 
 
@@ -234,6 +186,11 @@ def features() -> list[Feature]:
         *(memory(shape, kept) for shape in (SHORT, LONG) for kept in ("recompute", "checkpoint")),
         tbptt(SHORT, 20),
         tbptt(LONG, 1000),
+        *(cells(SHORT, *option) for option in CELLS),
+        stacks(SHORT, "dropout=0.3, variational=True", dropout=0.3, variational=True),
+        stacks(SHORT, "learn_initial_state=True", learn_initial_state=True),
+        stacks(SHORT, "return_all_layers=True", return_all_layers=True),
+        stacks(SHORT, "hidden_size=[256, 128]", hidden_size=[256, 128]),
     ]
 
 
