@@ -1,5 +1,6 @@
-"""What every test gets: a seed, and fresh memory filled with NaN so that unwritten output shows."""
+"""What every test gets: a seed, compilations of its own, and fresh memory filled with NaN: unwritten output shows."""
 
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from types import SimpleNamespace
@@ -21,6 +22,14 @@ def _nan_in_fresh_memory() -> Iterator[None]:
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
     torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(autouse=True)
+def _own_compilations() -> Iterator[None]:
+    """Dynamo counts how often it compiles one function, whoever asks, and refuses the ninth time."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
 
 
 @pytest.fixture(scope="session")

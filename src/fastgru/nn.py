@@ -530,15 +530,15 @@ class GRUCell(torch.nn.RNNCellBase):
         input: `[B, I]` or `[I]`; hx: the state `[B, H]` or `[H]`, zeros where it is None.
         Returns the next state in the form of the input.
         """
+        if input.dim() not in (1, 2):
+            raise ValueError(f"GRUCell: Expected input to be 1D or 2D, got {input.dim()}D instead")
+        if hx is not None and hx.dim() not in (1, 2):
+            raise ValueError(f"GRUCell: Expected hidden to be 1D or 2D, got {hx.dim()}D instead")
         weights = self._weights()
         if self.backend in ("auto", "cpu"):
             found = ops.cell_step(input, hx, weights)
             if found is not None:
                 return found
-        if input.dim() not in (1, 2):
-            raise ValueError(f"GRUCell: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        if hx is not None and hx.dim() not in (1, 2):
-            raise ValueError(f"GRUCell: Expected hidden to be 1D or 2D, got {hx.dim()}D instead")
         is_batched = input.dim() == 2
         x = input if is_batched else input.unsqueeze(0)
         if hx is None:
