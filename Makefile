@@ -18,6 +18,7 @@ demo: $(VENV)/train.done
 
 accuracy: $(VENV)/train.done
 	$(BIN)/python -m benchmarks.classify_seeds
+	$(BIN)/python -m benchmarks.signals_seeds
 
 bench: $(VENV)/dev.done $(VENV)/rivals.done
 	$(BIN)/python -m benchmarks.layers

@@ -6,60 +6,23 @@ timed. All run in turns, in short bursts; the figures are medians, forward in in
 """
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.checkpoint import checkpoint
 
-import fastgru
-from benchmarks.layers import medians
-from benchmarks.rivals import timed
-from fastgru.bench import Shape, machine
-
-Run = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A feature, who runs it: ours first, then the plain kernel, then what users do today; and where they differ.
-
-    real [T, B] bool: the steps whose outputs must agree, but for the plain kernel's.
-    """
-
-    name: str
-    x: Tensor
-    real: Tensor
-    runs: dict[str, tuple[torch.nn.Module, Run]]
-
-    def check(self) -> None:
-        """Raise AssertionError where an output is another's."""
-        ours, _, *others = (run(self.x)[self.real] for _, run in self.runs.values())
-        for other in others:
-            torch.testing.assert_close(other, ours, rtol=1e-4, atol=1e-5)
-
-    def times(self, training: bool, seconds: float) -> dict[str, float]:
-        """The medians."""
-        run = _train if training else _infer
-        return medians({name: partial(run, self.x, *each) for name, each in self.runs.items()}, seconds)
-
-
-def _infer(x: Tensor, layer: torch.nn.Module, run: Run, count: int) -> list[float]:
-    with torch.no_grad():
-        return timed(lambda: run(x), count)
-
-
-def _train(x: Tensor, layer: torch.nn.Module, run: Run, count: int) -> list[float]:
-    leaves = [x.detach().requires_grad_(), *layer.parameters()]
-    return timed(lambda: torch.autograd.grad(run(leaves[0]).sum(), leaves), count)
+from benchmarks.feature import Feature, Run, pair
+from benchmarks.options import CELLS, cells, stacks
+from fastgru.bench import Shape, machine, saved_bytes
 
 
 def lengths(shape: Shape, padding: float) -> Feature:
     """Sequences of random lengths, the longest of all steps, with about this share of padding."""
-    ours, theirs, x = _layers(shape)
+    ours, theirs, x = pair(shape)
     drawn = torch.rand(shape.batch) * 2 * (1 - padding) if padding >= 0.5 else 1 - torch.rand(shape.batch) * 2 * padding
     sizes = (drawn * shape.steps).long().clamp(1, shape.steps)
     sizes[0] = shape.steps
@@ -81,10 +44,9 @@ def lengths(shape: Shape, padding: float) -> Feature:
 
 def resets(shape: Shape, often: float) -> Feature:
     """Resets at random steps, as an agent's episodes end."""
-    ours, theirs, x = _layers(shape)
+    ours, theirs, x = pair(shape)
     at = torch.rand(shape.steps, shape.batch) < often
-    cell = torch.nn.GRUCell(shape.input_size, shape.hidden_size)
-    cell.load_state_dict({name.removesuffix("_l0"): weight for name, weight in theirs.state_dict().items()})
+    cell = _cell(theirs)
 
     def loop(x: Tensor) -> Tensor:
         h = x.new_zeros(shape.batch, shape.hidden_size)
@@ -102,6 +64,43 @@ def resets(shape: Shape, often: float) -> Feature:
     if find_spec("torchrl") is not None:
         runs["torchrl's GRUModule"] = _torchrl(shape, theirs, at)
     return Feature(f"resets at {often:.0%} of the steps, {shape}", x, torch.ones_like(at), runs)
+
+
+def memory(shape: Shape, kept: str) -> Feature:
+    """Less kept for backward; today, where that takes no minutes, the layer is computed again as a whole."""
+    plain, theirs, x = pair(shape)
+    ours, _, _ = pair(shape, memory=kept)
+    least, most = (saved_bytes(layer, x) / 1e6 for layer in (ours, plain))
+    runs: dict[str, tuple[torch.nn.Module, Run]] = {
+        "fastgru.GRU": (ours, lambda x: ours(x)[0]),
+        'memory="gates"': (plain, lambda x: plain(x)[0]),
+    }
+    if shape.steps <= 1000:
+        again = partial(checkpoint, theirs, use_reentrant=False)
+        runs["torch.nn.GRU under torch.utils.checkpoint"] = (theirs, lambda x: again(x)[0])
+    name = f'memory="{kept}", {least:.1f} MB kept and not {most:.1f}, {shape}'
+    return Feature(name, x, torch.ones(x.shape[:2], dtype=torch.bool), runs, ("training",))
+
+
+def tbptt(shape: Shape, k: int) -> Feature:
+    """Gradients that stop every k steps; today, a call for each stretch and a detached state."""
+    plain, theirs, x = pair(shape)
+    ours, _, _ = pair(shape, tbptt=k)
+
+    def stretches(x: Tensor) -> Tensor:
+        h, parts = None, []
+        for stretch in x.split(k):
+            part, h = theirs(stretch, h if h is None else h.detach())
+            parts.append(part)
+        return torch.cat(parts)
+
+    runs: dict[str, tuple[torch.nn.Module, Run]] = {
+        "fastgru.GRU": (ours, lambda x: ours(x)[0]),
+        "all gradients": (plain, lambda x: plain(x)[0]),
+    }
+    if shape.steps <= 1000:
+        runs["torch.nn.GRU, stretch by stretch"] = (theirs, stretches)
+    return Feature(f"tbptt={k}, {shape}", x, torch.ones(x.shape[:2], dtype=torch.bool), runs, ("training",))
 
 
 def _torchrl(shape: Shape, theirs: torch.nn.GRU, at: Tensor) -> tuple[torch.nn.Module, Run]:
@@ -126,13 +125,49 @@ def _torchrl(shape: Shape, theirs: torch.nn.GRU, at: Tensor) -> tuple[torch.nn.M
     return module, run
 
 
-def _layers(shape: Shape) -> tuple[fastgru.GRU, torch.nn.GRU, Tensor]:
-    torch.manual_seed(0)
-    options = {"bidirectional": shape.directions == 2}
-    ours = fastgru.GRU(shape.input_size, shape.hidden_size, **options)
-    theirs = torch.nn.GRU(shape.input_size, shape.hidden_size, **options)
-    theirs.load_state_dict(ours.state_dict())
-    return ours, theirs, torch.randn(shape.steps, shape.batch, shape.input_size)
+def streaming(shape: Shape) -> Feature:
+    """One step a call, as the input arrives."""
+    ours, theirs, x = pair(shape)
+    cell = _cell(theirs)
+
+    def step(x: Tensor) -> Tensor:
+        state, outputs = None, []
+        for x_t in x:
+            y_t, state = ours.step(x_t, state)
+            outputs.append(y_t)
+        return torch.stack(outputs)
+
+    def short(x: Tensor) -> Tensor:
+        state, outputs = None, []
+        for x_t in x.split(1):
+            y_t, state = theirs(x_t, state)
+            outputs.append(y_t)
+        return torch.cat(outputs)
+
+    def cells(x: Tensor) -> Tensor:
+        h, outputs = None, []
+        for x_t in x:
+            h = cell(x_t, h)
+            outputs.append(h)
+        return torch.stack(outputs)
+
+    runs: dict[str, tuple[torch.nn.Module, Run]] = {
+        "fastgru.GRU.step": (ours, step),
+        "one pass": (ours, lambda x: ours(x)[0]),
+        "a loop over torch.nn.GRUCell": (cell, cells),
+        "torch.nn.GRU with T=1": (theirs, short),
+    }
+    return Feature(f"streaming, {shape}", x, torch.ones(shape.steps, shape.batch, dtype=torch.bool), runs)
+
+
+def _cell(layer: torch.nn.GRU) -> torch.nn.GRUCell:
+    """torch's cell with a layer's weights."""
+    cell = torch.nn.GRUCell(layer.input_size, layer.hidden_size)
+    cell.load_state_dict({name.removesuffix("_l0"): weight for name, weight in layer.state_dict().items()})
+    return cell
+
+
+SHORT, LONG = Shape(256, 256, 32, 100, 1), Shape(128, 128, 1, 100_000, 1)
 
 
 def features() -> list[Feature]:
@@ -145,6 +180,17 @@ def features() -> list[Feature]:
         lengths(Shape(64, 64, 64, 200, 2), 0.5),
         lengths(Shape(384, 256, 4, 128, 2), 0.3),
         resets(Shape(128, 128, 64, 128, 1), 0.02),
+        streaming(Shape(64, 64, 1, 100, 1)),
+        streaming(Shape(128, 128, 1, 100, 1)),
+        streaming(Shape(256, 256, 1, 100, 1)),
+        *(memory(shape, kept) for shape in (SHORT, LONG) for kept in ("recompute", "checkpoint")),
+        tbptt(SHORT, 20),
+        tbptt(LONG, 1000),
+        *(cells(SHORT, *option) for option in CELLS),
+        stacks(SHORT, "dropout=0.3, variational=True", dropout=0.3, variational=True),
+        stacks(SHORT, "learn_initial_state=True", learn_initial_state=True),
+        stacks(SHORT, "return_all_layers=True", return_all_layers=True),
+        stacks(SHORT, "hidden_size=[256, 128]", hidden_size=[256, 128]),
     ]
 
 
@@ -169,9 +215,7 @@ def main() -> None:
     rows = []
     for feature in features():
         feature.check()
-        for training in (False, True):
-            mode = "training" if training else "inference"
-            rows.append((feature.name, mode, feature.times(training, arguments.seconds)))
+        rows += [(feature.name, mode, feature.times(mode, arguments.seconds)) for mode in feature.modes]
     print(f"{machine()}\n\n{table(rows)}")
 
 

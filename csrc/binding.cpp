@@ -1,5 +1,5 @@
-// The Python module fastgru._native: the only file here that knows Python. Tensors come as addresses; who
-// calls has checked dtype, shape and strides.
+// The Python module fastgru._native. Tensors come as addresses; who calls has checked dtype, shape and strides. (But
+// for a single step, where that would take longer than the step: stepper.cpp.)
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
@@ -15,6 +15,7 @@
 #include "gru.h"
 #include "memory.h"
 #include "packed_cache.h"
+#include "stepper.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -22,64 +23,22 @@ using namespace nb::literals;
 
 namespace {
 
+using fastgru::active_kernels;
 using fastgru::Kernels;
 using fastgru::Team;
 
-// (I, H, D, T, B); (rows, first, order, time, batch) as in gru.h, then the resets' address and strides and the initial
-// state, then the recurrent factors and zoneout's address and strides; (address, time stride, batch stride);
-// (w_ih, w_hh, b_ih, b_hh) of each direction, the second's unused where D is 1. Addresses may be 0.
-using Sizes = std::array<int64_t, 5>;
+// (I, H, D, T, B, form, reverse); (rows, first, order, time, batch) as in gru.h, then the resets' address and strides
+// and the initial state, then the recurrent factors and zoneout's address and strides; (address, time stride, batch
+// stride); (w_ih, w_hh, b_ih, b_hh) of each direction, then (g_ih, g_hh) of each, the second's unused where D is 1.
+// Addresses may be 0.
+using Sizes = std::array<int64_t, 7>;
 using StepAddresses = std::array<int64_t, 13>;
 using SeriesAddress = std::array<int64_t, 3>;
-using ParameterAddresses = std::array<int64_t, 8>;
+using ParameterAddresses = std::array<int64_t, 12>;
 
 template <class T>
 T* at(int64_t address) noexcept {
   return reinterpret_cast<T*>(address);  // NOLINT: addresses are what this interface is made of
-}
-
-// Scratch of the calling thread, kept for its next call up to a limit.
-class Arena {
- public:
-  Arena() = default;
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  ~Arena() { release(); }
-
-  void* reserve(size_t bytes) {
-    if (bytes > bytes_) {
-      release();
-      memory_ = fastgru::allocate(bytes);
-      bytes_ = bytes;
-    }
-    return memory_;
-  }
-
-  void trim() noexcept {
-    if (bytes_ > kKept) release();
-  }
-
- private:
-  static constexpr size_t kKept = size_t{256} << 20;
-
-  void release() noexcept {
-    fastgru::release(memory_);
-    memory_ = nullptr;
-    bytes_ = 0;
-  }
-
-  void* memory_ = nullptr;
-  size_t bytes_ = 0;
-};
-
-template <class Real>
-const Kernels<Real>& active_kernels() {
-  const fastgru::KernelSet& set = fastgru::kernels_of(fastgru::active_isa());
-  if constexpr (sizeof(Real) == 4) {
-    return set.f32;
-  } else {
-    return set.f64;
-  }
 }
 
 template <class Args, class Real>
@@ -97,7 +56,7 @@ struct Call {
 template <class Args, class Real>
 void run(const Args& args, int64_t scratch_elements, int32_t threads,
          void (*kernel)(const Args&, Real*, const Team&) noexcept) {
-  static thread_local Arena arena;
+  static thread_local fastgru::Arena arena;
   auto* scratch = static_cast<Real*>(arena.reserve(static_cast<size_t>(scratch_elements) * sizeof(Real)));
   Call<Args, Real> call{kernel, args, scratch};
   fastgru::run_team(threads, &Call<Args, Real>::body, &call);
@@ -109,8 +68,15 @@ void set_layer(Args& args, const Sizes& sizes, const StepAddresses& steps, doubl
   args.I = sizes[0];
   args.H = sizes[1];
   args.D = sizes[2];
-  args.steps = {sizes[3], sizes[4], at<const int64_t>(steps[0]), at<const int64_t>(steps[1]),
-                at<const int64_t>(steps[2]), at<const int64_t>(steps[3]), at<const int64_t>(steps[4])};
+  args.form = static_cast<fastgru::Form>(sizes[5]);
+  args.reverse = sizes[6] != 0;
+  args.steps = {sizes[3],
+                sizes[4],
+                at<const int64_t>(steps[0]),
+                at<const int64_t>(steps[1]),
+                at<const int64_t>(steps[2]),
+                at<const int64_t>(steps[3]),
+                at<const int64_t>(steps[4])};
   args.resets.at = {at<const uint8_t>(steps[5]), steps[6], steps[7]};
   args.resets.initial = at<std::remove_pointer_t<decltype(args.resets.initial)>>(steps[8]);
   args.noise.recurrent = at<std::remove_pointer_t<decltype(args.noise.recurrent)>>(steps[9]);
@@ -121,8 +87,8 @@ void set_layer(Args& args, const Sizes& sizes, const StepAddresses& steps, doubl
 template <class Real>
 void set_parameters(fastgru::Parameters<Real> (&parameters)[2], const ParameterAddresses& from) noexcept {
   for (size_t d = 0; d < 2; ++d) {
-    parameters[d] = {at<Real>(from[4 * d]), at<Real>(from[4 * d + 1]), at<Real>(from[4 * d + 2]),
-                     at<Real>(from[4 * d + 3])};
+    parameters[d] = {at<Real>(from[4 * d]),     at<Real>(from[4 * d + 1]), at<Real>(from[4 * d + 2]),
+                     at<Real>(from[4 * d + 3]), at<Real>(from[8 + 2 * d]), at<Real>(from[9 + 2 * d])};
   }
 }
 
@@ -146,7 +112,7 @@ void forward(Sizes sizes, StepAddresses steps, double keep, ParameterAddresses p
   fastgru::PackedLoan<Real> loan(kernels, args);
   const int32_t team = kernels.forward_threads(args, threads);
   if (args.saved) {
-    const int64_t elements = args.D * args.steps.saved_rows() * 4 * args.H;
+    const int64_t elements = args.D * args.steps.saved_rows() * fastgru::saved_pitch(args.form, args.H);
     fastgru::ask_for_huge_pages(args.saved, static_cast<size_t>(elements) * sizeof(Real));
   }
   run(args, kernels.forward_scratch(args, team), team, kernels.forward);
@@ -178,8 +144,8 @@ void backward(Sizes sizes, StepAddresses steps, double keep, ParameterAddresses 
 template <class Real>
 void define_kernels(nb::module_& m, const std::string& suffix) {
   using release = nb::call_guard<nb::gil_scoped_release>;
-  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a,
-        "x"_a, "h0"_a, "y"_a, "h_n"_a, "saved"_a, "threads"_a);
+  m.def(("forward_" + suffix).c_str(), &forward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a, "x"_a,
+        "h0"_a, "y"_a, "h_n"_a, "saved"_a, "threads"_a);
   m.def(("backward_" + suffix).c_str(), &backward<Real>, release(), "sizes"_a, "steps"_a, "keep"_a, "parameters"_a,
         "x"_a, "h0"_a, "y"_a, "saved"_a, "dy"_a, "dh_n"_a, "dx"_a, "dh0"_a, "dinitial"_a, "gradients"_a, "threads"_a);
 }
@@ -236,6 +202,7 @@ NB_MODULE(_native, m) {
         "The rate of the product's innermost tile in float32, on memory that stays in L1: what can be had at best.");
   m.def("clear_packed", &fastgru::clear_packed, nb::call_guard<nb::gil_scoped_release>(),
         "Frees the packed weights kept for later calls; the next call of each layer packs them anew.");
+  fastgru::define_stepper(m);
   define_kernels<float>(m, "f32");
   define_kernels<double>(m, "f64");
 }

@@ -31,4 +31,15 @@ void force_isa(const std::string& name);
 // The kernels of a supported set.
 const KernelSet& kernels_of(Isa isa) noexcept;
 
+// Those of the set in use for float or double. Throws as active_isa does.
+template <class Real>
+const Kernels<Real>& active_kernels() {
+  const KernelSet& set = kernels_of(active_isa());
+  if constexpr (sizeof(Real) == 4) {
+    return set.f32;
+  } else {
+    return set.f64;
+  }
+}
+
 }  // namespace fastgru

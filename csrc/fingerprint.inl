@@ -52,7 +52,8 @@ template <class Real>
 uint64_t fingerprint_part(const Parameters<const Real>& p, int64_t I, int64_t H, int64_t part, int64_t parts) noexcept {
   return fingerprint_tensor(p.w_ih, 3 * H * I, 1, part, parts) +
          fingerprint_tensor(p.w_hh, 3 * H * H, 101, part, parts) + fingerprint_tensor(p.b_ih, 3 * H, 201, part, parts) +
-         fingerprint_tensor(p.b_hh, 3 * H, 301, part, parts);
+         fingerprint_tensor(p.b_hh, 3 * H, 301, part, parts) + fingerprint_tensor(p.g_ih, 3 * H, 401, part, parts) +
+         fingerprint_tensor(p.g_hh, 3 * H, 501, part, parts);
 }
 
 }  // namespace

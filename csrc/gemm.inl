@@ -23,6 +23,10 @@ struct Range {
 // The next tile's rows when `left` are to be split into the fewest tiles of nearly one size.
 constexpr int64_t tile_rows(int64_t left, int64_t most) noexcept { return divide_up(left, divide_up(left, most)); }
 
+// What a product starts from where nothing is added to it: as wide as the widest tile.
+template <class Real>
+alignas(64) constexpr Real kZeros[3 * kLanes<Real>] = {};
+
 // Few rows leave few independent sums, and a sum can grow only every 4 cycles: K is then split in 2 or 4, as
 // far as the registers go.
 template <int M, int kVectors>

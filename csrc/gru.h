@@ -4,9 +4,11 @@
 //     q  = W_hn h + b_hn                                 n = tanh(W_in x + b_in + r * q)
 //     h' = (1 - z) * n + z * h
 //
-// T steps, B sequences, I inputs, H units, D directions (1 or 2; the second runs from the last step to the
-// first), all >= 1. Everything points into the caller's memory and is neither kept nor freed; no two
-// pointers that are written overlap anything. Strides and sizes count elements, never bytes. The last
+// Form says what of it is otherwise.
+//
+// T steps, B sequences, I inputs, H units, D directions (1 or 2; the second, or the only one where `reverse` is true,
+// runs from the last step to the first), all >= 1. Everything points into the caller's memory and is neither kept nor
+// freed; no two pointers that are written overlap anything. Strides and sizes count elements, never bytes. The last
 // dimension always has stride 1. The kernels neither allocate nor throw.
 #pragma once
 
@@ -15,6 +17,21 @@
 namespace fastgru {
 
 struct Team;
+
+enum class Form : int32_t {
+  after,   // as above: r multiplies W_hn h + b_hn
+  before,  // q = W_hn (r * h) + b_hn, n = tanh(W_in x + b_in + q)
+  normed   // after, with g * norm(W x) + b in place of W x + b, of x and of h each; norm(a) = (a - mean) /
+           // sqrt(variance + kNormEpsilon) over all 3H of a
+};
+
+constexpr double kNormEpsilon = 1e-5;
+
+// Numbers that the forward pass saves of one step of one sequence. after: r, z, n, q. before: r, z, n. normed: norm of
+// W_ih x and of W_hh h, rows in the order r, z, n, then 1 / sqrt(variance + kNormEpsilon) of each.
+[[gnu::always_inline]] constexpr int64_t saved_pitch(Form form, int64_t H) noexcept {
+  return form == Form::after ? 4 * H : form == Form::before ? 3 * H : 6 * H + 2;
+}
 
 // Packed weights kept from call to call, of all layers together: bytes at most.
 constexpr int64_t kKeptPackedBytes = int64_t{256} << 20;
@@ -49,12 +66,16 @@ struct Parameters {
   Real* w_hh;  // [3H, H]
   Real* b_ih;  // [3H] or null: zero (gradients: not wanted)
   Real* b_hh;  // [3H] or null
+  Real* g_ih;  // [3H], of Form::normed alone
+  Real* g_hh;  // [3H]
 };
 
-// Where a sequence starts anew: at (t, b) not 0 the forward direction's step t, and the reverse direction's step
-// t - 1, find `initial` instead of the state before them.
+// Where a sequence starts anew. Between steps t - 1 and t, in both directions, kCut at (t, b) stops the gradient alone;
+// any other bit stops the state too: the forward direction's step t, and the reverse direction's step t - 1, find
+// `initial` instead of the state before them.
 template <class Real>
 struct Resets {
+  static constexpr uint8_t kCut = 0x80;
   Series<const uint8_t> at;  // [T, B, 1]; data null: nowhere
   const Real* initial;       // [D, H] or null: zero
 };
@@ -78,6 +99,8 @@ struct Packing {
 template <class Real>
 struct ForwardArgs {
   int64_t I, H, D;
+  Form form;
+  bool reverse;  // false where D is 2
   Steps steps;
   Parameters<const Real> parameters[2];
   // Packed weights to use, as an earlier call left them in pack_into, or null: packed anew, into pack_into or, where
@@ -91,19 +114,22 @@ struct ForwardArgs {
   const Real* h0;        // [D, B, H] or null: zero
   Resets<Real> resets;
   Noise<Real> noise;
-  Series<Real> y;        // [T, B, D * H], written at every step a sequence has, otherwise untouched
-  Real* h_n;             // [D, B, H], the state after each sequence's own last step (h0 if it has none)
-  Real* saved;           // [D, N, 4, H], the r, z, n, q that backward needs, or null: not wanted. (t, b) is row
-                         // first[t] + b where first is given (N is then the sum of rows), else t * B + b (N = T * B)
+  Series<Real> y;  // [T, B, D * H], written at every step a sequence has, otherwise untouched; data may be null for
+                   // what is_single_step of gru_step.inl says
+  Real* h_n;       // [D, B, H], the state after each sequence's own last step (h0 if it has none)
+  Real* saved;     // [D, N, saved_pitch], what backward needs, or null: not wanted. (t, b) is row first[t] + b
+                   // where first is given (N is then the sum of rows), else t * B + b (N = T * B)
 };
 
 template <class Real>
 struct BackwardArgs {
   int64_t I, H, D;
+  Form form;
+  bool reverse;
   Steps steps;
   Parameters<const Real> parameters[2];
   Series<const Real> x, y;
-  const Real* h0;                 // [D, B, H] or null: it was zero
+  const Real* h0;  // [D, B, H] or null: it was zero
   Resets<Real> resets;
   Noise<Real> noise;
   const Real* saved;              // as the forward pass left it; only read, so backward may run again

@@ -7,9 +7,12 @@
 //     dn = (dh - u) * (1 - n^2)          dz = u * (1 - z) * (h - n)
 //     dq = dn * r                        dr = dq * q * (1 - r)
 //     dh(t - 1) = u + W_hh^T (dr, dz, dq)          dx = W_ih^T (dr, dz, dn)
+//
+// Form::normed: (dr, dz, dq) and (dr, dz, dn) go through their norms before they are multiplied. Form::before: with
+// p = W_hn^T dn, dr = p * h * r * (1 - r) and dh(t - 1) = u + p * r + W_hr^T dr + W_hz^T dz.
 #pragma once
 
-#include "layout.inl"
+#include "layer_norm.inl"
 
 namespace fastgru {
 namespace {
@@ -47,11 +50,15 @@ void pack_columns(const Real* w, int64_t H, int64_t N, int64_t first_row, Range 
   }
 }
 
-template <class Real>
-alignas(64) constexpr Real kZeros[2 * kLanes<Real>] = {};
+// Where in a row of dgates what lies, H numbers each.
+//   after: [n, r, z, q]; (n, r, z) is what dx needs and (r, z, q) what dh needs, each in one piece
+//   before: [n, r, z]; dh needs (r, z), and n in a product of its own
+//   normed: [n, r, z, q] of gain * norm + bias, then (n, r, z) of W_ih x and (r, z, q) of W_hh h
+constexpr int64_t dgates_width(Form form) noexcept { return form == Form::after ? 4 : form == Form::before ? 3 : 10; }
+constexpr int64_t of_input(Form form) noexcept { return form == Form::normed ? 4 : 0; }
+constexpr int64_t of_recurrent(Form form) noexcept { return form == Form::normed ? 7 : 1; }
 
-// A tile of one vector of units at one step. Rows of dgates are [n, r, z, q], H each: (n, r, z) is what dx
-// needs and (r, z, q) what dh needs, each in one piece.
+// A tile of one vector of units at one step.
 template <class Real>
 struct GradientTile {
   int64_t rows, units, H;
@@ -63,20 +70,49 @@ struct GradientTile {
   const Real* h[kBackwardRows];  // before this step
   const Real* saved;             // [rows], lds apart
   int64_t lds;
-  Real* dgates;                  // [rows], ldg apart
+  Real* dgates;  // [rows], ldg apart
   int64_t ldg;
-  // With noise alone.
+  // With noise alone, and in forms but the first.
   Real keep;
-  const Real* zoneout[kBackwardRows];  // m, or null: keep
+  const Real* zoneout[kBackwardRows];    // m, or null: keep
+  const Real* recurrent[kBackwardRows];  // or null: 1
+  // Of Form::normed alone; biases may be null.
+  const Real *g_ih, *g_hh, *b_ih, *b_hh;
 };
 
-template <class Real, bool kPart, bool kNoise>
+// The gates of a row that is saved normalised.
+template <class Real>
+struct Gates {
+  Vec<Real> r, z, n, q;
+};
+
+template <class Real, bool kPart>
+FASTGRU_INLINE Gates<Real> gates_of(const GradientTile<Real>& tile, const Real* saved) noexcept {
+  const auto affine = [&](int64_t side, int64_t gate, const Real* gain, const Real* bias)
+                          __attribute__((always_inline)) {
+                            const Vec<Real> v = load_if<kPart>(saved + (side * 3 + gate) * tile.H, tile.units);
+                            const Vec<Real> product = v * load_if<kPart>(gain + gate * tile.H, tile.units);
+                            return bias ? product + load_if<kPart>(bias + gate * tile.H, tile.units) : product;
+                          };
+  const auto x = [&](int64_t gate) __attribute__((always_inline)) { return affine(0, gate, tile.g_ih, tile.b_ih); };
+  const auto h = [&](int64_t gate) __attribute__((always_inline)) { return affine(1, gate, tile.g_hh, tile.b_hh); };
+  const Vec<Real> r = sigmoid<Real>(x(0) + h(0)), z = sigmoid<Real>(x(1) + h(1)), q = h(2);
+  return {r, z, tanh<Real>(x(2) + r * q), q};
+}
+
+template <class Real, Form kForm, bool kPart>
+FASTGRU_INLINE Gates<Real> saved_gates(const GradientTile<Real>& tile, const Real* saved) noexcept {
+  if constexpr (kForm == Form::normed) return gates_of<Real, kPart>(tile, saved);
+  const int64_t H = tile.H, units = tile.units;
+  return {load_if<kPart>(saved, units), load_if<kPart>(saved + H, units), load_if<kPart>(saved + 2 * H, units),
+          load_if<kPart>(saved + 3 * H, units)};
+}
+
+template <class Real, Form kForm, bool kPart, bool kNoise>
 [[gnu::noinline]] void differentiate_gates(const GradientTile<Real>& tile) noexcept {
   const int64_t H = tile.H, units = tile.units;
   for (int64_t m = 0; m < tile.rows; ++m) {
-    const Real* saved = tile.saved + m * tile.lds;
-    const Vec<Real> r = load_if<kPart>(saved, units), z = load_if<kPart>(saved + H, units);
-    const Vec<Real> n = load_if<kPart>(saved + 2 * H, units), q = load_if<kPart>(saved + 3 * H, units);
+    const auto [r, z, n, q] = saved_gates<Real, kForm, kPart>(tile, tile.saved + m * tile.lds);
     const Vec<Real> h = load_if<kPart>(tile.h[m], units), dy = load_if<kPart>(tile.dy[m], units);
     const Vec<Real> whole = dy + (load(tile.carry + m * tile.ldc) + load(tile.dh + m * tile.ldd));
     Vec<Real> dh = whole;
@@ -91,6 +127,40 @@ template <class Real, bool kPart, bool kNoise>
     store_if<kPart>(dgates + H, dr, units);
     store_if<kPart>(dgates + 2 * H, dz, units);
     store_if<kPart>(dgates + 3 * H, dq, units);
+  }
+}
+
+// Form::before, first half: dn, dz and the carry.
+template <class Real, bool kPart>
+[[gnu::noinline]] void differentiate_candidate(const GradientTile<Real>& tile) noexcept {
+  const int64_t H = tile.H, units = tile.units;
+  for (int64_t m = 0; m < tile.rows; ++m) {
+    const Real* saved = tile.saved + m * tile.lds;
+    const Vec<Real> z = load_if<kPart>(saved + H, units), n = load_if<kPart>(saved + 2 * H, units);
+    const Vec<Real> h = load_if<kPart>(tile.h[m], units), dy = load_if<kPart>(tile.dy[m], units);
+    const Vec<Real> whole = dy + (load(tile.carry + m * tile.ldc) + load(tile.dh + m * tile.ldd));
+    const Vec<Real> dh = whole * (tile.zoneout[m] ? load_if<kPart>(tile.zoneout[m], units) : splat(tile.keep));
+    const Vec<Real> u = dh * z;
+    store(tile.carry + m * tile.ldc, u + (whole - dh));
+    store_if<kPart>(tile.dgates + m * tile.ldg, (dh - u) * (Real(1) - n * n), units);
+    store_if<kPart>(tile.dgates + m * tile.ldg + 2 * H, u * (Real(1) - z) * (h - n), units);
+  }
+}
+
+// Form::before, second half, dh being W_hn^T dn: dr, and what goes to h through r * h.
+template <class Real, bool kPart>
+[[gnu::noinline]] void differentiate_reset(const GradientTile<Real>& tile) noexcept {
+  for (int64_t m = 0; m < tile.rows; ++m) {
+    const Vec<Real> r = load_if<kPart>(tile.saved + m * tile.lds, tile.units);
+    Vec<Real> seen = load_if<kPart>(tile.h[m], tile.units), through = load(tile.dh + m * tile.ldd) * r;
+    if (tile.recurrent[m]) {
+      const Vec<Real> factors = load_if<kPart>(tile.recurrent[m], tile.units);
+      seen *= factors;
+      store(tile.carry + m * tile.ldc, load(tile.carry + m * tile.ldc) + through * factors);
+    } else {
+      store(tile.carry + m * tile.ldc, load(tile.carry + m * tile.ldc) + through);
+    }
+    store_if<kPart>(tile.dgates + m * tile.ldg + tile.H, through * seen * (Real(1) - r), tile.units);
   }
 }
 
@@ -112,36 +182,39 @@ FASTGRU_INLINE void write_row(Real* to, const Real* c, int64_t columns, bool add
 template <class Real>
 struct BackwardScratch {
   static constexpr int64_t W = kLanes<Real>;
-  int64_t batch, chunk;                                    // most sequences at once, most rows in a chunk
-  int64_t ldc, ldg;                                        // pitch of carry and of dgates
-  int64_t x_panels, h_panels;                              // of 2 * kLanes columns
-  int64_t carry, dgates, x, h, w_hh, w_ih, bias, initial;  // sizes
-  int64_t units;                                           // whose gradients are packed at once
+  int64_t batch, chunk;                                           // most sequences at once, most rows in a chunk
+  int64_t ldc, ldg;                                               // pitch of carry and of dgates
+  int64_t x_panels, h_panels;                                     // of 2 * kLanes columns
+  int64_t carry, dgates, x, h, reset, w_hh, w_ih, sums, initial;  // sizes
+  int64_t units;                                                  // whose gradients are packed at once
   int64_t own;
 
   BackwardScratch(const BackwardArgs<Real>& a, int64_t group_size) noexcept
       : batch(min_of(a.steps.B, kBatchBlock * group_size)),
-        chunk(max_of(kChunkRows, batch)),
+        chunk(max_of(a.form == Form::normed ? kChunkRows / 2 : kChunkRows, batch)),
         ldc(round_up(a.H, 2 * W) + W),
-        ldg(round_up(4 * a.H, W) + W),
+        ldg(round_up(dgates_width(a.form) * a.H, W) + W),
         x_panels(divide_up(a.I, 2 * W)),
         h_panels(divide_up(a.H, 2 * W)),
         carry(batch * ldc),
         dgates(chunk * ldg),
         x(chunk * x_panels * 2 * W),
         h(chunk * h_panels * 2 * W),
+        reset(a.form == Form::before ? h : 0),
         w_hh(h_panels * 3 * a.H * 2 * W),
         w_ih(a.dx.data ? x_panels * 3 * a.H * 2 * W : 0),
-        bias(4 * round_up(a.H, W)),
+        sums(dgates_width(a.form) * round_up(a.H, W)),
         initial(a.dinitial ? group_size * h_panels * 2 * W : 0),
         units((x + h) * static_cast<int64_t>(sizeof(Real)) > kWeightBytesPerCore ? kOuterUnits : kOuterRows),
         own(chunk * units) {}
 
-  int64_t shared() const noexcept { return round_up(carry + 2 * (dgates + x + h) + w_hh + w_ih + bias + initial, 16); }
+  int64_t shared() const noexcept {
+    return round_up(carry + 2 * (dgates + x + h + reset) + w_hh + w_ih + sums + initial, 16);
+  }
 };
 
 // One thread's part in one direction.
-template <class Real>
+template <class Real, Form kForm>
 class BackwardWorker {
  public:
   BackwardWorker(const BackwardArgs<Real>& args, const BackwardScratch<Real>& sizes, const Group& group,
@@ -152,7 +225,8 @@ class BackwardWorker {
         group_(group),
         team_(team),
         d_(direction),
-        units_split_(splits_units<Real>(args.steps.B, args.H, group.size, kBackwardRows)),
+        reverse_(direction == 1 || args.reverse),
+        units_split_(splits_units<Real>(args, group.size, kBackwardRows)),
         pipelined_(group.size > 1 && !units_split_ && args.steps.B == 1),
         own_blocks_(own_part({0, divide_up(args.H, W)})),
         own_(own) {
@@ -163,10 +237,12 @@ class BackwardWorker {
     x_[1] = x_[0] + sizes.x;
     h_[0] = x_[1] + sizes.x;
     h_[1] = h_[0] + sizes.h;
-    w_hh_ = h_[1] + sizes.h;
+    reset_[0] = h_[1] + sizes.h;
+    reset_[1] = reset_[0] + sizes.reset;
+    w_hh_ = reset_[1] + sizes.reset;
     w_ih_ = w_hh_ + sizes.w_hh;
-    bias_ = w_ih_ + sizes.w_ih;
-    initial_ = bias_ + sizes.bias;
+    sums_ = w_ih_ + sizes.w_ih;
+    initial_ = sums_ + sizes.sums;
   }
 
   void run() noexcept {
@@ -177,8 +253,10 @@ class BackwardWorker {
       panels_ = part_of({0, size_.h_panels}, units_split_ ? group_.index : 0, units_split_ ? group_.size : 1);
       run_batch();
     }
-    if (g_.b_ih) write_bias(g_.b_ih, 0);
-    if (g_.b_hh) write_bias(g_.b_hh, 3);
+    if (g_.b_ih) write_sums(g_.b_ih, 1, 2, 0);
+    if (g_.b_hh) write_sums(g_.b_hh, 1, 2, kForm == Form::before ? 0 : 3);
+    if (kForm == Form::normed && g_.g_ih) write_sums(g_.g_ih, 5, 6, 4);
+    if (kForm == Form::normed && g_.g_hh) write_sums(g_.g_hh, 7, 8, 9);
     if (a_.dinitial) write_initial();
   }
 
@@ -199,7 +277,7 @@ class BackwardWorker {
     return part_of(whole, group_.index, group_.size - 1);
   }
 
-  int64_t time_of(int64_t s) const noexcept { return d_ ? s : a_.steps.T - 1 - s; }
+  int64_t time_of(int64_t s) const noexcept { return reverse_ ? s : a_.steps.T - 1 - s; }
 
   int64_t active(int64_t s) const noexcept {
     if (s < 0 || s >= a_.steps.T) return 0;
@@ -212,8 +290,8 @@ class BackwardWorker {
     if (a_.dx.data) {
       pack_columns(w.w_ih, a_.H, a_.I, 2 * a_.H, part_of({0, size_.x_panels}, group_.index, group_.size), w_ih_);
     }
-    for (int64_t gate = 0; gate < 4; ++gate) {
-      for (int64_t j = own_blocks_.begin; j < own_blocks_.end; ++j) store(bias_sum(gate, j), Vec<Real>{});
+    for (int64_t which = 0; which < dgates_width(kForm); ++which) {
+      for (int64_t j = own_blocks_.begin; j < own_blocks_.end; ++j) store(sum(which, j), Vec<Real>{});
     }
     if (a_.dinitial) {
       for (int64_t i = 0; i < size_.h_panels * W2; i += W) store(initial_sum(group_.index) + i, Vec<Real>{});
@@ -221,7 +299,9 @@ class BackwardWorker {
     wait_for(group_);
   }
 
-  Real* bias_sum(int64_t gate, int64_t block) const noexcept { return bias_ + gate * round_up(a_.H, W) + block * W; }
+  // What is added up over all steps: the gates n, r, z, q for the biases; of Form::normed then what the gains get of
+  // n, r, z and of r, z, q.
+  Real* sum(int64_t which, int64_t block) const noexcept { return sums_ + which * round_up(a_.H, W) + block * W; }
 
   // [h_panels, 2 * kLanes]: what a thread's sequences add to the gradient of the initial state.
   Real* initial_sum(int64_t thread) const noexcept { return initial_ + thread * size_.h_panels * W2; }
@@ -289,12 +369,12 @@ class BackwardWorker {
   void step(int64_t s, Real* dgates) noexcept {
     const int64_t n = rows_.below(active(s)), before = rows_.below(active(s - 1));
     alignas(64) Real dh[kBackwardRows * W2];
-    const int64_t K = 3 * a_.H;
+    const int64_t K = 3 * a_.H, multiplied = kForm == Form::before ? 2 * a_.H : K;
     for (int64_t panel = panels_.begin; panel < panels_.end; ++panel) {
       for (int64_t b = 0, m; b < before; b += m) {
         m = tile_rows(before - b, kBackwardRows);
-        multiply<Real, kBackwardRows, 2>(m, previous_ + rows_.at(b) * size_.ldg + a_.H, rows_.stride * size_.ldg,
-                                         w_hh_ + panel * K * W2, K, kZeros<Real>, dh,
+        multiply<Real, kBackwardRows, 2>(m, previous_ + rows_.at(b) * size_.ldg + of_recurrent(kForm) * a_.H,
+                                         rows_.stride * size_.ldg, w_hh_ + panel * K * W2, multiplied, kZeros<Real>, dh,
                                          quarter_of<Real, 2>(w_hh_, panels_, panel + 1, K, b, m));
         for (int64_t i = 0; a_.noise.recurrent && i < m; ++i) mask(panel, sequence(b + i), dh + i * W2);
         if (a_.resets.at.data) cut(time_of(s - 1), panel, b, m, dh);
@@ -307,7 +387,40 @@ class BackwardWorker {
         gates(s, panel, b, m, kZeros<Real>, 0, dgates);
       }
     }
+    if constexpr (kForm == Form::before) finish_before(s, n, dgates);
+    if constexpr (kForm == Form::normed) finish_normed(s, n, dgates);
     previous_ = dgates;
+  }
+
+  // dn of all units must be known before dr.
+  void finish_before(int64_t s, int64_t n, Real* dgates) noexcept {
+    alignas(64) Real dh[kBackwardRows * W2];
+    const int64_t K = 3 * a_.H, t = time_of(s);
+    for (int64_t panel = panels_.begin; panel < panels_.end; ++panel) {
+      for (int64_t b = 0, m; b < n; b += m) {
+        m = tile_rows(n - b, kBackwardRows);
+        multiply<Real, kBackwardRows, 2>(m, dgates + rows_.at(b) * size_.ldg, rows_.stride * size_.ldg,
+                                         w_hh_ + (panel * K + 2 * a_.H) * W2, a_.H, kZeros<Real>, dh, nullptr);
+        for (int64_t unit = panel * W2; unit < min_of(a_.H, panel * W2 + W2); unit += W) {
+          const GradientTile<Real> tile = gradient_tile(t, b, m, unit, dh + (unit - panel * W2), W2, dgates);
+          tile.units >= W ? differentiate_reset<Real, false>(tile) : differentiate_reset<Real, true>(tile);
+        }
+      }
+    }
+  }
+
+  // Through the norms of W_ih x and W_hh h.
+  void finish_normed(int64_t s, int64_t n, Real* dgates) noexcept {
+    const int64_t H = a_.H, t = time_of(s);
+    const Parameters<const Real>& p = a_.parameters[d_];
+    for (int64_t b = 0; b < n; ++b) {
+      const Real* saved = saved_of(t, sequence(b));
+      Real* row = dgates + rows_.at(b) * size_.ldg;
+      differentiate_norm<Real>({row + H, row + 2 * H, row}, saved, p.g_ih, saved[6 * H], H,
+                               {row + 5 * H, row + 6 * H, row + 4 * H});
+      differentiate_norm<Real>({row + H, row + 2 * H, row + 3 * H}, saved + 3 * H, p.g_hh, saved[6 * H + 1], H,
+                               {row + 7 * H, row + 8 * H, row + 9 * H});
+    }
   }
 
   // Multiplies a row of a panel with the factors of the h that entered W_hh.
@@ -318,13 +431,15 @@ class BackwardWorker {
     }
   }
 
-  // What step t has of gradients for a state that was reset before it goes to the initial state instead.
+  // What step t has of gradients for the state before it goes no further where something parts the two: where that
+  // is a reset, it goes to the initial state.
   void cut(int64_t t, int64_t panel, int64_t b, int64_t m, Real* dh) noexcept {
     for (int64_t row = b; row < b + m; ++row) {
-      if (!is_fresh(a_.resets, a_.steps, d_, t, sequence(row))) continue;
+      const uint8_t bits = parted(a_.resets, a_.steps, reverse_, t, sequence(row));
+      if (bits == 0) continue;
       for (int64_t i = 0; i < W2; i += W) {
         Real *carry = carry_ + rows_.at(row) * size_.ldc + panel * W2 + i, *product = dh + (row - b) * W2 + i;
-        if (a_.dinitial) {
+        if (a_.dinitial && is_fresh(a_.resets, bits)) {
           Real* sum = initial_sum(group_.index) + panel * W2 + i;
           store(sum, load(sum) + (load(carry) + load(product)));
         }
@@ -337,41 +452,65 @@ class BackwardWorker {
   void gates(int64_t s, int64_t panel, int64_t b, int64_t m, const Real* dh, int64_t ldd, Real* dgates) noexcept {
     const int64_t t = time_of(s);
     for (int64_t unit = panel * W2; unit < min_of(a_.H, panel * W2 + W2); unit += W) {
-      GradientTile<Real> tile;
-      tile.rows = m;
-      tile.units = a_.H - unit;
-      tile.H = a_.H;
-      tile.dh = dh + (unit - panel * W2);
-      tile.ldd = ldd;
-      tile.carry = carry_ + rows_.at(b) * size_.ldc + unit;
-      tile.ldc = rows_.stride * size_.ldc;
-      for (int64_t i = 0; i < m; ++i) {
-        tile.dy[i] = a_.dy.data ? row_of(a_.dy, a_.steps, t, sequence(b + i)) + d_ * a_.H + unit : kZeros<Real>;
-        const Real* h = state_before(t, sequence(b + i));
-        tile.h[i] = h ? h + unit : kZeros<Real>;
-      }
-      tile.saved = a_.saved + (d_ * a_.steps.saved_rows() + saved_row(a_.steps, t) + sequence(b)) * 4 * a_.H + unit;
-      tile.lds = rows_.stride * 4 * a_.H;
-      tile.dgates = dgates + rows_.at(b) * size_.ldg + unit;
-      tile.ldg = rows_.stride * size_.ldg;
-      if (is_noisy(a_.noise)) {
-        set_noise(tile, t, b, unit);
-        differentiate_gates<Real, true, true>(tile);
-      } else if (tile.units >= W) {
-        differentiate_gates<Real, false, false>(tile);
+      const GradientTile<Real> tile = gradient_tile(t, b, m, unit, dh + (unit - panel * W2), ldd, dgates);
+      if constexpr (kForm == Form::before) {
+        tile.units >= W ? differentiate_candidate<Real, false>(tile) : differentiate_candidate<Real, true>(tile);
+      } else if constexpr (kForm == Form::normed) {
+        tile.units >= W ? differentiate_gates<Real, kForm, false, true>(tile)
+                        : differentiate_gates<Real, kForm, true, true>(tile);
+      } else if (is_noisy(a_.noise)) {
+        tile.units >= W ? differentiate_gates<Real, kForm, false, true>(tile)
+                        : differentiate_gates<Real, kForm, true, true>(tile);
       } else {
-        differentiate_gates<Real, true, false>(tile);
+        tile.units >= W ? differentiate_gates<Real, kForm, false, false>(tile)
+                        : differentiate_gates<Real, kForm, true, false>(tile);
       }
     }
   }
 
+  GradientTile<Real> gradient_tile(int64_t t, int64_t b, int64_t m, int64_t unit, const Real* dh, int64_t ldd,
+                                   Real* dgates) const noexcept {
+    GradientTile<Real> tile;
+    tile.rows = m;
+    tile.units = a_.H - unit;
+    tile.H = a_.H;
+    tile.dh = dh;
+    tile.ldd = ldd;
+    tile.carry = carry_ + rows_.at(b) * size_.ldc + unit;
+    tile.ldc = rows_.stride * size_.ldc;
+    for (int64_t i = 0; i < m; ++i) {
+      tile.dy[i] = a_.dy.data ? row_of(a_.dy, a_.steps, t, sequence(b + i)) + d_ * a_.H + unit : kZeros<Real>;
+      const Real* h = state_before(t, sequence(b + i));
+      tile.h[i] = h ? h + unit : kZeros<Real>;
+    }
+    tile.saved = saved_of(t, sequence(b)) + unit;
+    tile.lds = rows_.stride * saved_pitch(kForm, a_.H);
+    tile.dgates = dgates + rows_.at(b) * size_.ldg + unit;
+    tile.ldg = rows_.stride * size_.ldg;
+    if (kForm != Form::after || is_noisy(a_.noise)) set_noise(tile, t, b, unit);
+    if constexpr (kForm == Form::normed) {
+      const Parameters<const Real>& p = a_.parameters[d_];
+      tile.g_ih = p.g_ih + unit;
+      tile.g_hh = p.g_hh + unit;
+      tile.b_ih = p.b_ih ? p.b_ih + unit : nullptr;
+      tile.b_hh = p.b_hh ? p.b_hh + unit : nullptr;
+    }
+    return tile;
+  }
+
   void set_noise(GradientTile<Real>& tile, int64_t t, int64_t b, int64_t unit) const noexcept {
-    tile.units = min_of(tile.units, W);
     tile.keep = a_.noise.keep;
     const Series<const Real>& zoneout = a_.noise.zoneout;
     for (int64_t i = 0; i < tile.rows; ++i) {
       tile.zoneout[i] = zoneout.data ? row_of(zoneout, a_.steps, t, sequence(b + i)) + d_ * a_.H + unit : nullptr;
+      const Real* recurrent = recurrent_of(a_.noise, a_.steps, d_, sequence(b + i), a_.H);
+      tile.recurrent[i] = recurrent ? recurrent + unit : nullptr;
     }
+  }
+
+  const Real* saved_of(int64_t t, int64_t sequence) const noexcept {
+    const int64_t row = d_ * a_.steps.saved_rows() + saved_row(a_.steps, t) + sequence;
+    return a_.saved + row * saved_pitch(kForm, a_.H);
   }
 
   void end_rows(int64_t panel, int64_t begin, int64_t end, const Real* dh) noexcept {
@@ -387,10 +526,10 @@ class BackwardWorker {
 
   // h that entered step t of a sequence, or null where it was zero.
   const Real* state_before(int64_t t, int64_t sequence) const noexcept {
-    if (a_.resets.at.data && is_fresh(a_.resets, a_.steps, d_, t, sequence)) {
+    if (a_.resets.at.data && is_fresh(a_.resets, parted(a_.resets, a_.steps, reverse_, t, sequence))) {
       return a_.resets.initial ? a_.resets.initial + d_ * a_.H : nullptr;
     }
-    const int64_t before = d_ ? t + 1 : t - 1;
+    const int64_t before = reverse_ ? t + 1 : t - 1;
     if (sequence < rows_at(a_.steps, before)) return row_of(a_.y, a_.steps, before, sequence) + d_ * a_.H;
     return a_.h0 ? a_.h0 + (d_ * a_.steps.B + slot_of(a_.steps, sequence)) * a_.H : nullptr;
   }
@@ -419,13 +558,27 @@ class BackwardWorker {
       if (before) {
         copy_to_panels(before, a_.H, pitch, h + row * W2);
         for (int64_t c = 0; a_.noise.recurrent && c < size_.h_panels; ++c) mask(c, sequence, h + row * W2 + c * pitch);
-        return;
+      } else {
+        for (int64_t c = 0; c < size_.h_panels; ++c) {
+          store(h + row * W2 + c * pitch, Vec<Real>{});
+          store(h + row * W2 + c * pitch + W, Vec<Real>{});
+        }
       }
-      for (int64_t c = 0; c < size_.h_panels; ++c) {
-        store(h + row * W2 + c * pitch, Vec<Real>{});
-        store(h + row * W2 + c * pitch + W, Vec<Real>{});
-      }
+      if constexpr (kForm == Form::before)
+        pack_reset(saved_of(t, sequence), h + row * W2, reset_[chunk.buffer] + row * W2);
     });
+  }
+
+  // A row of h's panels times r.
+  void pack_reset(const Real* r, const Real* h, Real* to) const noexcept {
+    const int64_t pitch = size_.chunk * W2;
+    for (int64_t c = 0; c < size_.h_panels; ++c) {
+      for (int64_t i = 0; i < W2; i += W) {
+        const int64_t unit = c * W2 + i;
+        const Vec<Real> factors = a_.H - unit >= W ? load(r + unit) : load_lanes(r + unit, max_of(a_.H - unit, 0));
+        store(to + c * pitch + i, load(h + c * pitch + i) * factors);
+      }
+    }
   }
 
   // The chunk's part of dw_ih, dw_hh and the bias sums, for the thread's own units.
@@ -438,12 +591,18 @@ class BackwardWorker {
       const int64_t first = (gate == 0 || gate == 3 ? 2 : gate - 1) * a_.H;
       for (int64_t unit = own_blocks_.begin * W; unit < end; unit += size_.units) {
         const int64_t units = min_of(size_.units, end - unit), row = first + unit;
-        pack_gradients(dgates + gate * a_.H + unit, chunk.rows, units);
+        if (gate < 3) pack_gradients(dgates + (of_input(kForm) + gate) * a_.H + unit, chunk.rows, units);
         if (g_.w_ih && gate < 3) add_product(x_[chunk.buffer], chunk.rows, a_.I, g_.w_ih + row * a_.I, units, adds);
-        if (g_.w_hh && gate > 0) add_product(h_[chunk.buffer], chunk.rows, a_.H, g_.w_hh + row * a_.H, units, adds);
+        if (!g_.w_hh || gate == 0) continue;
+        const bool is_reset = kForm == Form::before && gate == 3;  // W_hn saw r * h, and n's gradient is its
+        const int64_t at = is_reset ? 0 : of_recurrent(kForm) + gate - 1;
+        if (gate == 3 || kForm == Form::normed) pack_gradients(dgates + at * a_.H + unit, chunk.rows, units);
+        const Real* panels = is_reset ? reset_[chunk.buffer] : h_[chunk.buffer];
+        add_product(panels, chunk.rows, a_.H, g_.w_hh + row * a_.H, units, adds);
       }
-      if (g_.b_ih || g_.b_hh) add_bias(dgates, gate, chunk.rows);
+      if ((g_.b_ih || g_.b_hh) && gate < dgates_width(kForm)) add_bias(dgates, gate, chunk.rows);
     }
+    if (kForm == Form::normed && (g_.g_ih || g_.g_hh)) add_gains(chunk);
   }
 
   // The gradients of some units as [units / kOuterRows][rows][kOuterRows].
@@ -479,18 +638,37 @@ class BackwardWorker {
   void add_bias(const Real* dgates, int64_t gate, int64_t rows) noexcept {
     for (int64_t j = own_blocks_.begin; j < own_blocks_.end; ++j) {
       const Real* from = dgates + gate * a_.H + j * W;
-      Vec<Real> sum{};
-      for (int64_t k = 0; k < rows; ++k) sum += load(from + k * size_.ldg);
-      store(bias_sum(gate, j), load(bias_sum(gate, j)) + sum);
+      Vec<Real> total{};
+      for (int64_t k = 0; k < rows; ++k) total += load(from + k * size_.ldg);
+      store(sum(gate, j), load(sum(gate, j)) + total);
     }
   }
 
-  // last: the gate that stands for n.
-  void write_bias(Real* to, int64_t last) noexcept {
-    const int64_t gates[3] = {1, 2, last};
+  // What the chunk adds to the gradients of the gains: those of gain * v + bias times v.
+  void add_gains(const Chunk& chunk) noexcept {
+    const int64_t H = a_.H;
+    for_rows(chunk, {0, chunk.rows}, [&](int64_t row, int64_t t, int64_t sequence) {
+      const Real *v = saved_of(t, sequence), *dgates = dgates_[chunk.buffer] + row * size_.ldg;
+      for (int64_t gate = 0; gate < 4; ++gate) {  // n r z q
+        for (int64_t j = own_blocks_.begin; j < own_blocks_.end; ++j) {
+          const int64_t unit = j * W, units = min_of(W, H - unit);
+          const Vec<Real> d = load_lanes(dgates + gate * H + unit, units);
+          const auto add = [&](int64_t which, const Real* from) {
+            store(sum(which, j), load(sum(which, j)) + d * load_lanes(from + unit, units));
+          };
+          if (gate < 3) add(4 + gate, v + (gate + 2) % 3 * H);
+          if (gate > 0) add(6 + gate, v + (gate + 2) * H);
+        }
+      }
+    });
+  }
+
+  // Which sums are those of r, z and n.
+  void write_sums(Real* to, int64_t r, int64_t z, int64_t n) noexcept {
+    const int64_t which[3] = {r, z, n};
     for (int64_t i = 0; i < 3; ++i) {
       for (int64_t j = own_blocks_.begin; j < own_blocks_.end; ++j) {
-        write_row(to + i * a_.H + j * W, bias_sum(gates[i], j), min_of(W, a_.H - j * W), false);
+        write_row(to + i * a_.H + j * W, sum(which[i], j), min_of(W, a_.H - j * W), false);
       }
     }
   }
@@ -524,8 +702,8 @@ class BackwardWorker {
       if (done == m) {
         m = tile_rows(rows.end - row, kBackwardRows);
         done = 0;
-        multiply<Real, kBackwardRows, 2>(m, dgates_[chunk.buffer] + row * size_.ldg, size_.ldg, w_ih_ + panel * K * W2,
-                                         K, kZeros<Real>, c,
+        multiply<Real, kBackwardRows, 2>(m, dgates_[chunk.buffer] + row * size_.ldg + of_input(kForm) * a_.H, size_.ldg,
+                                         w_ih_ + panel * K * W2, K, kZeros<Real>, c,
                                          quarter_of<Real, 2>(w_ih_, {0, size_.x_panels}, panel + 1, K, row, m));
       }
       write_row(row_of(a_.dx, a_.steps, t, sequence) + panel * W2, c + done * W2, a_.I - panel * W2, adds);
@@ -539,12 +717,13 @@ class BackwardWorker {
   const Group& group_;
   const Team& team_;
   const int64_t d_;
+  const bool reverse_;  // from the last step to the first, so back from the first to the last
   const bool units_split_, pipelined_;
   const Range own_blocks_;  // of units, for the weights' gradients
   Real* own_;
   Range batch_{0, 0}, panels_{0, 0};
   Share rows_{0, 1, 0};  // within the batch
-  Real *carry_, *dgates_[2], *x_[2], *h_[2], *w_hh_, *w_ih_, *bias_, *initial_;
+  Real *carry_, *dgates_[2], *x_[2], *h_[2], *reset_[2], *w_hh_, *w_ih_, *sums_, *initial_;
   const Real* previous_ = nullptr;  // dgates of the step before
 };
 
@@ -563,7 +742,13 @@ void backward(const BackwardArgs<Real>& a, Real* scratch, const Team& team) noex
   Real* shared = scratch + group.group * (sizes.shared() + group.size * sizes.own);
   Real* own = shared + sizes.shared() + group.index * sizes.own;
   for (int64_t d = group.directions.begin; d < group.directions.end; ++d) {
-    BackwardWorker<Real>(a, sizes, group, team, d, shared, own).run();
+    if (a.form == Form::before) {
+      BackwardWorker<Real, Form::before>(a, sizes, group, team, d, shared, own).run();
+    } else if (a.form == Form::normed) {
+      BackwardWorker<Real, Form::normed>(a, sizes, group, team, d, shared, own).run();
+    } else {
+      BackwardWorker<Real, Form::after>(a, sizes, group, team, d, shared, own).run();
+    }
   }
 }
 

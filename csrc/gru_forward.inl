@@ -2,7 +2,7 @@
 #pragma once
 
 #include "fingerprint.inl"
-#include "layout.inl"
+#include "layer_norm.inl"
 
 namespace fastgru {
 namespace {
@@ -13,17 +13,25 @@ constexpr int64_t kProjectedRows = 256;
 // A direction's weights as the kernels read them, in blocks of kLanes units, gates r z n side by side:
 //   w_ih [blocks][I][3][kLanes]   b_ih [blocks][3][kLanes]: b_ih + b_hh for r and z, b_ih for n
 //   w_hh [blocks][H][3][kLanes]   b_hh [blocks][3][kLanes]: b_hh for n, zero for r and z
+// and, of Form::normed, the gains g_ih and g_hh as the biases. Form::before needs r and z before n:
+//   w_hh [blocks][H][2][kLanes], then w_hn [blocks][H][kLanes]; b_ih holds both biases of all gates
 // Units beyond H are zero.
 template <class Real>
 struct Packed {
   static constexpr int64_t kRow = 3 * kLanes<Real>;
-  const Real *w_ih, *w_hh, *b_ih, *b_hh;
+  const Real *w_ih, *w_hh, *w_hn, *b_ih, *b_hh, *g_ih, *g_hh;
 
   static int64_t blocks(int64_t H) noexcept { return divide_up(H, kLanes<Real>); }
-  static int64_t elements(int64_t I, int64_t H) noexcept { return blocks(H) * kRow * (I + H + 2); }
+  static int64_t elements(int64_t I, int64_t H) noexcept { return blocks(H) * kRow * (I + H + 4); }
 
   Packed(const Real* at, int64_t I, int64_t H) noexcept
-      : w_ih(at), w_hh(w_ih + blocks(H) * kRow * I), b_ih(w_hh + blocks(H) * kRow * H), b_hh(b_ih + blocks(H) * kRow) {}
+      : w_ih(at),
+        w_hh(w_ih + blocks(H) * kRow * I),
+        w_hn(w_hh + blocks(H) * 2 * kLanes<Real> * H),
+        b_ih(w_hh + blocks(H) * kRow * H),
+        b_hh(b_ih + blocks(H) * kRow),
+        g_ih(b_hh + blocks(H) * kRow),
+        g_hh(g_ih + blocks(H) * kRow) {}
 };
 
 // Transposes kLanes rows in registers: log2(kLanes) rounds of interleaving row i with row i + kLanes / 2.
@@ -48,10 +56,10 @@ FASTGRU_INLINE void transpose(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
   }
 }
 
-// One gate of one block: kLanes rows of w [3H, K] become to[k][lane], 3 * kLanes apart.
+// One gate of one block: kLanes rows of w [3H, K] become to[k][lane], `pitch` apart.
 template <class Real>
-void pack_gate(const Real* w, int64_t K, int64_t units, Real* to) noexcept {
-  constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
+void pack_gate(const Real* w, int64_t K, int64_t units, int64_t pitch, Real* to) noexcept {
+  constexpr int64_t W = kLanes<Real>;
   for (int64_t k = 0; k < K; k += W) {
     Vec<Real> rows[W];
     const int64_t left = K - k;
@@ -61,25 +69,41 @@ void pack_gate(const Real* w, int64_t K, int64_t units, Real* to) noexcept {
     }
     transpose<Real>(rows);
     const int64_t n = min_of(left, W);
-    for (int64_t i = 0; i < n; ++i) store(to + (k + i) * kRow, rows[i]);
+    for (int64_t i = 0; i < n; ++i) store(to + (k + i) * pitch, rows[i]);
   }
+}
+
+// One gate of one block of w_hh [3H, H].
+template <class Real>
+void pack_recurrent(const Real* w, Form form, int64_t H, int64_t j, int64_t gate, const Packed<Real>& to) noexcept {
+  constexpr int64_t W = kLanes<Real>;
+  const int64_t units = min_of(W, H - j * W);
+  w += (gate * H + j * W) * H;
+  if (form != Form::before) return pack_gate(w, H, units, 3 * W, const_cast<Real*>(to.w_hh) + j * 3 * W * H + gate * W);
+  if (gate < 2) return pack_gate(w, H, units, 2 * W, const_cast<Real*>(to.w_hh) + j * 2 * W * H + gate * W);
+  pack_gate(w, H, units, W, const_cast<Real*>(to.w_hn) + j * W * H);
 }
 
 // Unit blocks [blocks.begin, blocks.end) of a direction.
 template <class Real>
-void pack_blocks(const Parameters<const Real>& from, int64_t I, int64_t H, Range blocks, Real* packed) noexcept {
+void pack_blocks(const Parameters<const Real>& from, Form form, int64_t I, int64_t H, Range blocks,
+                 Real* packed) noexcept {
   constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
   const Packed<Real> at(packed, I, H);
   for (int64_t j = blocks.begin; j < blocks.end; ++j) {
     const int64_t units = min_of(W, H - j * W);
     for (int64_t gate = 0; gate < 3; ++gate) {
       const int64_t row = gate * H + j * W, column = j * kRow + gate * W;
-      pack_gate(from.w_ih + row * I, I, units, const_cast<Real*>(at.w_ih) + j * kRow * I + gate * W);
-      pack_gate(from.w_hh + row * H, H, units, const_cast<Real*>(at.w_hh) + j * kRow * H + gate * W);
+      pack_gate(from.w_ih + row * I, I, units, kRow, const_cast<Real*>(at.w_ih) + j * kRow * I + gate * W);
+      pack_recurrent(from.w_hh, form, H, j, gate, at);
       const Vec<Real> b_ih = from.b_ih ? load_lanes(from.b_ih + row, units) : Vec<Real>{};
       const Vec<Real> b_hh = from.b_hh ? load_lanes(from.b_hh + row, units) : Vec<Real>{};
-      store(const_cast<Real*>(at.b_ih) + column, gate == 2 ? b_ih : b_ih + b_hh);
-      store(const_cast<Real*>(at.b_hh) + column, gate == 2 ? b_hh : Vec<Real>{});
+      const bool apart = gate == 2 && form != Form::before;
+      store(const_cast<Real*>(at.b_ih) + column, apart ? b_ih : b_ih + b_hh);
+      store(const_cast<Real*>(at.b_hh) + column, apart ? b_hh : Vec<Real>{});
+      if (form != Form::normed) continue;
+      store(const_cast<Real*>(at.g_ih) + column, load_lanes(from.g_ih + row, units));
+      store(const_cast<Real*>(at.g_hh) + column, load_lanes(from.g_hh + row, units));
     }
   }
 }
@@ -98,10 +122,13 @@ struct GateTile {
   Real* saved;  // [rows], lds apart: r; z, n, q lie H further each
   int64_t lds, H;
   // With noise alone: h_next is then what W_hh sees, and the state itself replaces h.
-  Real* carried;           // h, to be written
-  const Real* keep;        // m where it is the same everywhere: kLanes numbers
+  Real* carried;                        // h, to be written
+  const Real* keep;                     // m where it is the same everywhere: kLanes numbers
   const Real* zoneout[kForwardRows];    // m, or null: keep
   const Real* recurrent[kForwardRows];  // or null: 1
+  // Of Form::before alone, whose gx holds z once it is known.
+  const Real* seen;  // what W_hr and W_hz saw; [rows], ldh apart
+  Real* reset;       // r * seen, which W_hn sees; [rows], ldh apart
 };
 
 // The state after zoneout, stored as the state and as what W_hh sees of it.
@@ -141,14 +168,43 @@ template <class Real, bool kSave, bool kPart, bool kNoise = false>
   }
 }
 
+// Form::before, first half: gh [rows][2][kLanes] is W_hr h and W_hz h.
+template <class Real, bool kPart>
+[[gnu::noinline]] void apply_reset(const GateTile<Real>& tile, Real* gx, const Real* gh) noexcept {
+  constexpr int64_t W = kLanes<Real>;
+  for (int64_t m = 0; m < tile.rows; ++m, gx += 3 * W, gh += 2 * W) {
+    const Vec<Real> r = sigmoid<Real>(load(gx) + load(gh)), z = sigmoid<Real>(load(gx + W) + load(gh + W));
+    store(tile.reset + m * tile.ldh, r * load(tile.seen + m * tile.ldh));
+    store(gx + W, z);
+    if (!tile.saved) continue;
+    store_if<kPart>(tile.saved + m * tile.lds, r, tile.units);
+    store_if<kPart>(tile.saved + m * tile.lds + tile.H, z, tile.units);
+  }
+}
+
+// Form::before, second half: gh [rows][kLanes] is W_hn (r * h).
+template <class Real, bool kPart>
+[[gnu::noinline]] void apply_candidate(const GateTile<Real>& tile) noexcept {
+  constexpr int64_t W = kLanes<Real>;
+  for (int64_t m = 0; m < tile.rows; ++m) {
+    const Real* gx = tile.gx + m * 3 * W;
+    const Vec<Real> n = tanh<Real>(load(gx + 2 * W) + load(tile.gh + m * W));
+    const Vec<Real> before = load(tile.h + m * tile.ldh);
+    const Vec<Real> h = add_noise<Real, kPart>(tile, m, before, n + load(gx + W) * (before - n));
+    store_if<kPart>(tile.y[m], h, tile.units);
+    if (tile.saved) store_if<kPart>(tile.saved + m * tile.lds + 2 * tile.H, n, tile.units);
+  }
+}
+
 // What a group's threads share: h, twice, of the sequences they work on.
 template <class Real>
 constexpr int64_t state_pitch(int64_t H) noexcept {
   return round_up(H, kLanes<Real>) + kLanes<Real>;
 }
 
-// Carries a range of sequences and of unit blocks of one direction through all steps.
-template <class Real, bool kSave, bool kNoise>
+// Carries a range of sequences and of unit blocks of one direction through all steps. Forms but the first have one
+// worker each, which asks at run time whether to save, and whether there is noise.
+template <class Real, Form kForm, bool kSave, bool kNoise>
 class ForwardWorker {
  public:
   ForwardWorker(const ForwardArgs<Real>& args, const Packed<Real>& packed, const Group& group, int64_t direction,
@@ -157,6 +213,7 @@ class ForwardWorker {
         packed_(packed),
         group_(group),
         d_(direction),
+        reverse_(direction == 1 || args.reverse),
         rows_(rows),
         blocks_(blocks),
         waits_(waits),
@@ -165,16 +222,19 @@ class ForwardWorker {
         projected_(max_of(kProjectedRows, rows.count)) {}
 
   static int64_t scratch(int64_t I, int64_t rows, int64_t blocks) noexcept {
-    return max_of(kProjectedRows, rows) * (blocks * kRow + round_up(I, W) + W);
+    const int64_t recurrent = kForm == Form::normed ? rows * blocks * kRow : 0;
+    return max_of(kProjectedRows, rows) * (blocks * kRow + round_up(I, W) + W) + recurrent;
   }
 
-  // state: [2][rows][ldh], with noise [3], of the whole group if it splits units.
+  // state: [states_of][rows][ldh], of the whole group if it splits units.
   void run(Real* state, Real* scratch) noexcept {
     h_ = state;
     h_next_ = state + rows_.count * ldh_;
     if constexpr (kNoise) carried_ = h_next_ + rows_.count * ldh_;
+    if constexpr (kForm == Form::before) reset_ = carried_ + rows_.count * ldh_;
     gx_ = scratch;
     x_ = gx_ + projected_ * blocks_.size() * kRow;
+    gh_ = x_ + projected_ * ldx_;
     start();
     if (waits_) wait_for(group_);
     for (int64_t s = 0; s < a_.steps.T;) {
@@ -194,12 +254,10 @@ class ForwardWorker {
  private:
   static constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
 
-  int64_t time_of(int64_t s) const noexcept { return d_ ? a_.steps.T - 1 - s : s; }
+  int64_t time_of(int64_t s) const noexcept { return reverse_ ? a_.steps.T - 1 - s : s; }
 
   // Of our sequences, those that have step t.
-  int64_t active(int64_t t) const noexcept {
-    return rows_.below(rows_at(a_.steps, t));
-  }
+  int64_t active(int64_t t) const noexcept { return rows_.below(rows_at(a_.steps, t)); }
 
   // In both buffers: a sequence that begins late in the reverse direction is not copied from step to step.
   void start() noexcept {
@@ -214,7 +272,7 @@ class ForwardWorker {
       }
     }
     write_last(kNoise ? carried_ : h_, active(0), rows_.count);
-    if (a_.resets.at.data && d_ == 0) {
+    if (a_.resets.at.data && !reverse_) {
       for (int64_t j = blocks_.begin; j < blocks_.end; ++j) refresh(0, j, 0, active(0), h_);
     }
   }
@@ -230,7 +288,7 @@ class ForwardWorker {
   // The initial state in a block of h where step t finds it.
   void refresh(int64_t t, int64_t block, int64_t b, int64_t m, Real* h) noexcept {
     for (int64_t row = b; row < b + m; ++row) {
-      if (!is_fresh(a_.resets, a_.steps, d_, t, rows_.at(row))) continue;
+      if (!is_fresh(a_.resets, parted(a_.resets, a_.steps, reverse_, t, rows_.at(row)))) continue;
       const Real* initial = a_.resets.initial;
       const Vec<Real> state = initial ? lanes(initial + d_ * a_.H + block * W, block) : Vec<Real>{};
       store(h + row * ldh_ + block * W, enter(row, block, state));
@@ -243,6 +301,7 @@ class ForwardWorker {
 
   // gx of the steps from s on, as many as fit; returns the step after the last.
   int64_t project(int64_t s) noexcept {
+    const int64_t begin = s;
     int64_t rows = 0;
     for (; s < a_.steps.T && rows + active(time_of(s)) <= projected_; ++s) rows = copy_x(time_of(s), rows);
     for (int64_t j = 0; j < blocks_.size(); ++j) {
@@ -250,11 +309,24 @@ class ForwardWorker {
       for (int64_t row = 0, m; row < rows; row += m) {
         m = tile_rows(rows - row, kForwardRows);
         multiply<Real, kForwardRows, 3>(m, x_ + row * ldx_, ldx_, packed_.w_ih + block * kRow * a_.I, a_.I,
-                                        packed_.b_ih + block * kRow, gx(j, row),
+                                        kForm == Form::normed ? kZeros<Real> : packed_.b_ih + block * kRow, gx(j, row),
                                         quarter_of<Real, 3>(packed_.w_ih, blocks_, block + 1, a_.I, row, m));
       }
     }
+    if constexpr (kForm == Form::normed) normalise_inputs(begin, s);
     return s;
+  }
+
+  // gx of steps [s, end).
+  void normalise_inputs(int64_t s, int64_t end) noexcept {
+    for (int64_t row = 0; s < end; ++s) {
+      const int64_t t = time_of(s), n = active(t);
+      for (int64_t b = 0; b < n; ++b, ++row) {
+        Real* saved = a_.saved ? saved_of(t, rows_.at(b)) : nullptr;
+        normalise(gx(0, row), projected_ * kRow, packed_.g_ih, packed_.b_ih, a_.H, saved,
+                  saved ? saved + 6 * a_.H : nullptr);
+      }
+    }
   }
 
   // Rows of x one after the other: tiles then run over the ends of steps, and strides of a power of two,
@@ -272,6 +344,8 @@ class ForwardWorker {
 
   // row: of this step in gx. The first product is made even where h is zero: 0 * W_hh is NaN where W_hh is not finite.
   void step(int64_t s, int64_t row) noexcept {
+    if constexpr (kForm == Form::before) return step_before(s, row);
+    if constexpr (kForm == Form::normed) return step_normed(s, row);
     const int64_t t = time_of(s), n = active(t);
     alignas(64) Real gh[kForwardRows * kRow];
     for (int64_t j = 0; j < blocks_.size(); ++j) {
@@ -287,7 +361,67 @@ class ForwardWorker {
     }
   }
 
+  void step_normed(int64_t s, int64_t row) noexcept {
+    const int64_t t = time_of(s), n = active(t), pitch = rows_.count * kRow;
+    for (int64_t j = 0; j < blocks_.size(); ++j) {
+      const Real* panel = packed_.w_hh + j * kRow * a_.H;
+      for (int64_t b = 0, m; b < n; b += m) {
+        m = tile_rows(n - b, kForwardRows);
+        multiply<Real, kForwardRows, 3>(m, h_ + b * ldh_, ldh_, panel, a_.H, kZeros<Real>, gh_ + j * pitch + b * kRow,
+                                        quarter_of<Real, 3>(packed_.w_hh, blocks_, j + 1, a_.H, b, m));
+      }
+    }
+    for (int64_t b = 0; b < n; ++b) {
+      Real* saved = a_.saved ? saved_of(t, rows_.at(b)) : nullptr;
+      normalise(gh_ + b * kRow, pitch, packed_.g_hh, packed_.b_hh, a_.H, saved ? saved + 3 * a_.H : nullptr,
+                saved ? saved + 6 * a_.H + 1 : nullptr);
+    }
+    for (int64_t j = 0; j < blocks_.size(); ++j) {
+      for (int64_t b = 0, m; b < n; b += m) {
+        m = tile_rows(n - b, kForwardRows);
+        gates(t, j, b, m, gx(j, row + b), gh_ + j * pitch + b * kRow);
+        if (a_.resets.at.data && s + 1 < a_.steps.T) refresh(time_of(s + 1), j, b, m, h_next_);
+      }
+    }
+  }
+
+  // r of all units must be known before the product with W_hn.
+  void step_before(int64_t s, int64_t row) noexcept {
+    const int64_t t = time_of(s), n = active(t);
+    alignas(64) Real gh[kForwardRows * 2 * W], keep[W];
+    for (int64_t j = 0; j < blocks_.size(); ++j) {
+      for (int64_t b = 0, m; b < n; b += m) {
+        m = tile_rows(n - b, kForwardRows);
+        multiply<Real, kForwardRows, 2>(m, h_ + b * ldh_, ldh_, packed_.w_hh + j * 2 * W * a_.H, a_.H, kZeros<Real>, gh,
+                                        quarter_of<Real, 2>(packed_.w_hh, blocks_, j + 1, a_.H, b, m));
+        const GateTile<Real> tile = gate_tile(t, j, b, m, gx(j, row + b), gh, keep);
+        tile.units >= W ? apply_reset<Real, false>(tile, gx(j, row + b), gh)
+                        : apply_reset<Real, true>(tile, gx(j, row + b), gh);
+      }
+    }
+    for (int64_t j = 0; j < blocks_.size(); ++j) {
+      for (int64_t b = 0, m; b < n; b += m) {
+        m = tile_rows(n - b, kForwardRows);
+        multiply<Real, kForwardRows, 1>(m, reset_ + b * ldh_, ldh_, packed_.w_hn + j * W * a_.H, a_.H, kZeros<Real>, gh,
+                                        quarter_of<Real, 1>(packed_.w_hn, blocks_, j + 1, a_.H, b, m));
+        const GateTile<Real> tile = gate_tile(t, j, b, m, gx(j, row + b), gh, keep);
+        tile.units >= W ? apply_candidate<Real, false>(tile) : apply_candidate<Real, true>(tile);
+        if (a_.resets.at.data && s + 1 < a_.steps.T) refresh(time_of(s + 1), j, b, m, h_next_);
+      }
+    }
+  }
+
   void gates(int64_t t, int64_t block, int64_t b, int64_t m, const Real* gx, const Real* gh) noexcept {
+    alignas(64) Real keep[W];
+    const GateTile<Real> tile = gate_tile(t, block, b, m, gx, gh, keep);
+    constexpr bool kSaveGates = kSave && kForm == Form::after;
+    if (tile.units >= W) return apply_gates<Real, kSaveGates, false, kNoise>(tile);
+    apply_gates<Real, kSaveGates, true, kNoise>(tile);
+  }
+
+  // keep: room for a vector.
+  GateTile<Real> gate_tile(int64_t t, int64_t block, int64_t b, int64_t m, const Real* gx, const Real* gh,
+                           Real* keep) noexcept {
     const int64_t unit = block * W;
     GateTile<Real> tile;
     tile.rows = m;
@@ -302,13 +436,15 @@ class ForwardWorker {
       tile.y[i] = row_of(a_.y, a_.steps, t, rows_.at(b + i)) + d_ * a_.H + unit;
     }
     if constexpr (kSave) {
-      tile.saved = saved_of(t, rows_.at(b)) + unit;
-      tile.lds = rows_.stride * 4 * a_.H;
+      tile.saved = kForm == Form::after || a_.saved ? saved_of(t, rows_.at(b)) + unit : nullptr;
+      tile.lds = rows_.stride * saved_pitch(kForm, a_.H);
     }
-    alignas(64) Real keep[W];
     if constexpr (kNoise) set_noise(tile, t, unit, b, keep);
-    if (tile.units >= W) return apply_gates<Real, kSave, false, kNoise>(tile);
-    apply_gates<Real, kSave, true, kNoise>(tile);
+    if constexpr (kForm == Form::before) {
+      tile.seen = h_ + b * ldh_ + unit;
+      tile.reset = reset_ + b * ldh_ + unit;
+    }
+    return tile;
   }
 
   void set_noise(GateTile<Real>& tile, int64_t t, int64_t unit, int64_t b, Real* keep) noexcept {
@@ -319,20 +455,19 @@ class ForwardWorker {
     for (int64_t i = 0; i < tile.rows; ++i) {
       const Real* recurrent = recurrent_of(a_.noise, a_.steps, d_, rows_.at(b + i), a_.H);
       tile.recurrent[i] = recurrent ? recurrent + unit : nullptr;
-      tile.zoneout[i] = a_.noise.zoneout.data
-                            ? row_of(a_.noise.zoneout, a_.steps, t, rows_.at(b + i)) + d_ * a_.H + unit
-                            : nullptr;
+      tile.zoneout[i] =
+          a_.noise.zoneout.data ? row_of(a_.noise.zoneout, a_.steps, t, rows_.at(b + i)) + d_ * a_.H + unit : nullptr;
     }
   }
 
   Real* saved_of(int64_t t, int64_t b) const noexcept {
-    return a_.saved + (d_ * a_.steps.saved_rows() + saved_row(a_.steps, t) + b) * 4 * a_.H;
+    return a_.saved + (d_ * a_.steps.saved_rows() + saved_row(a_.steps, t) + b) * saved_pitch(kForm, a_.H);
   }
 
   // Sequences whose last step this was: forward those that the next step has not, reverse all at step 0.
   void finish(int64_t t) noexcept {
     const Real* h = kNoise ? carried_ : h_next_;
-    if (d_ == 0) {
+    if (!reverse_) {
       write_last(h, active(t + 1), active(t));
     } else if (t == 0) {
       write_last(h, 0, active(0));
@@ -357,17 +492,21 @@ class ForwardWorker {
   const Packed<Real>& packed_;
   const Group& group_;
   const int64_t d_;
+  const bool reverse_;  // from the last step to the first
   const Share rows_;
   const Range blocks_;
   const bool waits_;
   const int64_t ldh_, ldx_, projected_;
-  Real *h_ = nullptr, *h_next_ = nullptr, *gx_ = nullptr, *x_ = nullptr, *carried_ = nullptr;
+  Real *h_ = nullptr, *h_next_ = nullptr, *gx_ = nullptr, *x_ = nullptr;
+  Real* carried_ = nullptr;  // the state itself, where W_hh may see another
+  Real* reset_ = nullptr;    // r * h
+  Real* gh_ = nullptr;       // [blocks][rows][3][kLanes]
 };
 
-// What a sequence has of states: this step's, the next one's and, with noise, the carried one.
+// What a sequence has of states: this step's, the next one's, the carried one and, of Form::before, r * h.
 template <class Real>
 int64_t states_of(const ForwardArgs<Real>& a) noexcept {
-  return is_noisy(a.noise) ? 3 : 2;
+  return a.form == Form::before ? 4 : a.form == Form::normed || is_noisy(a.noise) ? 3 : 2;
 }
 
 // How scratch is laid out: [D] packed weights, then [groups] states, then each thread's own.
@@ -378,7 +517,12 @@ struct ForwardScratch {
   ForwardScratch(const ForwardArgs<Real>& a, int64_t group_size) noexcept
       : packed(round_up(Packed<Real>::elements(a.I, a.H), 16)),
         state(states_of(a) * group_size * kBatchBlock * state_pitch<Real>(a.H)),
-        own(round_up(ForwardWorker<Real, false, false>::scratch(a.I, kBatchBlock, Packed<Real>::blocks(a.H)), 16)) {}
+        own(round_up(own_elements(a.form)(a.I, kBatchBlock, Packed<Real>::blocks(a.H)), 16)) {}
+
+  static auto own_elements(Form form) noexcept {
+    return form == Form::normed ? &ForwardWorker<Real, Form::normed, true, true>::scratch
+                                : &ForwardWorker<Real, Form::after, false, false>::scratch;
+  }
 
   int64_t total(int64_t D, int64_t groups, int64_t group_size) const noexcept {
     return D * packed + groups * (state + group_size * own);
@@ -411,7 +555,7 @@ Packed<Real> packed_weights(const ForwardArgs<Real>& a, const Group& group, int6
     if (group.index == 0) a.packing[d] = {stale, false, 0};
     if (!stale) return Packed<Real>(a.packed[d], a.I, a.H);
   }
-  pack_blocks(parameters, a.I, a.H, part_of({0, Packed<Real>::blocks(a.H)}, group.index, group.size), fresh);
+  pack_blocks(parameters, a.form, a.I, a.H, part_of({0, Packed<Real>::blocks(a.H)}, group.index, group.size), fresh);
   wait_for(group);
   if (keeps) {  // another thread may write to the parameters meanwhile
     const uint64_t after = fingerprint_together(parameters, a.I, a.H, group, parts + group.size);
@@ -423,7 +567,7 @@ Packed<Real> packed_weights(const ForwardArgs<Real>& a, const Group& group, int6
 template <class Real>
 void forward_direction(const ForwardArgs<Real>& a, const Packed<Real>& packed, const Group& group, int64_t d,
                        Real* state, Real* own) noexcept {
-  const bool units = splits_units<Real>(a.steps.B, a.H, group.size, kForwardRows);
+  const bool units = splits_units<Real>(a, group.size, kForwardRows);
   const int64_t rows_at_once = units ? kBatchBlock : kBatchBlock * group.size;
   const Range all_blocks{0, Packed<Real>::blocks(a.H)};
   for (int64_t begin = 0; begin < a.steps.B; begin += rows_at_once) {
@@ -433,14 +577,18 @@ void forward_direction(const ForwardArgs<Real>& a, const Packed<Real>& packed, c
     // A place of its own for each thread: one may be a block ahead of another.
     Real* h = units ? state : state + states_of(a) * group.index * kBatchBlock * state_pitch<Real>(a.H);
     const auto run = [&](auto worker) { worker.run(h, own); };
-    if (a.saved && is_noisy(a.noise)) {
-      run(ForwardWorker<Real, true, true>(a, packed, group, d, rows, blocks, units));
+    if (a.form == Form::before) {
+      run(ForwardWorker<Real, Form::before, true, true>(a, packed, group, d, rows, blocks, units));
+    } else if (a.form == Form::normed) {
+      run(ForwardWorker<Real, Form::normed, true, true>(a, packed, group, d, rows, blocks, units));
+    } else if (a.saved && is_noisy(a.noise)) {
+      run(ForwardWorker<Real, Form::after, true, true>(a, packed, group, d, rows, blocks, units));
     } else if (a.saved) {
-      run(ForwardWorker<Real, true, false>(a, packed, group, d, rows, blocks, units));
+      run(ForwardWorker<Real, Form::after, true, false>(a, packed, group, d, rows, blocks, units));
     } else if (is_noisy(a.noise)) {
-      run(ForwardWorker<Real, false, true>(a, packed, group, d, rows, blocks, units));
+      run(ForwardWorker<Real, Form::after, false, true>(a, packed, group, d, rows, blocks, units));
     } else {
-      run(ForwardWorker<Real, false, false>(a, packed, group, d, rows, blocks, units));
+      run(ForwardWorker<Real, Form::after, false, false>(a, packed, group, d, rows, blocks, units));
     }
   }
 }

@@ -14,7 +14,7 @@ constexpr int64_t fingerprint_elements(int64_t threads) noexcept {
 
 template <class Real>
 int64_t forward_scratch(const ForwardArgs<Real>& a, int32_t threads) noexcept {
-  if (is_single_step(a)) return 2 * state_pitch<Real>(a.H);
+  if (is_single_step(a)) return StepScratch<Real>::elements(a.H);
   const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
   return ForwardScratch<Real>(a, group.size).total(a.D, group.groups, group.size) +
          group.groups * fingerprint_elements<Real>(group.size);

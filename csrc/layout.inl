@@ -27,11 +27,18 @@ FASTGRU_INLINE Real* row_of(const Series<Real>& series, const Steps& steps, int6
   return series.data + step * series.time + sequence * series.batch;
 }
 
-// Whether step t of direction d finds the initial state, sequence b having been reset.
+// What parts step t of sequence b from the step it follows on, in reverse t + 1: the bits of Resets, 0 for nothing.
 template <class Real>
-FASTGRU_INLINE bool is_fresh(const Resets<Real>& resets, const Steps& steps, int64_t d, int64_t t, int64_t b) noexcept {
-  const int64_t at = t + d;
-  return b < rows_at(steps, at) && *row_of(resets.at, steps, at, b) != 0;
+FASTGRU_INLINE uint8_t parted(const Resets<Real>& resets, const Steps& steps, bool reverse, int64_t t,
+                              int64_t b) noexcept {
+  const int64_t at = t + (reverse ? 1 : 0);
+  return b < rows_at(steps, at) ? *row_of(resets.at, steps, at, b) : uint8_t{0};
+}
+
+// Whether the initial state stands between two steps that these bits part.
+template <class Real>
+constexpr bool is_fresh(const Resets<Real>&, uint8_t bits) noexcept {
+  return (bits & ~Resets<Real>::kCut) != 0;
 }
 
 // The factors [H] of sequence b's h where it enters W_hh, or null: 1.
@@ -102,8 +109,11 @@ constexpr int64_t kWeightBytesInL1 = 1 << 16;
 
 // True where a group of `threads` shares out units and not sequences. A barrier takes 150 to 300 ns on idle
 // cores, a step of one sequence at H = 64 takes 400 on one of them: below, units are never shared out.
-template <class Real>
-bool splits_units(int64_t B, int64_t H, int64_t threads, int64_t tile) noexcept {
+template <class Real, class Args>
+bool splits_units(const Args& a, int64_t threads, int64_t tile) noexcept {
+  const int64_t B = a.steps.B, H = a.H;
+  // Other forms have a step in two halves, the second of which needs all units of the first.
+  if (a.form != Form::after) return false;
   const int64_t weight_bytes = 3 * H * H * static_cast<int64_t>(sizeof(Real));
   if (threads == 1 || H < 64) return false;
   // Beyond L2, half the weights each is better than all of them for half the sequences.

@@ -11,7 +11,7 @@
 namespace fastgru {
 namespace {
 
-constexpr size_t kLine = 64, kHugePage = size_t{2} << 20;
+constexpr size_t kLine = 64, kHugePage = size_t{2} << 20, kKept = size_t{256} << 20;
 
 }  // namespace
 
@@ -34,5 +34,23 @@ void* allocate(size_t bytes) {
 }
 
 void release(void* memory) noexcept { std::free(memory); }
+
+void* Arena::reserve(size_t bytes) {
+  if (bytes > bytes_) {
+    release(memory_);
+    memory_ = nullptr;
+    bytes_ = 0;
+    memory_ = allocate(bytes);
+    bytes_ = bytes;
+  }
+  return memory_;
+}
+
+void Arena::trim() noexcept {
+  if (bytes_ <= kKept) return;
+  release(memory_);
+  memory_ = nullptr;
+  bytes_ = 0;
+}
 
 }  // namespace fastgru

@@ -13,4 +13,22 @@ void release(void* memory) noexcept;
 // Asks for huge pages where somebody else's memory has not been touched yet; otherwise changes nothing.
 void ask_for_huge_pages(void* memory, size_t bytes) noexcept;
 
+// A thread's scratch, kept for its next call up to a limit.
+class Arena {
+ public:
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() { release(memory_); }
+
+  // At least so many bytes, which may hold anything. Throws std::bad_alloc.
+  void* reserve(size_t bytes);
+  // To be called when the scratch is no longer used.
+  void trim() noexcept;
+
+ private:
+  void* memory_ = nullptr;
+  size_t bytes_ = 0;
+};
+
 }  // namespace fastgru

@@ -12,22 +12,23 @@
 namespace fastgru {
 namespace {
 
-// What identifies a direction's packed weights: whose kernels, which tensors, of what sizes.
+// What identifies a direction's packed weights: whose kernels, which form, which tensors, of what sizes.
 struct Key {
   const void* kernels;
-  std::array<const void*, 4> parameters;
+  Form form;
+  std::array<const void*, 6> parameters;
   int64_t I, H;
 
   bool operator==(const Key& other) const noexcept {
-    return kernels == other.kernels && parameters == other.parameters && I == other.I && H == other.H;
+    return kernels == other.kernels && form == other.form && parameters == other.parameters && I == other.I &&
+           H == other.H;
   }
 };
 
 }  // namespace
 
 struct PackedWeights {
-  PackedWeights(const Key& its_key, size_t size)
-      : key(its_key), bytes(size), memory(allocate(size)) {}
+  PackedWeights(const Key& its_key, size_t size) : key(its_key), bytes(size), memory(allocate(size)) {}
   ~PackedWeights() { release(memory); }
   PackedWeights(const PackedWeights&) = delete;
   PackedWeights& operator=(const PackedWeights&) = delete;
@@ -101,8 +102,8 @@ class Cache {
 Cache& cache() {
   static Cache instance;
   // A fork while another thread holds the lock would leave it locked in the child for ever.
-  static const int registered = pthread_atfork([] { instance.lock(); }, [] { instance.unlock(); },
-                                               [] { instance.unlock(); });
+  static const int registered =
+      pthread_atfork([] { instance.lock(); }, [] { instance.unlock(); }, [] { instance.unlock(); });
   static_cast<void>(registered);
   return instance;
 }
@@ -115,7 +116,7 @@ PackedLoan<Real>::PackedLoan(const Kernels<Real>& kernels, ForwardArgs<Real>& ar
   args.packing = packing_;
   for (int64_t d = 0; d < args.D; ++d) {
     const Parameters<const Real>& p = args.parameters[d];
-    const Key key{&kernels, {p.w_ih, p.w_hh, p.b_ih, p.b_hh}, args.I, args.H};
+    const Key key{&kernels, args.form, {p.w_ih, p.w_hh, p.b_ih, p.b_hh, p.g_ih, p.g_hh}, args.I, args.H};
     lent_[d] = cache().find(key);
     if (lent_[d]) {
       args.packed[d] = static_cast<const Real*>(lent_[d]->memory);

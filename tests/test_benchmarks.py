@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import features, layers
+from benchmarks import features, layers, options
+from benchmarks.feature import Feature
 from benchmarks.layers import Measurement, check
 from benchmarks.problem import Problem
 from benchmarks.rivals import TorchModule, steps
@@ -77,13 +79,25 @@ def test_a_step_is_timed_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: features.lengths(SHAPE, 0.6), lambda: features.resets(Shape(3, 4, 2, 5), 0.2)]
+    "make",
+    [
+        lambda: features.lengths(SHAPE, 0.6),
+        lambda: features.resets(Shape(3, 4, 2, 5), 0.2),
+        lambda: features.streaming(Shape(3, 4, 1, 5)),
+        lambda: features.memory(SHAPE, "checkpoint"),
+        lambda: features.tbptt(Shape(3, 4, 2, 5), 2),
+        *(partial(options.cells, Shape(3, 4, 2, 5), *option) for option in options.CELLS),
+        lambda: options.stacks(Shape(3, 4, 2, 5), "dropout", dropout=0.3, variational=True),
+        lambda: options.stacks(Shape(3, 4, 2, 5), "learned", learn_initial_state=True),
+        lambda: options.stacks(Shape(3, 4, 2, 5), "all", return_all_layers=True),
+        lambda: options.stacks(Shape(3, 4, 2, 5), "sizes", hidden_size=[4, 3]),
+    ],
 )
-def test_features_are_timed_beside_the_same_numbers(make: Callable[[], features.Feature]) -> None:
+def test_features_are_timed_beside_the_same_numbers(make: Callable[[], Feature]) -> None:
     feature = make()
     feature.check()
-    rows = [(feature.name, mode, feature.times(mode == "training", 1e-4)) for mode in ("inference", "training")]
-    assert len(features.table(rows).splitlines()) == 4
+    rows = [(feature.name, mode, feature.times(mode, 1e-4)) for mode in feature.modes]
+    assert len(features.table(rows).splitlines()) == 2 + len(feature.modes)
     name, (layer, run) = list(feature.runs.items())[-1]
     feature.runs[name] = layer, lambda x: run(x) + 0.01
     with pytest.raises(AssertionError):

@@ -22,6 +22,7 @@ LAYERS = {
     "plain": {},
     "stacked": {"num_layers": 2},
     "bidirectional": {"bidirectional": True, "batch_first": True},
+    "original cell": {"num_layers": 2, "bidirectional": True, "reset_after": False},
     "stacked without bias": {"num_layers": 2, "bidirectional": True, "bias": False},
 }
 
@@ -77,6 +78,7 @@ def check(path: Path, model: torch.nn.Module, *given: Tensor) -> None:
         (fastgru.GRU, "stacked", True),
         (fastgru.GRU, "bidirectional", True),
         (fastgru.GRU, "stacked without bias", False),
+        (fastgru.GRU, "original cell", True),
         (torch.nn.GRU, "bidirectional", False),
         (torch.nn.GRU, "stacked", True),
     ],
@@ -89,7 +91,7 @@ def test_onnx_has_a_gru_node_and_dynamic_sizes(options: str, kind: type, with_h0
     )
     for node in nodes(path):
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        assert attributes["linear_before_reset"] == 1
+        assert attributes["linear_before_reset"] == LAYERS[options].get("reset_after", True)
         assert attributes["direction"] == (b"bidirectional" if gru.bidirectional else b"forward")
         assert (len(node.input) > 5 and node.input[5] != "") == with_h0
     assert len(nodes(path)) == gru.num_layers
@@ -253,9 +255,9 @@ def test_onnx_of_an_example_without_dynamic_sizes_is_refused(tmp_path: Path) -> 
 
 def test_onnx_of_a_packed_sequence_is_refused() -> None:
     (translate,) = translations().values()
-    nothing = {"offsets": None, "lengths": None, "resets": None, "batch": 2, "save": False}
+    variant = fastgru.GRU(I, H).spec.variant
     with pytest.raises(ValueError, match="rows of sequences have no form in ONNX"):
-        translate("cpu", None, None, [], 1, batch_sizes=object(), **nothing)
+        translate("cpu", None, None, None, [], object(), *(None,) * 5, *variant, 2, False)
 
 
 @pytest.mark.parametrize("kind", [torch.nn.GRU, fastgru.GRU, torch.nn.GRUCell, fastgru.GRUCell])
@@ -308,3 +310,12 @@ def test_resets_and_rows_have_no_form_in_onnx(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="have no form in ONNX"):
             fastgru.export_onnx(gru, tmp_path / "none.onnx", (given,), steps)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("option", [{"layer_norm": True}, {"zoneout": 0.1}], ids=str)
+def test_onnx_of_what_its_operator_does_not_have_is_refused(option: dict[str, float], tmp_path: Path) -> None:
+    model = torch.nn.Sequential(fastgru.GRU(I, H, **option))
+    words = f"the GRU '0' has {next(iter(option))}=.*, which ONNX's operator GRU does not have"
+    with pytest.raises(RuntimeError, match=words):
+        fastgru.export_onnx(model, tmp_path / "gru.onnx", (torch.randn(T, B, I),))
+    assert not any(tmp_path.iterdir())

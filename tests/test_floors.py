@@ -12,7 +12,15 @@ SOURCE = Path(fastgru.__file__).parent
 # From the ground up. A module belongs to the first room that its name starts with. The package itself is on every
 # floor: it holds the version and looks its public names up at first use.
 FLOORS = [
-    ["fastgru._native", "fastgru.atomic", "fastgru.errors", "fastgru.spec", "fastgru.steps"],
+    [
+        "fastgru._native",
+        "fastgru.arguments",
+        "fastgru.atomic",
+        "fastgru.errors",
+        "fastgru.processes",
+        "fastgru.spec",
+        "fastgru.steps",
+    ],
     ["fastgru.lock", "fastgru.noise"],
     ["fastgru.layer"],
     ["fastgru.stack"],

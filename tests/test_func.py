@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 import fastgru
 from fastgru.backends.cpu import CpuBackend
+from fastgru.layer import Layer
 
 T, B, I, H, V = 4, 2, 3, 5, 3
 Weights = dict[str, Tensor]
@@ -157,9 +158,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     seen: list[tuple[str, int]] = []
 
     def watch(name: str, original: Callable[..., Any]) -> None:
-        def watched(self: CpuBackend, x: Tensor, *rest: Any, **more: Any) -> Any:
-            seen.append((name, x.size(1)))
-            return original(self, x, *rest, **more)
+        def watched(self: CpuBackend, given: Layer, *rest: Any, **more: Any) -> Any:
+            seen.append((name, given.x.size(1)))
+            return original(self, given, *rest, **more)
 
         monkeypatch.setattr(CpuBackend, name, watched)
 

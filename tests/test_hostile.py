@@ -134,8 +134,9 @@ def test_a_symbolic_tracer_keeps_the_operator_for_every_length() -> None:
 def test_a_fake_mode_meets_no_kernel() -> None:
     gru = fastgru.GRU(I, H, backend="cpu").requires_grad_(False)
     with torch._subclasses.fake_tensor.FakeTensorMode(allow_non_fake_inputs=True):
-        steps = (None,) * 4
-        y, h_n, _ = torch.ops.fastgru.layer("cpu", torch.empty(T, B, I), None, gru.weights(), 1, *steps, B, False)
+        none, variant = (None,) * 6, gru.spec.variant
+        x, weights = torch.empty(T, B, I), gru.weights()
+        y, h_n, _ = torch.ops.fastgru.layer("cpu", x, None, None, weights, *none, *variant, B, False)
     assert y.shape == (T, B, H)
     assert h_n.shape == (1, B, H)
 

@@ -92,7 +92,7 @@ def test_saved_tensors_may_go_elsewhere_and_come_back() -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(away, lambda place: torch.from_numpy(kept[place].copy())):
         y = layer(x)[0].sum()
-    assert (2, T * B, 4, H)[1:] in [array.shape[1:] for array in kept]
+    assert (T * B, 4 * H) in [array.shape[1:] for array in kept]
     for got, want in zip(torch.autograd.grad(y, [x, *layer.parameters()]), expected, strict=True):
         assert torch.equal(got, want)
 

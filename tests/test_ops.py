@@ -216,14 +216,18 @@ def test_operators_pass_torchs_own_checks() -> None:
     gru = fastgru.GRU(I, H, bidirectional=True)
     x = torch.randn(T, B, I, requires_grad=True)
     h0 = torch.randn(2, B, H, requires_grad=True)
-    layer, every = torch.ops.fastgru.layer, (None,) * 4
-    torch.library.opcheck(layer, ("cpu", x, h0, [*gru.parameters()], 2, *every, B, True))
-    some = (None, None, torch.arange(B), torch.rand(T, B) < 0.5)
+    layer, every, variant = torch.ops.fastgru.layer, (None,) * 6, gru.spec.variant
+    torch.library.opcheck(layer, ("cpu", x, h0, None, [*gru.parameters()], *every, *variant, B, True))
+    noise = (torch.rand(2, B, H).round() * 2, torch.rand(T, B, 2 * H).round())
+    some = (None, None, torch.arange(B), torch.rand(T, B) < 0.5, *noise)
+    initial = torch.randn(2, H, requires_grad=True)
     # Not by values: nothing is written of what is saved for steps that do not exist.
     checks = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(layer, ("cpu", x, h0, [*gru.parameters()], 2, *some, B, True), test_utils=checks)
+    torch.library.opcheck(
+        layer, ("cpu", x, h0, initial, [*gru.parameters()], *some, *variant, B, True), test_utils=checks
+    )
     weights = [*gru.state_dict().values()]
-    torch.library.opcheck(layer, ("cpu", x.detach(), None, weights, 2, *every, B, False))
+    torch.library.opcheck(layer, ("cpu", x.detach(), None, None, weights, *every, *variant, B, False))
 
 
 def test_forward_mode_goes_to_torchs_operators() -> None:
@@ -260,7 +264,7 @@ def test_inference_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     gru.requires_grad_(False)(x)
     assert kept == [None, None]
     gru.requires_grad_(True)(x)
-    assert kept[2].shape == (1, T * B, 4, H)
+    assert kept[2].shape == (1, T * B, 4 * H)
 
 
 def test_several_python_threads_may_call_at_once() -> None:

@@ -1,14 +1,18 @@
 """GRU's own options: regularisers, truncated gradients, learned initial states, the outputs of all layers."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import fastgru
-from fastgru import reference
-from fastgru.convert import to_keras
+from fastgru import noise, reference
+from fastgru.convert import to_equinox, to_flax, to_keras, to_mlx, to_onnx_weights
 from fastgru.errors import InputError
 from fastgru.spec import GRUSpec
+from fastgru.steps import PLAIN
 
 T, B, I, H = 6, 4, 3, 5
 LENGTHS = torch.tensor([6, 2, 0, 4])
@@ -61,8 +65,10 @@ def test_recurrent_dropout_by_hand() -> None:
     torch.manual_seed(7)
     y, _ = gru(x, h0)
     torch.manual_seed(7)
-    seen = h0[0] * torch.nn.functional.dropout(torch.ones(1, B, H, dtype=torch.float64), 0.5)[0]
-    assert (seen == 0).any()
+    mask = noise.draw(gru.spec, H, x, PLAIN).recurrent
+    assert mask is not None
+    assert set(mask.unique().tolist()) == {0, 2}
+    seen = h0[0] * mask[0]
     w_ih, w_hh, b_ih, b_hh = gru.weights()
     i_r, i_z, i_n = (x[0] @ w_ih.T + b_ih).chunk(3, 1)
     h_r, h_z, h_n = (seen @ w_hh.T + b_hh).chunk(3, 1)
@@ -86,7 +92,6 @@ def test_zoneout_keeps_units_in_training_and_their_mean_in_eval() -> None:
 def test_variational_dropout_has_one_mask_a_sequence(rows: str) -> None:
     torch.manual_seed(0)
     gru = fastgru.GRU(I, H, num_layers=2, dropout=0.5, variational=True)
-    ones = torch.nn.functional.dropout(torch.ones(B, H), 0.5)
     lengths = torch.tensor([5, 3, 3, 1])
     x = torch.randn(int(lengths.sum()), I)
     first = fastgru.GRU(I, H)
@@ -103,7 +108,8 @@ def test_variational_dropout_has_one_mask_a_sequence(rows: str) -> None:
     else:
         y = gru(x, cu_seqlens=ends)[0]
     torch.manual_seed(7)
-    factors = torch.nn.functional.dropout(ones.new_ones(B, H), 0.5)
+    factors = noise.between_layers(gru.spec, torch.ones(1, B, H), PLAIN)[0]
+    assert set(factors.unique().tolist()) == {0, 2}
     middle = first(x, cu_seqlens=ends)[0] * factors.repeat_interleave(lengths, 0)
     torch.testing.assert_close(y, second(middle, cu_seqlens=ends)[0])
 
@@ -153,6 +159,47 @@ def test_tbptt_of_the_reverse_direction_cuts_at_the_same_places() -> None:
     assert [bool(step.any()) for step in reach] == [False, False, True, True, False, False]
 
 
+CALLS: dict[str, Callable[[fastgru.GRU, Tensor], tuple[Tensor, Tensor]]] = {
+    "all": lambda gru, x: gru(x),
+    "lengths": lambda gru, x: gru(x, lengths=LENGTHS),
+    "resets": lambda gru, x: gru(x, resets=RESETS),
+    "lengths and resets": lambda gru, x: gru(x, lengths=LENGTHS, resets=RESETS),
+    "packed": lambda gru, x: unpack(gru(pack_padded_sequence(x, LENGTHS.clamp(1), enforce_sorted=False))),
+    "cu_seqlens": lambda gru, x: gru(x.flatten(0, 1), cu_seqlens=torch.tensor([0, 7, 7, 9, 24])),
+    "cu_seqlens and resets": lambda gru, x: gru(
+        x.flatten(0, 1), cu_seqlens=torch.tensor([0, 7, 7, 9, 24]), resets=RESETS.flatten()
+    ),
+}
+
+
+def unpack(results: tuple[PackedSequence, Tensor]) -> tuple[Tensor, Tensor]:
+    return results[0].data, results[1]
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("call", CALLS)
+def test_tbptt_on_the_kernels_is_the_references(call: str, k: int) -> None:
+    found = []
+    for backend in ("cpu", "reference"):
+        gru = build(tbptt=k, learn_initial_state=True, backend=backend)
+        torch.nn.init.normal_(gru.initial_state)
+        x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+        outputs = CALLS[call](gru, x)
+        cotangents = [torch.randn(o.shape, dtype=o.dtype) for o in outputs]
+        found.append([*outputs, *torch.autograd.grad(outputs, [x, *gru.parameters()], cotangents)])
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+
+
+def test_tbptt_lets_the_last_state_of_an_ended_sequence_through() -> None:
+    for backend in ("cpu", "reference"):
+        torch.manual_seed(0)
+        gru = fastgru.GRU(I, H, dtype=torch.float64, tbptt=2, backend=backend)
+        x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+        (reach,) = torch.autograd.grad(gru(x, lengths=torch.tensor([6, 1, 3, 2]))[1].sum(), x)
+        expected = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 1], [0, 0, 1, 0], [0] * 4, [1, 0, 0, 0], [1, 0, 0, 0]])
+        assert torch.equal((reach != 0).any(-1), expected.bool())
+
+
 def test_learned_initial_state_stands_for_hx_and_after_resets() -> None:
     gru = build(learn_initial_state=True)
     assert gru.initial_state.shape == (4, H)
@@ -194,10 +241,11 @@ def test_tbptt_of_no_number_of_steps_is_refused(value: object) -> None:
         fastgru.GRU(I, H, tbptt=value)
 
 
-@pytest.mark.parametrize("option", [{"zoneout": 0.1}, {"learn_initial_state": True}], ids=str)
+@pytest.mark.parametrize("option", [{"zoneout": 0.1}, {"learn_initial_state": True}, {"layer_norm": True}], ids=str)
 def test_what_other_frameworks_do_not_have_is_not_converted(option: dict[str, object]) -> None:
     gru = fastgru.GRU(I, H, **option)
-    with pytest.raises(InputError, match="which the framework does not have"):
-        to_keras(gru)
+    for convert in (to_equinox, to_flax, to_keras, to_mlx, to_onnx_weights):
+        with pytest.raises(InputError, match=f"{next(iter(option))}=.*, which the framework does not have"):
+            convert(gru)
     done = fastgru.to_torch(gru)
     assert "a form that torch.nn does not have" in done.left[""]

@@ -100,6 +100,24 @@ def test_predict_refuses_what_is_no_sequence(wrong: object, message: str) -> Non
         build().predict([np.zeros((1, 4)), wrong])
 
 
+def test_predict_in_parts_is_predict_of_all_so_far() -> None:
+    model = build(bidirectional=False, num_layers=2)
+    (whole,) = sequences(20)
+    model.fit_standardisation([whole])
+    ends = [3, 4, 15, 20]
+    found = list(model.predict_parts(whole[start:end] for start, end in zip([0, *ends], ends, strict=False)))
+    assert model.training
+    for prediction, expected in zip(found, model.predict([whole[:end] for end in ends]), strict=True):
+        assert list(prediction.probabilities.values()) == pytest.approx(list(expected.probabilities.values()), abs=1e-6)
+    assert torch.nn.functional.mse_loss(*(torch.tensor([*found[n].probabilities.values()]) for n in (0, 3))) > 1e-9
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": False, "pooling": ["attention"]}], ids=str)
+def test_predict_in_parts_needs_a_model_that_can(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="bidirectional=False, without pooling by attention"):
+        next(build(**options).predict_parts(sequences(3)))
+
+
 @pytest.mark.parametrize("lengths", [[0, 2], [1, 3]], ids=str)
 def test_forward_refuses_lengths_that_do_not_fit(lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="must be from 1 to T"):

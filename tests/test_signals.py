@@ -1,6 +1,7 @@
 """The task signals from end to end: by the commands, on sounds and on sequences."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from sound_data import tone, tones
 from typer.testing import CliRunner, Result
 
+from benchmarks import spoken_words
 from fastgru.cli import app
-from fastgru.models import SequenceClassifier
+from fastgru.data.signals import load_signals
+from fastgru.models import LogMel, SequenceClassifier
 from fastgru.training.signals.module import KEPT, SignalsModule
 
 SMALL = ("--epochs", "8", "--hidden-size", "8", "--num-bins", "12", "--lr", "0.02")
@@ -84,6 +87,18 @@ def test_the_same_seed_gives_the_same_model(sounds: Path, trained: Path, tmp_pat
     assert (out / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_spoken_words_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spoken_words, "WORDS", ("yes", "no"))
+    monkeypatch.setattr(spoken_words, "SPEEDS", (120, 180))
+    for part, people in spoken_words.PEOPLE.items():
+        spoken_words.speak(tmp_path / part, people, ("en-us",))
+    splits = load_signals(str(tmp_path / "train"), str(tmp_path / "test"))
+    assert splits.features == LogMel(16_000)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (14, 2, 8)
+    assert all(20 < len(sequence) < 200 for sequence in splits.train.sequences)
+
+
 def test_sequences_of_an_array_file(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     x = draw.standard_normal((40, 5, 2)) + np.repeat([0, 3], 20)[:, None, None]
@@ -100,7 +115,8 @@ def test_the_trend_is_a_running_mean_and_part_of_the_state(trained: Path) -> Non
     module = SignalsModule(SequenceClassifier.from_pretrained(trained), lr=0.1, seed=0)
     module.log = lambda *value, **options: None  # type: ignore[method-assign]
     for loss in (1.0, 2.0):
-        module.validation_loss.reset()
-        module.validation_loss.update(torch.tensor(loss), 3)
+        for metric in (module.train_loss, module.train_accuracy, module.validation_loss, module.validation_accuracy):
+            metric.reset()
+            metric.update(torch.tensor(loss), 3)
         module.on_validation_epoch_end()
     assert module.state_dict()["trend"] == pytest.approx(KEPT * 1 + (1 - KEPT) * 2)

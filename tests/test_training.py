@@ -28,12 +28,13 @@ from fastgru.training.classify.measure import measure
 from fastgru.training.classify.module import ClassifyModule
 from fastgru.training.run_folder import RunFolder
 
-FILES = ["README.md", "checkpoints", "config.json", "curves.png", "metrics.csv", "model.safetensors", "tokenizer.json"]
+FILES = ["README.md", "checkpoints", "config.json", "curves.png", "metrics.csv", "model.safetensors", "tensorboard"]
+FILES += ["tokenizer.json"]
 
 
 def options_for(data: str, **others: Any) -> ClassifyOptions:
-    small = {"epochs": 5, "patience": 5, "batch_size": 16, "lr": 0.03, "embedding_size": 8, "hidden_size": 6}
-    return ClassifyOptions(data=data, **small, **others)
+    small = {"epochs": 5, "patience": 5, "batch_size": 16, "lr": 0.03, "embedding_size": 8, "hidden_size": 6} | others
+    return ClassifyOptions(data=data, **small)
 
 
 def train(out: Path, options: ClassifyOptions) -> tuple[RunFolder, History]:

@@ -44,8 +44,8 @@ def export_onnx(
 
     Returns each input's shape in the file: a name where a size is dynamic.
     Raises ImportError without onnxscript or onnxruntime, ValueError where nothing is dynamic or the weights are too
-    large for one file, RuntimeError where a GRU is not of float32 on the CPU or the results differ; and what
-    torch.export and torch.onnx raise for the rest of the model.
+    large for one file, RuntimeError where a GRU is not of float32 on the CPU, has layer_norm or zoneout, or the results
+    differ; and what torch.export and torch.onnx raise for the rest of the model.
     """
     _check_packages()
     _check_weights(model)
@@ -76,11 +76,9 @@ def _check_weights(model: torch.nn.Module) -> None:
         weight = next(layer.parameters(), None)
         if weight is None or not issubclass(_as_ours(type(layer)), GRU | GRUCell):
             continue
-        if not getattr(layer, "reset_after", True):
-            raise RuntimeError(
-                f"the GRU {name!r} has reset_after=False, which is not exported with a model yet; "
-                "convert.to_onnx_weights gives the weights of a node with linear_before_reset=0"
-            )
+        for option in ("layer_norm", "zoneout"):
+            if given := getattr(layer, option, False):
+                raise RuntimeError(f"the GRU {name!r} has {option}={given}, which ONNX's operator GRU does not have")
         if weight.dtype is not torch.float32 or not weight.is_cpu:
             kind = f"{weight.dtype} on {weight.device}".removeprefix("torch.")
             raise RuntimeError(

@@ -13,16 +13,23 @@ r multiplies `W_hn h + b_hn`. With `reset_after=False` it multiplies h itself, a
 
     n  = tanh(gx_n + W_hn (r * h) + b_hn)
 
+With layer norm (Ba et al. 2016, arXiv:1607.06450; the form of haste's LayerNormGRU), each over all 3H rows,
+
+    gx = LayerNorm(x W_ih^T) * g_ih + b_ih            gh = LayerNorm(h W_hh^T) * g_hh + b_hh
+
+    LayerNorm(v) = (v - mean(v)) / sqrt(mean((v - mean(v))^2) + 1e-5)
+
 What enters W_hh is h times the recurrent mask where there is one; zoneout makes of h' what these equations give
 
     h + m * (h' - h)
 
 with m a mask in training and 1 - p otherwise. Every operation is differentiable, twice as well as once, and in forward
-mode. In half precision the products are half, the gates and the carried state float32.
+mode. In half precision the products are half; the norms, the gates and the carried state float32.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +40,23 @@ from fastgru.noise import real_steps
 from fastgru.spec import GRUSpec
 from fastgru.stack import run_layers
 from fastgru.steps import Steps, batch_of
+
+EPSILON = 1e-5  # of layer norm, as torch.nn.LayerNorm has it
+NORM_NEEDS_RESET_AFTER = (
+    "layer_norm=True normalises all 3H rows of W_hh h at once, and with reset_after=False those of n are a product "
+    "with r * h, for which r must be known first; leave reset_after=True"
+)
+
+
+class _Weights(NamedTuple):
+    """One direction's: w_ih [3H, I], w_hh [3H, H], the biases and the gains [3H], None where there are none."""
+
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Tensor | None = None
+    b_hh: Tensor | None = None
+    g_ih: Tensor | None = None
+    g_hh: Tensor | None = None
 
 
 def gru_cell(
@@ -51,7 +75,8 @@ def gru_cell(
     Returns h' [B, H] in the dtype of x.
     """
     h = _carried(h)
-    return _step(F.linear(x, w_ih, b_ih), h, h, w_hh, b_hh, reset_after).to(x.dtype)
+    gx = _pre_activations(x, w_ih, b_ih)
+    return _step(gx, h, h, _Weights(w_ih, w_hh, b_ih, b_hh), reset_after).to(x.dtype)
 
 
 def gru(
@@ -66,8 +91,10 @@ def gru(
     """A stack of layers over whole sequences.
 
     x [T, B, I]: the input, T >= 1.
-    h0 [L*D, B, H]: the initial states, layer by layer, forward before reverse.
-    weights: per layer and direction `w_ih [3H, I or D*H]`, `w_hh [3H, H]` and, with bias, `b_ih [3H]`, `b_hh [3H]`.
+    h0 [L*D, B, H]: the initial states, layer by layer, forward before reverse; [D, B, sum(H)] where the layers' H
+        differ, one layer's after the other's, and initial and h_n likewise.
+    weights: per layer and direction `w_ih [3H, I or D*H]`, `w_hh [3H, H]`, with bias `b_ih [3H]`, `b_hh [3H]` and, with
+        layer_norm, `g_ih [3H]`, `g_hh [3H]`.
     lengths [B] integer or None: the real steps of each sequence; 0 is allowed. What stands at `t >= lengths[b]`
     changes no result and no gradient, NaN included.
     resets [T, B] bool or None: where it is true a new segment begins: the forward direction's step t, and the reverse
@@ -109,8 +136,8 @@ def _padded_layer(given: Layer) -> tuple[Tensor, Tensor]:
     if lengths is not None and not torch._C._functorch.is_batchedtensor(lengths):
         check_lengths(lengths, x.size(0))
     real = None if lengths is None else real_steps(lengths, x)
-    fresh = [None, None] if resets is None else _fresh(resets, real)
-    results = [_sweep(given, direction, real, fresh[direction]) for direction in range(given.variant.directions)]
+    fresh = None if resets is None else _fresh(resets, real)
+    results = [_sweep(given, direction, real, fresh) for direction in range(given.variant.directions)]
     outputs, states = zip(*results, strict=True)
     return torch.cat(outputs, dim=-1), torch.stack(states)
 
@@ -130,8 +157,8 @@ def _places(steps: Steps, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
 
 
 def zero_state(spec: GRUSpec, x: Tensor, steps: Steps) -> Tensor:
-    """The h0 [L*D, B, H] of zeros."""
-    return x.new_zeros(spec.num_layers * spec.directions, batch_of(steps, x), spec.hidden_size)
+    """The h0 of zeros."""
+    return x.new_zeros(spec.states_shape(batch_of(steps, x)))
 
 
 def check_lengths(lengths: Tensor, most: int) -> None:
@@ -183,25 +210,25 @@ def _fresh(resets: Tensor, real: Tensor | None) -> list[Tensor]:
     return [resets, torch.cat([resets[1:], torch.zeros_like(resets[:1])])]
 
 
-def _sweep(given: Layer, direction: int, real: Tensor | None, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
+def _sweep(given: Layer, direction: int, real: Tensor | None, resets: list[Tensor] | None) -> tuple[Tensor, Tensor]:
     """One direction: y [T, B, H] and the last state [B, H]."""
     variant, x = given.variant, given.x
-    first = direction * variant.weights_per_direction
-    w_ih, w_hh, *biases = given.weights[first : first + variant.weights_per_direction]
-    b_ih, b_hh = biases or (None, None)
+    reverse = direction == 1 or variant.reverse
+    fresh = None if resets is None else resets[reverse]
+    own = _own_weights(given, direction)
     recurrent, zoneout = _own_masks(given, direction)
     if real is not None:
         x = torch.where(real[..., None], x, 0)  # a NaN in the padding would reach the weights' gradients as 0 * NaN
-    gx = F.linear(x, w_ih, b_ih)  # [T, B, 3H]
+    gx = _pre_activations(x, own.w_ih, own.b_ih, own.g_ih)  # [T, B, 3H]
     h = _carried(x.new_zeros(x.size(1), given.hidden_size) if given.h0 is None else given.h0[direction])
     start = 0 if given.initial is None else _carried(given.initial[direction])
     y = {}
-    for t in range(x.size(0) - 1, -1, -1) if direction else range(x.size(0)):
-        h = _cut(h, variant.tbptt, t, direction, x.size(0), real)
+    for t in range(x.size(0) - 1, -1, -1) if reverse else range(x.size(0)):
+        h = _cut(h, variant.tbptt, t + reverse, x.size(0), real)
         if fresh is not None:
             h = torch.where(fresh[t, :, None], start, h)
         seen = h if recurrent is None else h * recurrent
-        following = _step(gx[t], h, seen, w_hh, b_hh, variant.reset_after)
+        following = _step(gx[t], h, seen, own, variant.reset_after)
         if zoneout is not None:
             following = h + zoneout[t] * (following - h)
         elif variant.keep != 1:
@@ -214,6 +241,15 @@ def _sweep(given: Layer, direction: int, real: Tensor | None, fresh: Tensor | No
     return torch.stack([y[t] for t in range(x.size(0))]).to(x.dtype), h.to(x.dtype)
 
 
+def _own_weights(given: Layer, direction: int) -> _Weights:
+    """One direction's weights."""
+    variant, each = given.variant, given.variant.weights_per_direction
+    w_ih, w_hh, *others = given.weights[direction * each : (direction + 1) * each]
+    biases = others[:2] if variant.bias else (None, None)
+    gains = others[-2:] if variant.layer_norm else (None, None)
+    return _Weights(w_ih, w_hh, *biases, *gains)
+
+
 def _own_masks(given: Layer, direction: int) -> tuple[Tensor | None, Tensor | None]:
     """One direction's factors [B, H] of the h that enters W_hh, and zoneout's m [T, B, H]."""
     recurrent, zoneout = given.noise
@@ -224,37 +260,44 @@ def _own_masks(given: Layer, direction: int) -> tuple[Tensor | None, Tensor | No
     )
 
 
-def _cut(h: Tensor, tbptt: int, t: int, direction: int, length: int, real: Tensor | None) -> Tensor:
-    """The state that step t finds, without its gradient where a stretch of `tbptt` steps begins or, reversed, ends."""
-    before = t + 1 if direction else t - 1
-    if not tbptt or not 0 <= before < length or (t + direction) % tbptt:
+def _cut(h: Tensor, tbptt: int, t: int, length: int, real: Tensor | None) -> Tensor:
+    """The state between steps t - 1 and t, without its gradient where a stretch of `tbptt` steps begins with t."""
+    if not tbptt or not 0 < t < length or t % tbptt:
         return h
-    return h.detach() if real is None or not direction else torch.where(real[before, :, None], h.detach(), h)
+    return h.detach() if real is None else torch.where(real[t, :, None], h.detach(), h)
 
 
-def _step(gx: Tensor, h: Tensor, seen: Tensor, w_hh: Tensor, b_hh: Tensor | None, reset_after: bool) -> Tensor:
-    """The equations above: gx [B, 3H] and h [B, H] to h' [B, H], gates and state in the dtype of h.
+def _step(gx: Tensor, h: Tensor, seen: Tensor, own: _Weights, reset_after: bool) -> Tensor:
+    """The equations above: gx [B, 3H] and h [B, H] to h' [B, H], gates and state in the dtype in which h is carried.
 
     seen [B, H]: the h that enters W_hh.
     """
-    gx_r, gx_z, gx_n = gx.to(h.dtype).chunk(3, dim=-1)
+    gx_r, gx_z, gx_n = gx.chunk(3, dim=-1)
+    _, w_hh, _, b_hh, _, g_hh = own
     if reset_after:
-        gh_r, gh_z, gh_n = _product(seen, gx.dtype, w_hh, b_hh).chunk(3, dim=-1)
+        gh_r, gh_z, gh_n = _pre_activations(seen, w_hh, b_hh, g_hh).chunk(3, dim=-1)
         r = torch.sigmoid(gx_r + gh_r)
         n = torch.tanh(gx_n + r * gh_n)
     else:
         units = h.size(-1)
         b_rz, b_n = (None, None) if b_hh is None else (b_hh[: 2 * units], b_hh[2 * units :])
-        gh_r, gh_z = _product(seen, gx.dtype, w_hh[: 2 * units], b_rz).chunk(2, dim=-1)
+        gh_r, gh_z = _pre_activations(seen, w_hh[: 2 * units], b_rz).chunk(2, dim=-1)
         r = torch.sigmoid(gx_r + gh_r)
-        n = torch.tanh(gx_n + _product(r * seen, gx.dtype, w_hh[2 * units :], b_n))
+        n = torch.tanh(gx_n + _pre_activations(r * seen, w_hh[2 * units :], b_n))
     z = torch.sigmoid(gx_z + gh_z)
     return (1 - z) * n + z * h
 
 
-def _product(h: Tensor, dtype: torch.dtype, w_hh: Tensor, b_hh: Tensor | None) -> Tensor:
-    """W_hh h + b_hh in a dtype, given in that of h."""
-    return F.linear(h.to(dtype), w_hh, b_hh).to(h.dtype)
+def _pre_activations(v: Tensor, w: Tensor, b: Tensor | None, gain: Tensor | None = None) -> Tensor:
+    """W v + b or, with a gain, LayerNorm(W v) * gain + b: the product in the dtype of w, the result as h is carried."""
+    v = v.to(w.dtype)
+    if gain is None:
+        return _carried(F.linear(v, w, b))
+    product = _carried(F.linear(v, w))
+    centred = product - product.mean(-1, keepdim=True)
+    # not torch's layer_norm, whose backward has no forward mode
+    normed = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + EPSILON) * gain
+    return normed if b is None else normed + b
 
 
 def _carried(h: Tensor) -> Tensor:

@@ -20,10 +20,11 @@ def run_layers(
     weights: Sequence[Tensor],
     steps: Steps,
 ) -> tuple[list[Tensor], Tensor]:
-    """The output of every layer, and the final states h_n [L*D, B, H].
+    """The output of every layer, and the final states h_n in the form of h0.
 
     compute: gives y and h_n [D, B, H] of one layer.
-    h0 [L*D, B, H] or None: zeros; initial [L*D, H] or None: zeros, the states that a reset leaves.
+    h0 [L*D, B, H], [D, B, sum(H)] where the layers' H differ, or None: zeros.
+    initial [L*D, H], [D, sum(H)] where they differ, or None: zeros; the states that a reset leaves.
     weights: layer by layer, forward before reverse.
     """
     each = spec.directions * spec.weights_per_direction
@@ -41,12 +42,14 @@ def run_layers(
         states.append(h_n)
     if spec.num_layers == 1:
         return outputs, states[0]
-    return outputs, torch.cat(states)
+    return outputs, torch.cat(states, dim=0 if isinstance(spec.hidden_size, int) else -1)
 
 
 def _by_layer(spec: GRUSpec, tensor: Tensor | None) -> Sequence[Tensor | None]:
     """Each layer's part [D, ...] of h0 or the like."""
     if tensor is None:
         return [None] * spec.num_layers
+    if not isinstance(spec.hidden_size, int):
+        return torch.split(tensor, list(spec.hidden_size), dim=-1)
     first = range(0, spec.num_layers * spec.directions, spec.directions)
     return [tensor] if spec.num_layers == 1 else [tensor[i : i + spec.directions] for i in first]

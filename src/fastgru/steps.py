@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -36,3 +37,15 @@ def batch_of(steps: Steps, x: Tensor) -> int:
     if steps.batch_sizes is not None:
         return int(steps.batch_sizes[0])
     return x.size(1) if steps.offsets is None else steps.offsets.size(0) - 1
+
+
+def step_of_rows(steps: Steps, x: Tensor) -> Tensor:
+    """Which step each row of x is: t [N], or [T, 1] where x has steps [T, B, I]."""
+    if steps.offsets is not None:
+        offsets = steps.offsets.to(x.device, torch.int64)
+        first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=x.size(0))
+        return torch.arange(x.size(0), device=x.device) - first
+    if steps.batch_sizes is not None:
+        sizes = steps.batch_sizes.to(x.device)
+        return torch.arange(sizes.size(0), device=x.device).repeat_interleave(sizes, output_size=x.size(0))
+    return torch.arange(x.size(0), device=x.device)[:, None]

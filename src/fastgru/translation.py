@@ -1,4 +1,4 @@
-"""fastgru's layer in ONNX: the operator `GRU` with `linear_before_reset=1`.
+"""fastgru's layer in ONNX: the operator `GRU`, whose `linear_before_reset` is our reset_after.
 
 Its W `[D, 3H, I]`, R `[D, 3H, H]` and B `[D, 6H]` (the input's first) have the gates in the order z, r, h, which torch
 calls z, r, n; torch orders them r, z, n. onnxscript or onnxruntime fold what brings them into that order.
@@ -21,12 +21,22 @@ def _layer(
     kernel: str,
     x: Any,
     h0: Any,
+    initial: Any,
     weights: Sequence[Any],
-    directions: int,
     batch_sizes: Any,
     offsets: Any,
     lengths: Any,
     resets: Any,
+    recurrent: Any,
+    zoneout: Any,
+    bias: bool,
+    bidirectional: bool,
+    reset_after: bool,
+    keep: float,
+    tbptt: int,
+    layer_norm: bool,
+    reverse: bool,
+    memory: str,
     batch: Any,
     save: bool,
 ) -> tuple[Any, Any, Any]:
@@ -39,6 +49,11 @@ def _layer(
         raise ValueError("rows of sequences have no form in ONNX; give the layer padded sequences, with lengths")
     if resets is not None:
         raise ValueError("resets have no form in ONNX; export one segment, and call it for each")
+    if keep != 1 or recurrent is not None or zoneout is not None:
+        raise ValueError("zoneout and recurrent dropout have no form in ONNX; export a model in eval without zoneout")
+    if layer_norm:
+        raise ValueError("layer norm inside a GRU has no form in ONNX's operator")
+    directions = 2 if bidirectional else 1
     hidden = weights[1].shape[1]
     step = len(weights) // directions
 
@@ -51,17 +66,17 @@ def _layer(
         """A weight as [D, 3H, ...]."""
         return op.Concat(*(in_onnx_order(w) for w in weights[which::step]), axis=0)
 
-    bias = op.Concat(of_all_directions(2), of_all_directions(3), axis=1) if step == 4 else None
+    biases = op.Concat(of_all_directions(2), of_all_directions(3), axis=1) if bias else None
     y, h_n = op.GRU(
         x,
         of_all_directions(0),
         of_all_directions(1),
-        bias,
+        biases,
         None if lengths is None else op.Cast(lengths, to=6),  # 6 is int32
         h0,
-        direction="bidirectional" if directions == 2 else "forward",
+        direction="bidirectional" if directions == 2 else "reverse" if reverse else "forward",
         hidden_size=hidden,
-        linear_before_reset=1,
+        linear_before_reset=int(reset_after),
     )
     if lengths is not None:  # of an empty sequence onnxruntime's last state is 0, ours is h0
         there = op.Unsqueeze(op.Greater(lengths, op.CastLike([0], lengths)), [0, 2])

@@ -50,31 +50,13 @@ class Kernel(Protocol):
     ) -> str | None:
         """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
 
-    def forward(
-        self,
-        x: Tensor,
-        h0: Tensor | None,
-        weights: Sequence[Tensor],
-        directions: int,
-        steps: Steps,
-        save: bool,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def forward(self, given: Layer, save: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """One layer: y, h_n [D, B, H] and what backward needs, None where `save` is false."""
 
     def backward(
-        self,
-        x: Tensor,
-        h0: Tensor | None,
-        weights: Sequence[Tensor],
-        directions: int,
-        steps: Steps,
-        y: Tensor,
-        saved: Tensor,
-        dy: Tensor | None,
-        dh_n: Tensor | None,
-        wanted: Sequence[bool],
+        self, given: Layer, y: Tensor, saved: Tensor, dy: Tensor | None, dh_n: Tensor | None, wanted: Sequence[bool]
     ) -> list[Tensor | None]:
-        """Compute the gradients of x, h0 and the weights, in this order, None where not wanted.
+        """Compute the gradients of the layer's leaves, None where not wanted or not there.
 
         dy and dh_n None stand for zeros. `saved` is only read: a second backward gives the same gradients.
         """

@@ -25,8 +25,8 @@ class AtenBackend:
         """Whatever torch.nn.GRU takes, where torch has rules for its operator in the present mode."""
         if not spec.reset_after:
             return "torch's operator computes the form reset_after=True alone"
-        if spec.is_noisy or spec.tbptt:
-            return "torch's operator knows no recurrent_dropout, zoneout or tbptt"
+        if spec.is_noisy or spec.tbptt or spec.layer_norm:
+            return "torch's operator knows no recurrent_dropout, zoneout, tbptt or layer_norm"
         if steps.offsets is not None or steps.lengths is not None or steps.resets is not None:
             return "torch's operator knows no lengths, offsets or resets"
         if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():

@@ -21,6 +21,8 @@ class ReferenceBackend:
         self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> str | None:
         """It takes everything that makes sense."""
+        if spec.layer_norm and not spec.reset_after:
+            return reference.NORM_NEEDS_RESET_AFTER
         return None if steps.batch_sizes is None else reference.why_not_packed(x, steps.batch_sizes)
 
     def layer(self, given: Layer) -> tuple[Tensor, Tensor]:

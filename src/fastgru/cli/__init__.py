@@ -47,12 +47,16 @@ class _Commands(TyperGroup):
             raise typer.Exit(2) from error
 
 
+# Where a package that is missing comes with another extra than train.
+EXTRAS = {"kaldi_native_fbank": "audio", "ray": "ray", "soundfile": "audio", "soxr": "audio"}
+
+
 def _one_line(error: BaseException) -> str | None:
     """What to tell the user of an error that lies outside of fastgru; None for one that is ours."""
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
-        extra = "ray" if error.name == "ray" else "train"
+        extra = EXTRAS.get(error.name or "", "train")
         return f"{error.name} is not installed. Install it with: pip install 'fastgru[{extra}]'"
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"

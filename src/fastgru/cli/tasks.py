@@ -19,7 +19,9 @@ from fastgru.processes import rank
 from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask, task_of_run
 
-Out = Annotated[Path, typer.Option(help="Folder for the run: model, log, curves, checkpoint.")]
+Out = Annotated[
+    Path, typer.Option(help="Folder for the run: model, log (CSV, and TensorBoard if installed), curves, checkpoint.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its options.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 Run = Annotated[str, typer.Argument(help="Folder of a run or of a saved model, or a model's name on the Hub.")]

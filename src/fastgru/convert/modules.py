@@ -91,6 +91,8 @@ def _why_left(module: torch.nn.Module, source: type[torch.nn.Module]) -> str | N
         given = getattr(module, name, None)
         if isinstance(module, GRU) and given != getattr(GRU, name):
             return f"it has {name}={given}, a form that torch.nn does not have"
+    if isinstance(module, GRU) and not isinstance(module.hidden_size, int):
+        return f"it has hidden_size={module.hidden_size}, one for each layer, which torch.nn does not have"
     if "forward" in vars(module):
         return "its forward was replaced on the module itself"
     return None

@@ -52,18 +52,20 @@ def _spec(given: Sequence[Sequence[Array]], bidirectional: bool) -> GRUSpec:
     directions = 2 if bidirectional else 1
     if len(given) % directions:
         raise InputError(f"expected a forward and a reverse direction for each layer, got {len(given)} in all")
-    hidden, features, count = given[0][1].shape[-1], given[0][0].shape[-1], len(given[0])
+    count = len(given[0])
+    sizes = tuple(arrays[1].shape[-1] for arrays in given[::directions])
+    hidden = sizes if len(set(sizes)) > 1 else sizes[0]
+    features = given[0][0].shape[-1]
+    spec = GRUSpec(features, hidden, len(sizes), bias=count == 4, bidirectional=bidirectional)
     for index, arrays in enumerate(given):
-        inputs = features if index < directions else directions * hidden
-        biases: list[tuple[int, ...]] = [(3 * hidden,)] * (count - 2)
-        expected = [(3 * hidden, inputs), (3 * hidden, hidden), *biases]
+        expected = spec.weight_shapes[index * count : (index + 1) * count]
         shapes = [array.shape for array in arrays]
         if shapes != expected:
             raise InputError(
-                f"layer {index // directions} must have weights and biases of the shapes {expected} (gates x inputs) "
-                f"to follow the first, whose I={features} and H={hidden}, got {shapes}"
+                f"layer {index // directions} must have weights and biases of the shapes {expected} (gates x inputs), "
+                f"as the H of each layer are {[*sizes]} and the first one's I={features}, got {shapes}"
             )
-    return GRUSpec(features, hidden, len(given) // directions, bias=count == 4, bidirectional=bidirectional)
+    return spec
 
 
 def weights_of(gru: AnyGRU, reset_before_too: bool = False) -> list[Weights]:
@@ -75,7 +77,7 @@ def weights_of(gru: AnyGRU, reset_before_too: bool = False) -> list[Weights]:
     """
     if not reset_before_too and not getattr(gru, "reset_after", True):
         raise InputError("this GRU has reset_after=False, a form that the framework does not have")
-    for option in ("zoneout", "learn_initial_state"):  # what changes its numbers in eval too
+    for option in ("zoneout", "learn_initial_state", "layer_norm"):  # what changes its numbers in eval too
         if getattr(gru, option, False):
             raise InputError(f"this GRU has {option}={getattr(gru, option)}, which the framework does not have")
     if isinstance(gru, GRU | torch.nn.GRU):

@@ -52,6 +52,7 @@ def seq2seq_from_g2p_en(checkpoint: Mapping[str, Any]) -> Seq2Seq:
     Source: g2p_en 2.1.0, `G2p.predict`.
     """
     encoder, decoder = (from_g2p_en(checkpoint, part) for part in ("encoder", "decoder"))
+    read, written = (gru.spec.hidden_sizes[0] for gru in (encoder, decoder))
     names = ("enc_emb", "dec_emb", "fc_w", "fc_b")
     arrays = dict(zip(names, entries(checkpoint, "a checkpoint of g2p_en", list(names)), strict=True))
     sources, targets = len(SOURCE_SPECIAL) + len(LETTERS), len(TARGET_SPECIAL) + len(PHONEMES)
@@ -59,9 +60,9 @@ def seq2seq_from_g2p_en(checkpoint: Mapping[str, Any]) -> Seq2Seq:
         source_size=sources,
         target_size=targets,
         embedding_size=encoder.input_size,
-        encoder_size=encoder.hidden_size,
+        encoder_size=read,
         encoder_layers=1,
-        decoder_size=decoder.hidden_size,
+        decoder_size=written,
         bidirectional=False,
         attention="none",
         bridge=False,
@@ -71,7 +72,7 @@ def seq2seq_from_g2p_en(checkpoint: Mapping[str, Any]) -> Seq2Seq:
     shapes = {
         "enc_emb": (sources, encoder.input_size),
         "dec_emb": (targets, decoder.input_size),
-        "fc_w": (targets, decoder.hidden_size),
+        "fc_w": (targets, written),
         "fc_b": (targets,),
     }
     tensors: dict[str, Tensor] = {

@@ -1,6 +1,6 @@
 """SequenceClassifier: a GRU that tells which label a sequence of vectors has: speech, motion, any signal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,6 +147,27 @@ class SequenceClassifier(Classifier, model_card_template=MODEL_CARD, library_nam
         """
         rows = [self._row(sequence, number) for number, sequence in enumerate(sequences, start=1)]
         return self._predict_rows(rows, pad_sequences, batch_size)
+
+    def predict_parts(self, parts: Iterable[Any]) -> Iterator[Prediction]:
+        """Classify one sequence that comes in parts, each [t, I]: after every part, what `predict` says of all so far.
+
+        The state goes from part to part; nothing is kept of the parts, however long the sequence.
+        ValueError for a model that reads from both ends or pools by attention, InputError as in `predict`.
+        """
+        if self.config.bidirectional or "attention" in self.config.pooling:
+            raise ValueError("a sequence in parts needs a model with bidirectional=False, without pooling by attention")
+        state: Tensor | None = None
+        pooled = {"max": self.mean.new_full((self.config.hidden_size,), float("-inf"))}
+        total, count = torch.zeros_like(pooled["max"]), 0
+        for number, part in enumerate(parts, start=1):
+            row = self._row(part, number).to(self.mean.device)
+            with torch.inference_mode(), self.in_eval_mode():
+                y, state = self.gru(self._standardise(row), state)  # [t, H], [L, H]
+                total, count = total + y.sum(0), count + len(y)
+                pooled = {"last": state[-1], "max": torch.maximum(pooled["max"], y.amax(0)), "mean": total / count}
+                logits = self.classify(torch.cat([pooled[name] for name in self.config.pooling]))
+                found = self._prediction(logits.softmax(0).tolist())
+            yield found
 
     def _row(self, sequence: Any, number: int) -> Tensor:
         try:

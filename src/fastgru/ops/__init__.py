@@ -5,6 +5,7 @@ A backend of torch's operators is differentiated by torch. For one of kernels th
 - by a direct call, where no gradient is wanted;
 - as an `autograd.Function` (functions.py), where one is, and under torch.func, whose transforms it has rules for
   (folding.py, samples.py); derivatives of second and higher order are the reference's (definition.py);
+- one step without gradients past all of this (step.py);
 - as the operators `fastgru::layer` and `fastgru::layer_backward` (library.py), while torch compiles, exports or traces;
 
 a half layer in float32 (precision.py).
@@ -21,13 +22,18 @@ from fastgru import reference
 from fastgru.backends import Kernel, pick
 from fastgru.backends.aten import AtenBackend
 from fastgru.layer import Layer
+from fastgru.noise import SILENCE
 from fastgru.ops import precision
-from fastgru.ops.functions import Layer as LayerFunction
+from fastgru.ops.functions import LayerForward
 from fastgru.ops.library import Traced, is_traced
+from fastgru.ops.memory import checkpointed, thrifty
 from fastgru.ops.precision import HALF
+from fastgru.ops.step import cell_step, step
 from fastgru.spec import GRUSpec
 from fastgru.stack import run_layers
 from fastgru.steps import PLAIN, Steps
+
+__all__ = ["cell", "cell_step", "gru", "step"]
 
 
 def gru(
@@ -50,23 +56,14 @@ def gru(
         with torch.autocast(x.device.type, enabled=False):
             initial = None if initial is None else initial.to(torch.get_autocast_dtype(x.device.type))
             return gru(name, spec, *precision.lowered(x, h0, weights), steps, initial, every)
-    # torch's operators and the kernels know no state but zero that a reset leaves.
-    asked = "reference" if initial is not None and name == "auto" else name
-    backend = pick(asked, spec, x, h0, weights, steps)
-    if initial is not None and backend.name != "reference":
-        raise RuntimeError(f"{backend.name}: resets to a learned initial state are the reference's; try backend='auto'")
-    if isinstance(backend, AtenBackend) and not (every or spec.variational or spec.weight_dropout):
+    backend = pick(name, spec, x, h0, weights, steps)
+    is_whole = isinstance(spec.hidden_size, int) and spec.memory == "gates"
+    by_layers = every or spec.variational or spec.weight_dropout or not is_whole
+    if isinstance(backend, AtenBackend) and not by_layers:
         y, h_n = backend.gru(spec, x, h0, weights, steps)
         return [y], h_n
-    if not backend.composed and spec.num_layers == 1 and not spec.weight_dropout:  # 2 of the 16 us of a single step
-        y, h_n = _layer(backend, x, h0, weights, spec.directions, steps)
-        return [y], h_n
-    compute = backend.layer if backend.composed else partial(_kernel_layer, backend)
+    compute = partial(checkpointed, backend.layer) if backend.composed else partial(_layer, backend)
     return run_layers(compute, spec, x, h0, initial, weights, steps)
-
-
-def _kernel_layer(kernel: Kernel, given: Layer) -> tuple[Tensor, Tensor]:
-    return _layer(kernel, given.x, given.h0, given.weights, given.variant.directions, given.steps)
 
 
 def cell(name: str, spec: GRUSpec, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -79,43 +76,38 @@ def cell(name: str, spec: GRUSpec, x: Tensor, h: Tensor, weights: Sequence[Tenso
     if backend.composed:
         return backend.cell(x, h, weights)
     reference.check_cell(x, h, weights)
-    return _layer(backend, x[None], h[None], weights, 1, PLAIN)[1][0]
+    return _layer(backend, Layer(spec.variant, PLAIN, SILENCE, x[None], h[None], None, weights))[1][0]
 
 
-def _layer(
-    kernel: Kernel,
-    x: Tensor,
-    h0: Tensor | None,
-    weights: Sequence[Tensor],
-    directions: int,
-    steps: Steps,
-) -> tuple[Tensor, Tensor]:
+def _layer(kernel: Kernel, given: Layer) -> tuple[Tensor, Tensor]:
     """One layer: y and h_n [D, B, H]."""
-    dtype = x.dtype
+    dtype = given.x.dtype
     if dtype in HALF:
-        x, h0, weights = precision.cast(torch.float32, x, h0, weights)
-        y, h_n = _layer(kernel, x, h0, weights, directions, steps)
+        y, h_n = _layer(kernel, precision.cast_layer(torch.float32, given))
         return y.to(dtype), h_n.to(dtype)
-    differentiate = torch.is_grad_enabled() and _wants_gradient(x, h0, weights)
+    differentiate = torch.is_grad_enabled() and _wants_gradient(given)
     traced = is_traced()
     if _are_functorch_transforms_active():
         # Who differentiates may be below the level seen here, where nothing seems to want a gradient.
-        run = Traced(kernel) if traced else kernel
-        y, h_n, _ = LayerFunction.apply(run, directions, torch.is_grad_enabled(), *steps, x, h0, *weights)  # type: ignore[no-untyped-call]
+        run = Traced(kernel) if traced else thrifty(kernel, given.variant)
+        y, h_n, _ = LayerForward.apply(run, given.variant, torch.is_grad_enabled(), *given.tensors)  # type: ignore[no-untyped-call]
     elif traced:
-        y, h_n, _ = Traced(kernel).forward(x, h0, weights, directions, steps, differentiate)
+        y, h_n, _ = Traced(kernel).forward(given, differentiate)
     elif differentiate:
-        y, h_n, _ = LayerFunction.apply(kernel, directions, True, *steps, x, h0, *weights)  # type: ignore[no-untyped-call]
+        kernel = thrifty(kernel, given.variant)
+        y, h_n, _ = LayerForward.apply(kernel, given.variant, True, *given.tensors)  # type: ignore[no-untyped-call]
     else:
-        y, h_n, _ = kernel.forward(x, h0, weights, directions, steps, save=False)
+        y, h_n, _ = kernel.forward(given, save=False)
     return y, h_n
 
 
-def _wants_gradient(x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> bool:
-    """Whether any does; written out, for any() over them takes 0.5 us longer."""
-    if x.requires_grad or (h0 is not None and h0.requires_grad):
+def _wants_gradient(given: Layer) -> bool:
+    """Whether any of its tensors does; written out, for any() over them takes 0.5 us longer."""
+    if given.x.requires_grad or (given.h0 is not None and given.h0.requires_grad):
         return True
-    for weight in weights:  # noqa: SIM110
+    if given.initial is not None and given.initial.requires_grad:
+        return True
+    for weight in given.weights:  # noqa: SIM110
         if weight.requires_grad:
             return True
     return False

@@ -11,62 +11,43 @@ import torch
 from torch import Tensor
 
 from fastgru import reference
-from fastgru.layer import Layer
-from fastgru.noise import SILENCE
-from fastgru.ops.folding import fold, unfold, unfold_steps
+from fastgru.layer import FIXED, Layer, layer_of
+from fastgru.ops.folding import fold, unfold, unfold_fixed
 from fastgru.spec import Variant
-from fastgru.steps import Steps
 
 Maybe = Tensor | None
 
 
-def gradients(
-    directions: int,
-    steps: Steps,
-    wanted: Sequence[bool],
-    dy: Maybe,
-    dh_n: Maybe,
-    leaves: Sequence[Maybe],
-) -> tuple[Maybe, ...]:
-    """The gradients of one layer's leaves (x, h0 and the weights), None where not wanted.
+def gradients(given: Layer, wanted: Sequence[bool], dy: Maybe, dh_n: Maybe) -> tuple[Maybe, ...]:
+    """The gradients of one layer's leaves, None where not wanted.
 
     dy, dh_n [D, B, H]: the cotangents of its outputs, None for zeros. All results can be differentiated again, with
     respect to every tensor given.
     """
-    return _pullback(lambda *leaves: _layer(directions, steps, leaves), leaves, wanted, (dy, dh_n))
+    return _pullback(lambda *leaves: _layer(given, leaves), given.leaves, wanted, (dy, dh_n))
 
 
-def sample_gradients(
-    directions: int,
-    steps: Steps,
-    wanted: Sequence[bool],
-    dy: Maybe,
-    dh_n: Maybe,
-    leaves: Sequence[Maybe],
-    samples: int,
-) -> tuple[Maybe, ...]:
-    """The same on a batch of V = `samples` folded samples, and the gradients of the weights [V, ...] for each."""
-    x, h0, *weights = leaves
-    rows = steps.rows_dim
-    own_steps, own_dims = unfold_steps(steps, samples)
-    varying = [unfold(dy, samples, rows), unfold(dh_n, samples, 1), unfold(x, samples, rows), unfold(h0, samples, 1)]
-    dims = [None if tensor is None else dim + 1 for tensor, dim in zip(varying, (rows, 1, rows, 1), strict=True)]
+def sample_gradients(given: Layer, wanted: Sequence[bool], dy: Maybe, dh_n: Maybe, samples: int) -> tuple[Maybe, ...]:
+    """The same for V = `samples` samples folded into the batch; those of initial and the weights [V, ...] for each."""
+    rows = given.steps.rows_dim
+    fixed, fixed_dims = unfold_fixed(given.tensors[:FIXED], samples)
+    own = [(dy, rows), (dh_n, 1), (given.x, rows), (given.h0, 1)]
+    varying = [unfold(tensor, samples, batch) for tensor, batch in own]
+    dims = [None if tensor is None else batch + 1 for tensor, batch in own]
 
-    def one(dy: Maybe, dh_n: Maybe, x: Maybe, h0: Maybe, lengths: Maybe, resets: Maybe) -> tuple[Tensor, ...]:
-        own = own_steps._replace(lengths=lengths, resets=resets)
-        found = gradients(directions, own, wanted, dy, dh_n, [x, h0, *weights])
-        return tuple(gradient for gradient in found if gradient is not None)
+    def one(dy: Maybe, dh_n: Maybe, x: Maybe, h0: Maybe, *fixed: Maybe) -> tuple[Tensor, ...]:
+        sample = layer_of(given.variant, [*fixed, x, h0, given.initial, *given.weights])
+        return tuple(gradient for gradient in gradients(sample, wanted, dy, dh_n) if gradient is not None)
 
-    varying += [own_steps.lengths, own_steps.resets]
-    given = iter(torch.func.vmap(one, in_dims=(*dims, *own_dims))(*varying))
-    there = [want and leaf is not None for want, leaf in zip(wanted, leaves, strict=True)]
-    dx, dh0, *dweights = (next(given) if is_there else None for is_there in there)
-    return fold(dx, 0, samples, rows), fold(dh0, 0, samples, 1), *dweights
+    found = iter(torch.func.vmap(one, in_dims=(*dims, *fixed_dims))(*varying, *fixed))
+    there = [want and leaf is not None for want, leaf in zip(wanted, given.leaves, strict=True)]
+    dx, dh0, *shared = (next(found) if is_there else None for is_there in there)
+    return fold(dx, 0, samples, rows), fold(dh0, 0, samples, 1), *shared
 
 
 def second_gradients(
-    directions: int,
-    steps: Steps,
+    variant: Variant,
+    fixed: Sequence[Maybe],
     samples: int | None,
     wanted: Sequence[bool],
     variables: Sequence[Maybe],
@@ -74,22 +55,21 @@ def second_gradients(
 ) -> tuple[Maybe, ...]:
     """The gradients of `gradients` (of `sample_gradients` where `samples` is given) with respect to its variables.
 
-    variables: dy, dh_n, x, h0 and the weights; cotangents: one for each of the gradients, None for zeros.
+    variables: dy, dh_n and the leaves; cotangents: one for each of the gradients, None for zeros.
     """
 
     def first(dy: Maybe, dh_n: Maybe, *leaves: Maybe) -> tuple[Maybe, ...]:
+        given = layer_of(variant, [*fixed, *leaves])
         if samples is None:
-            return gradients(directions, steps, wanted, dy, dh_n, leaves)
-        return sample_gradients(directions, steps, wanted, dy, dh_n, leaves, samples)
+            return gradients(given, wanted, dy, dh_n)
+        return sample_gradients(given, wanted, dy, dh_n, samples)
 
     return _pullback(first, variables, [True] * len(variables), cotangents)
 
 
-def _layer(directions: int, steps: Steps, leaves: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    x, h0, *weights = leaves
-    variant = Variant(bias=len(weights) == 4 * directions, bidirectional=directions == 2)
-    with torch.autocast(x.device.type, enabled=False):  # what it differentiates ran outside of it
-        return reference.layer(Layer(variant, steps, SILENCE, x, h0, None, weights))
+def _layer(given: Layer, leaves: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    with torch.autocast(given.x.device.type, enabled=False):  # what it differentiates ran outside of it
+        return reference.layer(layer_of(given.variant, [*given.tensors[:FIXED], *leaves]))
 
 
 def _pullback(

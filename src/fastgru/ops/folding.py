@@ -13,26 +13,39 @@ from torch import Tensor
 from fastgru.steps import Steps
 
 
-def fold_steps(steps: Steps, dims: Sequence[int | None], samples: int) -> Steps | None:
-    """The steps of V samples as those of one batch; dims: where V lies in each tensor. None where there are no such."""
-    if steps.offsets is not None or dims[0] is not None:
+def fold_fixed(fixed: Sequence[Tensor | None], dims: Sequence[int | None], samples: int) -> list[Tensor | None] | None:
+    """The tensors of a layer's steps and noise of V samples as those of one batch, None where there are no such.
+
+    dims: where V lies in each.
+    """
+    batch_sizes, offsets, lengths, resets, recurrent, zoneout = fixed
+    if offsets is not None or dims[0] is not None:
         return None
-    return Steps(
-        batch_sizes=None if steps.batch_sizes is None else steps.batch_sizes * samples,
-        lengths=fold(steps.lengths, dims[2], samples, 0),
-        resets=fold(steps.resets, dims[3], samples, steps.rows_dim),
-    )
+    rows = Steps(batch_sizes).rows_dim
+    return [
+        None if batch_sizes is None else batch_sizes * samples,
+        None,
+        fold(lengths, dims[2], samples, 0),
+        fold(resets, dims[3], samples, rows),
+        fold(recurrent, dims[4], samples, 1),
+        fold(zoneout, dims[5], samples, rows),
+    ]
 
 
-def unfold_steps(steps: Steps, samples: int) -> tuple[Steps, tuple[int | None, int | None]]:
-    """The steps of a sample of V folded ones, and where V lies in its lengths and its resets."""
-    rows = steps.rows_dim
-    unfolded = Steps(
-        batch_sizes=None if steps.batch_sizes is None else steps.batch_sizes // samples,
-        lengths=unfold(steps.lengths, samples, 0),
-        resets=unfold(steps.resets, samples, rows),
-    )
-    return unfolded, (None if steps.lengths is None else 1, None if steps.resets is None else rows + 1)
+def unfold_fixed(fixed: Sequence[Tensor | None], samples: int) -> tuple[list[Tensor | None], tuple[int | None, ...]]:
+    """The tensors of a sample of V folded ones, and where V lies in each."""
+    batch_sizes, _, lengths, resets, recurrent, zoneout = fixed
+    rows = Steps(batch_sizes).rows_dim
+    unfolded = [
+        None if batch_sizes is None else batch_sizes // samples,
+        None,
+        unfold(lengths, samples, 0),
+        unfold(resets, samples, rows),
+        unfold(recurrent, samples, 1),
+        unfold(zoneout, samples, rows),
+    ]
+    places = (None, None, 1, rows + 1, 2, rows + 1)
+    return unfolded, tuple(None if t is None else dim for t, dim in zip(unfolded, places, strict=True))
 
 
 def fold(tensor: Tensor | None, dim: int | None, samples: int, batch: int) -> Tensor | None:

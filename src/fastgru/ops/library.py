@@ -16,8 +16,11 @@ from torch.utils.flop_counter import register_flop_formula
 
 from fastgru import reference
 from fastgru.backends import BACKENDS, Kernel
+from fastgru.layer import FIXED, Layer, layer_of
 from fastgru.ops import definition
-from fastgru.steps import Steps, batch_of
+from fastgru.ops.memory import thrifty
+from fastgru.spec import Variant
+from fastgru.steps import batch_of
 
 Maybe = Tensor | None
 
@@ -36,175 +39,124 @@ class Traced:
         self.name = kernel.name
         self.why_not = kernel.why_not
 
-    def forward(
-        self,
-        x: Tensor,
-        h0: Maybe,
-        weights: Sequence[Tensor],
-        directions: int,
-        steps: Steps,
-        save: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, given: Layer, save: bool) -> tuple[Tensor, Tensor, Tensor]:
         """As `Kernel.forward`, differentiable; without `save` the last result is empty."""
-        batch = batch_of(steps, x) if h0 is None else h0.size(1)
-        results: tuple[Tensor, Tensor, Tensor] = torch.ops.fastgru.layer(
-            self.name, x, h0, weights, directions, *steps, batch, save
-        )
+        batch = batch_of(given.steps, given.x) if given.h0 is None else given.h0.size(1)
+        if given.variant.memory == "checkpoint":  # how many states there are only values tell
+            given = given._replace(variant=given.variant._replace(memory="recompute"))
+        results: tuple[Tensor, Tensor, Tensor] = torch.ops.fastgru.layer(self.name, *_flat(given), batch, save)
         return results
 
     def backward(
-        self,
-        x: Tensor,
-        h0: Maybe,
-        weights: Sequence[Tensor],
-        directions: int,
-        steps: Steps,
-        y: Tensor,
-        saved: Tensor,
-        dy: Maybe,
-        dh_n: Maybe,
-        wanted: Sequence[bool],
+        self, given: Layer, y: Maybe, saved: Tensor, dy: Maybe, dh_n: Maybe, wanted: Sequence[bool]
     ) -> list[Maybe]:
         """As `Kernel.backward`, differentiable."""
-        found = iter(
-            torch.ops.fastgru.layer_backward(self.name, x, h0, weights, directions, *steps, y, saved, dy, dh_n, wanted)
-        )
+        found = iter(torch.ops.fastgru.layer_backward(self.name, *_flat(given), y, saved, dy, dh_n, wanted))
         return [next(found) if want else None for want in wanted]
 
 
+_LAYER = (
+    "Tensor x, Tensor? h0, Tensor? initial, Tensor[] weights, Tensor? batch_sizes, Tensor? offsets, Tensor? lengths, "
+    "Tensor? resets, Tensor? recurrent, Tensor? zoneout, bool bias, bool bidirectional, bool reset_after, float keep, "
+    "int tbptt, bool layer_norm, bool reverse, str memory"
+)
+_COUNT = 4 + FIXED + len(Variant._fields)  # the arguments that are a layer
+
 _library = torch.library.Library("fastgru", "DEF")
+_library.define(f"layer(str kernel, {_LAYER}, SymInt batch, bool save) -> (Tensor y, Tensor h_n, Tensor saved)")
 _library.define(
-    "layer(str kernel, Tensor x, Tensor? h0, Tensor[] weights, int directions, Tensor? batch_sizes, Tensor? offsets, "
-    "Tensor? lengths, Tensor? resets, SymInt batch, bool save) -> (Tensor y, Tensor h_n, Tensor saved)"
+    f"layer_backward(str kernel, {_LAYER}, Tensor? y, Tensor saved, Tensor? dy, Tensor? dh_n, bool[] wanted)"
+    " -> Tensor[]"
 )
-_library.define(
-    "layer_backward(str kernel, Tensor x, Tensor? h0, Tensor[] weights, int directions, Tensor? batch_sizes, "
-    "Tensor? offsets, Tensor? lengths, Tensor? resets, Tensor y, Tensor saved, Tensor? dy, Tensor? dh_n, "
-    "bool[] wanted) -> Tensor[]"
-)
+
+
+def _flat(given: Layer) -> tuple[Any, ...]:
+    """A layer as the operators take it."""
+    return given.x, given.h0, given.initial, given.weights, *given.steps, *given.noise, *given.variant
+
+
+def _layer_of(arguments: Sequence[Any]) -> Layer:
+    """The layer that `_flat` gave."""
+    x, h0, initial, weights, *others = arguments
+    return layer_of(Variant(*others[FIXED:]), [*others[:FIXED], x, h0, initial, *weights])
 
 
 def _kernel(name: str) -> Kernel:
     return next(backend for backend in BACKENDS if backend.name == name and not backend.composed)
 
 
-def _layer_op(
-    kernel: str,
-    x: Tensor,
-    h0: Maybe,
-    weights: list[Tensor],
-    directions: int,
-    batch_sizes: Maybe,
-    offsets: Maybe,
-    lengths: Maybe,
-    resets: Maybe,
-    batch: int,
-    save: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _layer_op(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *flat, batch, save = arguments
+    given = _layer_of(flat)
+    batch_sizes = given.steps.batch_sizes
     if batch_sizes is not None:  # a tracer could not look at its values
-        problem = reference.why_not_packed(x, batch_sizes)
+        problem = reference.why_not_packed(given.x, batch_sizes)
         if problem is None and int(batch_sizes[0]) != batch:
             problem = f"the initial state is of {batch} sequences, and the packed ones are {int(batch_sizes[0])}"
         if problem is not None:
             raise RuntimeError(problem)
-    steps = Steps(batch_sizes, offsets, lengths, resets)
-    y, h_n, saved = _kernel(kernel).forward(x, h0, weights, directions, steps, save)
-    return y, h_n, x.new_empty(0) if saved is None else saved
+    y, h_n, saved = thrifty(_kernel(kernel), given.variant).forward(given, save)
+    return y, h_n, given.x.new_empty(0) if saved is None else saved
 
 
-def _layer_fake(
-    kernel: str,
-    x: Tensor,
-    h0: Maybe,
-    weights: list[Tensor],
-    directions: int,
-    batch_sizes: Maybe,
-    offsets: Maybe,
-    lengths: Maybe,
-    resets: Maybe,
-    batch: int,
-    save: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    hidden = weights[1].size(1)
+def _layer_fake(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *flat, batch, save = arguments
+    given = _layer_of(flat)
+    x, hidden, directions = given.x, given.hidden_size, given.variant.directions
+    y, h_n = x.new_empty(*x.shape[:-1], directions * hidden), x.new_empty(directions, batch, hidden)
+    if not save:
+        return y, h_n, x.new_empty(0)
+    if given.variant.memory != "gates":
+        return y, h_n, x.new_empty(directions, batch, 0, hidden)
     rows = x.size(0) * x.size(1) if x.dim() == 3 else x.size(0)
-    return (
-        x.new_empty(*x.shape[:-1], directions * hidden),
-        x.new_empty(directions, batch, hidden),
-        x.new_empty(directions, rows, 4, hidden) if save else x.new_empty(0),
-    )
+    return y, h_n, x.new_empty(directions, rows, given.saved_size)
 
 
-def _layer_backward_op(
-    kernel: str,
-    x: Tensor,
-    h0: Maybe,
-    weights: list[Tensor],
-    directions: int,
-    batch_sizes: Maybe,
-    offsets: Maybe,
-    lengths: Maybe,
-    resets: Maybe,
-    y: Tensor,
-    saved: Tensor,
-    dy: Maybe,
-    dh_n: Maybe,
-    wanted: list[bool],
-) -> list[Tensor]:
+def _layer_backward_op(kernel: str, *arguments: Any) -> list[Tensor]:
     """The gradients that are wanted, in order, and no others: an operator's list of tensors has no holes."""
-    steps = Steps(batch_sizes, offsets, lengths, resets)
-    gradients = _kernel(kernel).backward(x, h0, weights, directions, steps, y, saved, dy, dh_n, wanted)
+    given = _layer_of(arguments[:_COUNT])
+    gradients = thrifty(_kernel(kernel), given.variant).backward(given, *arguments[_COUNT:])
     return [gradient for gradient in gradients if gradient is not None]
 
 
-def _layer_backward_fake(
-    kernel: str,
-    x: Tensor,
-    h0: Maybe,
-    weights: list[Tensor],
-    directions: int,
-    batch_sizes: Maybe,
-    offsets: Maybe,
-    lengths: Maybe,
-    resets: Maybe,
-    y: Tensor,
-    saved: Tensor,
-    dy: Maybe,
-    dh_n: Maybe,
-    wanted: list[bool],
-) -> list[Tensor]:
-    leaves = [x, h0, *weights]
-    return [x.new_empty(leaf.shape) for leaf, want in zip(leaves, wanted, strict=True) if want and leaf is not None]
+def _layer_backward_fake(kernel: str, *arguments: Any) -> list[Tensor]:
+    given, wanted = _layer_of(arguments[:_COUNT]), arguments[-1]
+    pairs = zip(given.leaves, wanted, strict=True)
+    return [given.x.new_empty(leaf.shape) for leaf, want in pairs if want and leaf is not None]
 
 
 def _layer_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    name, x, h0, weights, ctx.directions, *steps, _, _ = inputs
-    ctx.kernel = Traced(_kernel(name))
+    given = _layer_of(inputs[1 : 1 + _COUNT])
+    ctx.kernel, ctx.variant = Traced(_kernel(inputs[0])), given.variant
     y, _, saved = output
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(y, saved, *steps, x, h0, *weights)
+    ctx.save_for_backward(y, saved, *given.tensors)
 
 
 def _layer_gradients(ctx: Any, dy: Maybe, dh_n: Maybe, _: Maybe) -> tuple[Any, ...]:
-    y, saved, batch_sizes, offsets, lengths, resets, x, h0, *weights = ctx.saved_tensors
-    steps = Steps(batch_sizes, offsets, lengths, resets)
-    leaves = [x, h0, *weights]
-    wanted = [leaf is not None and leaf.requires_grad for leaf in leaves]
-    dx, dh0, *dweights = ctx.kernel.backward(x, h0, weights, ctx.directions, steps, y, saved, dy, dh_n, wanted)
-    return None, dx, dh0, dweights, *(None,) * 7
+    y, saved, *tensors = ctx.saved_tensors
+    given = layer_of(ctx.variant, tensors)
+    wanted = [leaf is not None and leaf.requires_grad for leaf in given.leaves]
+    dx, dh0, dinitial, *dweights = ctx.kernel.backward(given, y, saved, dy, dh_n, wanted)
+    return None, dx, dh0, dinitial, dweights, *(None,) * (_COUNT - 4 + 2)
 
 
 def _layer_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    _, x, h0, weights, ctx.directions, *steps, _, _, dy, dh_n, ctx.wanted = inputs
-    ctx.save_for_backward(*steps, dy, dh_n, x, h0, *weights)
+    given = _layer_of(inputs[1 : 1 + _COUNT])
+    _, _, dy, dh_n, ctx.wanted = inputs[1 + _COUNT :]
+    ctx.variant = given.variant
+    ctx.save_for_backward(dy, dh_n, *given.tensors)
 
 
 def _layer_second_gradients(ctx: Any, cotangents: list[Maybe]) -> tuple[Any, ...]:
-    batch_sizes, offsets, lengths, resets, *variables = ctx.saved_tensors
-    steps = Steps(batch_sizes, offsets, lengths, resets)
+    dy, dh_n, *tensors = ctx.saved_tensors
     given = iter(cotangents)
     each = [next(given) if want else None for want in ctx.wanted]
-    dy, dh_n, x, h0, *weights = definition.second_gradients(ctx.directions, steps, None, ctx.wanted, variables, each)
-    return None, x, h0, weights, *(None,) * 7, dy, dh_n, None
+    variables = [dy, dh_n, *tensors[FIXED:]]
+    ddy, ddh_n, x, h0, initial, *weights = definition.second_gradients(
+        ctx.variant, tensors[:FIXED], None, ctx.wanted, variables, each
+    )
+    return None, x, h0, initial, weights, *(None,) * (_COUNT - 4 + 2), ddy, ddh_n, None
 
 
 _library.impl("layer", _layer_op, "CompositeExplicitAutograd")
@@ -218,47 +170,25 @@ torch.library.register_autograd(
 
 
 @register_flop_formula(torch.ops.fastgru.layer)
-def _layer_flops(
-    kernel: str,
-    x: torch.Size,
-    h0: torch.Size | None,
-    weights: list[torch.Size],
-    directions: int,
-    *args: Any,
-    **kwargs: Any,
-) -> int:
+def _layer_flops(kernel: str, *shapes: Any, **kwargs: Any) -> int:
     """Two for each multiplication of the matrices, as torch counts them: gx = x W_ih^T and gh = h W_hh^T."""
-    return sum(_products(x, weights[:2])) * directions
+    given = _layer_of(shapes[:_COUNT])
+    return sum(_products(given)) * given.variant.directions
 
 
 @register_flop_formula(torch.ops.fastgru.layer_backward)
-def _layer_backward_flops(
-    kernel: str,
-    x: torch.Size,
-    h0: torch.Size | None,
-    weights: list[torch.Size],
-    directions: int,
-    batch_sizes: torch.Size | None,
-    offsets: torch.Size | None,
-    lengths: torch.Size | None,
-    resets: torch.Size | None,
-    y: torch.Size,
-    saved: torch.Size,
-    dy: torch.Size | None,
-    dh_n: torch.Size | None,
-    wanted: list[bool],
-    *args: Any,
-    **kwargs: Any,
-) -> int:
+def _layer_backward_flops(kernel: str, *shapes: Any, **kwargs: Any) -> int:
     """As `_layer_flops`: dh = dgh W_hh always, the others where wanted."""
-    each = len(weights) // directions
-    input_product, recurrent_product = _products(x, weights[:2])
-    of_weights = sum(wanted[2::each]) * input_product + sum(wanted[3::each]) * recurrent_product
-    return directions * (recurrent_product + wanted[0] * input_product) + of_weights
+    given, wanted = _layer_of(shapes[:_COUNT]), shapes[_COUNT + 4]
+    each = given.variant.weights_per_direction
+    input_product, recurrent_product = _products(given)
+    of_weights = sum(wanted[3::each]) * input_product + sum(wanted[4::each]) * recurrent_product
+    found: int = given.variant.directions * (recurrent_product + wanted[0] * input_product) + of_weights
+    return found
 
 
-def _products(x: torch.Size, weights: list[torch.Size]) -> tuple[int, int]:
-    """What x W_ih^T and h W_hh^T take in one direction, over all steps."""
-    rows = math.prod(x[:-1])
-    w_ih, w_hh = weights
+def _products(given: Any) -> tuple[int, int]:
+    """What x W_ih^T and h W_hh^T take in one direction, over all steps; the layer's tensors are their shapes here."""
+    rows = math.prod(given.x[:-1])
+    w_ih, w_hh = given.weights[:2]
     return 2 * rows * math.prod(w_ih), 2 * rows * math.prod(w_hh)

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fastgru.layer import Layer
+from fastgru.noise import Noise
+
 HALF = frozenset((torch.float16, torch.bfloat16))
 
 
@@ -31,3 +34,11 @@ def cast(
 ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
     """A layer's tensors in another dtype; gradients come back in their own."""
     return x.to(dtype), None if h0 is None else h0.to(dtype), [weight.to(dtype) for weight in weights]
+
+
+def cast_layer(dtype: torch.dtype, given: Layer) -> Layer:
+    """A layer in another dtype; gradients come back in their own."""
+    x, h0, weights = cast(dtype, given.x, given.h0, given.weights)
+    initial = None if given.initial is None else given.initial.to(dtype)
+    noise = Noise(*(None if mask is None else mask.to(dtype) for mask in given.noise))
+    return given._replace(x=x, h0=h0, initial=initial, weights=weights, noise=noise)

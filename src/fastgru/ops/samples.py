@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from fastgru.backends import Kernel
-from fastgru.steps import Steps
+from fastgru.layer import Layer
+from fastgru.ops.windows import is_reverse
 
 Maybe = Tensor | None
 
@@ -24,60 +25,54 @@ Maybe = Tensor | None
 def gradients(
     kernel: Kernel,
     count: int,
-    x: Tensor,
-    h0: Maybe,
-    weights: Sequence[Tensor],
-    directions: int,
-    steps: Steps,
+    given: Layer,
     y: Tensor,
     saved: Tensor,
     dy: Maybe,
     dh_n: Maybe,
     wanted: Sequence[bool],
 ) -> tuple[Maybe, ...]:
-    """As `Kernel.backward`, for a batch of V = `count` folded samples: the gradients of the weights are [V, ...]."""
-    dgx, dh0 = _input_gates(kernel, x, h0, weights, directions, steps, y, saved, dy, dh_n, wanted[1])
-    each = len(weights) // directions
+    """As `Kernel.backward`, for a batch of V = `count` folded samples: the gradients of the weights are [V, ...].
+
+    The layer has plain or packed steps, no noise and no layer norm.
+    """
+    x, h0, weights = given.x, given.h0, given.weights
+    dgx, dh0 = _input_gates(kernel, given, y, saved, dy, dh_n, wanted[1])
+    each = given.variant.weights_per_direction
     dx: Maybe = None
     found: list[Maybe] = []
-    for direction in range(directions):
+    for direction in range(given.variant.directions):
         gates = dgx[..., direction, :]  # [.., 3H]
         own = slice(direction * each, (direction + 1) * each)
         w_ih, w_hh = weights[own][:2]
         if wanted[0]:
             dx = gates @ w_ih if dx is None else dx + gates @ w_ih
-        before = _states_before(y, h0, direction, w_hh.size(1), steps.batch_sizes)
-        recurrent = _recurrent_gates(gates, saved[direction, :, 0])
+        reverse = is_reverse(given.variant, direction)
+        side = y.narrow(-1, direction * w_hh.size(1), w_hh.size(1))
+        start = None if h0 is None else h0[direction]
+        before = _states_before(side, start, reverse, given.steps.batch_sizes)
+        recurrent = _recurrent_gates(gates, saved[direction, :, : given.hidden_size])  # r
         pairs = [(gates, x), (recurrent, before), (gates, None), (recurrent, None)][:each]
         found += [
-            _per_sample(*pair, count) if want else None for pair, want in zip(pairs, wanted[2:][own], strict=True)
+            _per_sample(*pair, count) if want else None for pair, want in zip(pairs, wanted[3:][own], strict=True)
         ]
-    return dx, dh0, *found
+    return dx, dh0, None, *found
 
 
 def _input_gates(
-    kernel: Kernel,
-    x: Tensor,
-    h0: Maybe,
-    weights: Sequence[Tensor],
-    directions: int,
-    steps: Steps,
-    y: Tensor,
-    saved: Tensor,
-    dy: Maybe,
-    dh_n: Maybe,
-    want_dh0: bool,
+    kernel: Kernel, given: Layer, y: Tensor, saved: Tensor, dy: Maybe, dh_n: Maybe, want_dh0: bool
 ) -> tuple[Tensor, Maybe]:
     """The gradients dgx [.., D, 3H] of the input pre-activations, and of h0."""
-    each = len(weights) // directions
-    gates = weights[1].size(0)
-    selectors = torch.eye(directions * gates, dtype=x.dtype, device=x.device).split(gates)
-    replaced = list(weights)
-    replaced[::each] = selectors
+    x, directions = given.x, given.variant.directions
+    gates = given.weights[1].size(0)
+    replaced = list(given.weights)
+    replaced[:: given.variant.weights_per_direction] = torch.eye(
+        directions * gates, dtype=x.dtype, device=x.device
+    ).split(gates)
     unread = x.new_empty(*x.shape[:-1], directions * gates)  # x is needed for the gradient of W_ih alone
-    wanted = [True, want_dh0, *(False for _ in weights)]
+    wanted = [True, want_dh0, False, *(False for _ in replaced)]
     dgx: Any
-    dgx, dh0, *_ = kernel.backward(unread, h0, replaced, directions, steps, y, saved, dy, dh_n, wanted)
+    dgx, dh0, *_ = kernel.backward(given._replace(x=unread, weights=replaced), y, saved, dy, dh_n, wanted)
     return dgx.unflatten(-1, (directions, gates)), dh0
 
 
@@ -87,14 +82,13 @@ def _recurrent_gates(gates: Tensor, r: Tensor) -> Tensor:
     return torch.cat([dgx_rz, dgx_n * r.view_as(dgx_n)], dim=-1)
 
 
-def _states_before(y: Tensor, h0: Maybe, direction: int, hidden: int, batch_sizes: Maybe) -> Tensor:
-    """The state before each step of one direction, in the form of y."""
-    own = y.narrow(-1, direction * hidden, hidden)
+def _states_before(y: Tensor, h0: Maybe, reverse: bool, batch_sizes: Maybe) -> Tensor:
+    """The state before each step of one direction, in the form of its y [.., H]; h0 [B, H]."""
+    batch = y.size(1) if batch_sizes is None else int(batch_sizes[0])
+    start = y.new_zeros(batch, y.size(-1)) if h0 is None else h0
     if batch_sizes is None:
-        start = own.new_zeros(1, *own.shape[1:]) if h0 is None else h0[direction, None]
-        return torch.cat([own[1:], start] if direction else [start, own[:-1]])
-    start = own.new_zeros(int(batch_sizes[0]), hidden) if h0 is None else h0[direction]
-    return torch.cat([own, start])[_rows_before(batch_sizes, direction == 1)]
+        return torch.cat([y[1:], start[None]] if reverse else [start[None], y[:-1]])
+    return torch.cat([y, start])[_rows_before(batch_sizes, reverse)]
 
 
 def _rows_before(batch_sizes: Tensor, reverse: bool) -> Tensor:

@@ -26,6 +26,7 @@ from fastgru.training.run_folder import RunFolder
 from fastgru.training.stop import stoppable
 from fastgru.training.task import Data
 from fastgru.training.tasks import TASKS, AnyTask
+from fastgru.training.tracking import Tracking
 
 
 def train(
@@ -77,7 +78,7 @@ def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, 
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(f"{task.describe(data, model)}; {weights:,} weights", highlight=False, soft_wrap=True)
     keep = Keep(run, history, module.averaged, options.checkpoint_every)
-    callbacks = [EpochBar(console), history, _Patience(task, options.patience), keep]
+    callbacks = [EpochBar(console), history, Tracking(history), _Patience(task, options.patience), keep]
     with _quiet(), _threads(options.threads), stoppable():
         trainer = _trainer(options, callbacks)
         _load_or_refuse(trainer, module, batches, checkpoint)

@@ -17,7 +17,16 @@ from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask
 
 # What a run of any task writes into its folder, and what --overwrite may take away; each task adds its own files.
-COMMON = ("train.json", "metrics.csv", "curves.png", "checkpoints", "config.json", "model.safetensors", "README.md")
+COMMON = (
+    "train.json",
+    "metrics.csv",
+    "curves.png",
+    "tensorboard",
+    "checkpoints",
+    "config.json",
+    "model.safetensors",
+    "README.md",
+)
 FILES = (*COMMON, *sorted({file for task in TASKS.values() for file in task.files}))
 FILES += tuple(f".{name}.tmp" for name in FILES)  # what a killed process was writing
 
@@ -34,7 +43,7 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The state of the training after its last whole epoch."""
+        """The state of the training, to go on from."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
