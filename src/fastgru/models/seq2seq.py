@@ -112,7 +112,7 @@ class Alignment:
 class Seq2Seq(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"):
     """p(y | x) = product over t of softmax(W f_t + b), f_t: the decoder's features after y_1 ... y_{t-1}.
 
-    `source_tokenizer`, `target_tokenizer`: as `fastgru.data.tokens` trains them. The folder of a model holds both,
+    `source_tokenizer`, `target_tokenizer`: as `fastgru.models.tokens` trains them. The folder of a model holds both,
     config.json, model.safetensors and a model card.
     """
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from fastgru.errors import InputError
 from fastgru.training.task import Task
 from fastgru.training.translate.options import TranslateOptions, TranslatePredictOptions
 
@@ -49,17 +50,20 @@ class Translate(Task[TranslateOptions, "Splits[LabelledTexts]", "Seq2Seq"]):
         most = options.max_tokens
         source = train_source_tokenizer(options.source_tokens, data.train.texts, max_tokens=most)
         target = train_target_tokenizer(options.target_tokens, data.train.labels, max_tokens=most)
-        config = Seq2SeqConfig(
-            source_size=source.get_vocab_size(),
-            target_size=target.get_vocab_size(),
-            embedding_size=options.embedding_size,
-            encoder_size=options.encoder_size,
-            encoder_layers=options.encoder_layers,
-            decoder_size=options.decoder_size,
-            decoder_layers=options.decoder_layers,
-            attention=options.attention,
-            dropout=options.dropout,
-        )
+        try:
+            config = Seq2SeqConfig(
+                source_size=source.get_vocab_size(),
+                target_size=target.get_vocab_size(),
+                embedding_size=options.embedding_size,
+                encoder_size=options.encoder_size,
+                encoder_layers=options.encoder_layers,
+                decoder_size=options.decoder_size,
+                decoder_layers=options.decoder_layers,
+                attention=options.attention,
+                dropout=options.dropout,
+            )
+        except ValueError as error:  # sizes that do not go together
+            raise InputError(str(error)) from error
         return Seq2Seq(config, source, target)
 
     def module(self, model: "Seq2Seq", options: TranslateOptions) -> "TranslateModule":
