@@ -1,7 +1,7 @@
 """`python mortal_training.py DATA OUT STEPS SEED KILLS`: trains, killed at random moments and resumed each time.
 
-Each attempt is a process of its own; SIGKILL reaches it at a random time, wherever it is. Every training step adds a
-line with its number to the file STEPS, and every attempt a line "attempt".
+Each attempt is a process of its own; SIGKILL reaches it after a random number of steps and a random part of one,
+wherever it is. Every training step adds a line with its number to the file STEPS, and every attempt a line "attempt".
 """
 
 import os
@@ -37,6 +37,10 @@ def attempt(data: str, run: RunFolder, steps: Path) -> None:
         training.train(options_for(data, checkpoint_every=EVERY), run, Console(quiet=True))
 
 
+def ended(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def main(data: str, out: str, steps: Path, seed: int, kills: int) -> None:
     draw = random.Random(seed)
     begun = time.monotonic()
@@ -48,14 +52,16 @@ def main(data: str, out: str, steps: Path, seed: int, kills: int) -> None:
             attempt(data, RunFolder(Path(out)), steps)
             os._exit(0)
         if life < kills:
-            before = steps.read_text().count("\n")
-            while steps.read_text().count("\n") == before:  # importing and loading are no moments of interest
+            enough = steps.read_text().count("\n") + draw.randint(1, 2 * EVERY)
+            while steps.read_text().count("\n") < enough and not ended(child):
                 time.sleep(0.001)
-            time.sleep(draw.uniform(0.0, 0.6))
+            time.sleep(draw.uniform(0.0, 0.03))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        if status == 0:
+        if not os.WIFSIGNALED(status):
             break
+    if status:
+        sys.exit(f"attempt {life} failed")
     print(f"{life} kills, {time.monotonic() - begun:.1f} s")
 
 

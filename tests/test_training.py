@@ -2,11 +2,14 @@ import csv
 import io
 import json
 import logging
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -152,6 +155,50 @@ def test_resume_before_the_first_checkpoint_starts_anew(whole: RunFolder, data: 
     run.create(options_for(data), load_splits(data, "text", "label").fingerprint())
     training.resume(run, Console(quiet=True))
     assert content(run) == content(whole)
+
+
+@pytest.mark.parametrize("calls", range(12))
+def test_a_run_that_is_killed_where_it_begins_can_be_gone_on_with(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """Every change of the folder is a moment to be killed at: of a new run, of a young one, and over an earlier one."""
+
+    class Killed(BaseException):
+        pass
+
+    left = [calls]
+
+    def counted(change: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*given: Any, **others: Any) -> Any:
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            return change(*given, **others)
+
+        return changed
+
+    old, new = options_for(data), replace(options_for(data), seed=5)
+    for kind in ("new", "young", "earlier"):
+        run = RunFolder(tmp_path / kind)
+        run.path.mkdir()
+        if kind != "new":
+            run.create(old, "of the data")
+        if kind == "earlier":
+            run.checkpoint.touch()
+            run.metrics.touch()
+            (run.path / "model.safetensors").touch()
+        left[0] = calls
+        with monkeypatch.context() as patched:
+            for place, name in ((os, "replace"), (shutil, "rmtree"), (Path, "unlink"), (Path, "mkdir")):
+                patched.setattr(place, name, counted(getattr(place, name)))
+            with suppress(Killed):
+                run.create(new, "of the data")
+        if kind == "new" and not run.is_run:
+            run.check_free(overwrite=False)
+        else:
+            options = run.read_options()
+            assert options in (old, new)
+            assert not (options == new and run.checkpoint.exists())
 
 
 def test_resume_of_a_finished_run_changes_nothing(whole: RunFolder) -> None:

@@ -28,7 +28,8 @@ COMMON = (
     "README.md",
 )
 FILES = (*COMMON, *sorted({file for task in TASKS.values() for file in task.files}))
-FILES += tuple(f".{name}.tmp" for name in FILES)  # what a killed process was writing
+LEFT = tuple(f".{name}.tmp" for name in FILES)  # what a killed process was writing
+FILES += LEFT
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class RunFolder:
         others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in FILES)
         if others:
             raise InputError(f"{self.path} is a folder with other things in it ({others[0]}): name another with --out")
-        if not any(self.path.iterdir()):
+        if all(entry.name in LEFT for entry in self.path.iterdir()):
             return
         if not overwrite:
             raise InputError(
@@ -84,15 +85,18 @@ class RunFolder:
             raise InputError(f"{inside[0]} lies in {self.path}, which --overwrite would empty: name another --out")
 
     def create(self, options: TrainOptions, fingerprint: str) -> None:
-        """Begin a run: the files of an earlier one go, and train.json is written."""
-        for name in FILES:
-            path = self.path / name
+        """Begin a run: train.json is written, and the files of an earlier one go.
+
+        In an order that leaves a run that can be gone on with, the earlier or the new one, whenever it is killed.
+        """
+        shutil.rmtree(self.checkpoint.parent, ignore_errors=True)
+        self._write({"task": options.task, "finished": False, "data_sha256": fingerprint, "options": asdict(options)})
+        for path in (self.path / name for name in FILES if name != self._options.name):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        self.checkpoint.parent.mkdir(parents=True)
-        self._write({"task": options.task, "finished": False, "data_sha256": fingerprint, "options": asdict(options)})
+        self.checkpoint.parent.mkdir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
