@@ -70,6 +70,11 @@ def between_layers(spec: GRUSpec, y: Tensor, steps: Steps) -> Tensor:
     return y * (factors if steps.rows_dim == 1 else factors[_sequence_of_rows(y, steps)])
 
 
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Do what torch.nn.functional.dropout does, with masks of this room: for a model's parts beside its GRUs."""
+    return x * _factors(x, x.shape, p) if training and p else x
+
+
 def _factors(like: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
     """0 with probability p, otherwise 1 / (1 - p)."""
     kept = _kept(like, shape, p).to(like.dtype)

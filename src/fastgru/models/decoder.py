@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fastgru import noise
 from fastgru.models.attention import BahdanauAttention, LuongAttention, attend
 from fastgru.nn import GRU, GRUCell
 
@@ -53,7 +54,7 @@ class GRUDecoder(nn.Module):
         y, state = self.gru(x, state, lengths=lengths)
         if self.attention is None:
             return y, state, y.new_zeros(*y.shape[:2], 0)
-        y = nn.functional.dropout(y, self.dropout, self.training)
+        y = noise.dropout(y, self.dropout, self.training)
         assert source.keys is not None
         y, weights = self.attention(y, source.keys, source.memory, source.past)
         return y, state, weights
@@ -90,7 +91,7 @@ class GNMTDecoder(nn.Module):
         assert source.keys is not None
         u, first = self.first(x, state[:1], lengths=lengths)
         context, weights = attend(u, source.keys, source.memory, source.past)
-        seen = nn.functional.dropout(torch.cat([u, context], dim=2), self.dropout, self.training)
+        seen = noise.dropout(torch.cat([u, context], dim=2), self.dropout, self.training)
         y, above = self.above(seen, state[1:], lengths=lengths)
         return torch.cat([y, context], dim=2), torch.cat([first, above]), weights
 

@@ -14,6 +14,7 @@ from fastgru.models.pretrained import CONFIG, WEIGHTS, Pretrained, load_tokenize
 from fastgru.models.search import beam_search
 from fastgru.models.text_classifier import encode_texts, pad_ids
 from fastgru.nn import GRU
+from fastgru.noise import dropout
 
 ATTENTIONS = ("luong", "gnmt", "bahdanau", "none")
 SOURCE_TOKENIZER, TARGET_TOKENIZER = "source_tokenizer.json", "target_tokenizer.json"
@@ -135,6 +136,7 @@ class Seq2Seq(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"
             batch_first=True,
             bidirectional=config.bidirectional,
             dropout=config.dropout if config.encoder_layers > 1 else 0.0,
+            variational=True,
         )
         self.bridge = None
         if config.bridge:
@@ -187,7 +189,7 @@ class Seq2Seq(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"
         return self.output(self._drop(features)), state, weights
 
     def _drop(self, x: Tensor) -> Tensor:
-        return nn.functional.dropout(x, self.config.dropout, self.training)
+        return dropout(x, self.config.dropout, self.training)
 
     def encode_sources(self, texts: list[str]) -> list[list[int]]:
         """Give the token ids of each source, its end included; InputError for what is no text."""
