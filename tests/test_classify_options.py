@@ -1,6 +1,7 @@
 """Pooling and weights of labels, from the option to the model."""
 
 import io
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_pooling_option_refuses(given: str) -> None:
     ],
 )
 def test_label_weights_have_a_mean_of_one(given: str, weights: dict[str, float]) -> None:
-    found = label_weights(ClassifyOptions(class_weights=given), LABELS)
+    found = label_weights(ClassifyOptions(class_weights=given), Counter(LABELS))
     assert found == pytest.approx(weights)
     assert sum(found[label] for label in LABELS) == pytest.approx(4)
 
@@ -91,7 +92,7 @@ def test_class_weights_option_refuses(given: str) -> None:
 
 def test_class_weights_of_a_label_that_is_not_there() -> None:
     with pytest.raises(InputError, match="--class-weights names 'odd', and the labels are: bad, good"):
-        label_weights(ClassifyOptions(class_weights="odd=2"), LABELS)
+        label_weights(ClassifyOptions(class_weights="odd=2"), Counter(LABELS))
 
 
 def test_loss_counts_each_text_by_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:

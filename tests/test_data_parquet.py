@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastgru.data.parquet import Stretch, cut, find_parquet, read, read_schema
+from fastgru.data.parquet import Stretch, cut, cut_groups, find_parquet, read, read_schema, whole
 from fastgru.errors import InputError
 
 
@@ -73,3 +73,13 @@ def test_a_file_that_is_cut(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"1\.parquet cannot be read"):
         numbers(cut([str(path)], 5000)[0])
+
+
+@pytest.mark.parametrize(("parts", "least", "longest"), [(1, 1, 7), (3, 1, 3), (100, 1, 1), (100, 5, 5)])
+def test_row_groups_are_cut_and_never_joined(tmp_path: Path, parts: int, least: int, longest: int) -> None:
+    files = [write(tmp_path / "1.parquet", 23), write(tmp_path / "2.parquet", 0), write(tmp_path / "3.parquet", 9, 23)]
+    stretches = cut_groups(files, parts, least)
+    assert list(chain.from_iterable(map(numbers, stretches))) == [*range(32)]
+    assert max(map(len, stretches)) == longest
+    assert all(stretch.start // 7 == (stretch.stop - 1) // 7 for stretch in stretches)
+    assert list(chain.from_iterable(map(numbers, whole(files)))) == [*range(32)]

@@ -107,7 +107,7 @@ def test_a_row_beyond_the_budget_is_a_batch_of_its_own() -> None:
 
 def test_windows_follow_each_other() -> None:
     halves = [Rows(LENGTHS[:30]), Rows(LENGTHS[30:], first=30)]
-    batches = TrainBatches(lambda epoch: halves, Batching(8), seed=0, accumulate=1, rank=0, world=1)
+    batches = TrainBatches(lambda order: halves, Batching(8), seed=0, accumulate=1, rank=0, world=1)
     rows = [row for share in batches for row in share.batch]
     assert sorted(rows[:30]) == [*range(30)]
     assert sorted(rows[30:]) == [*range(30, len(LENGTHS))]
@@ -115,8 +115,6 @@ def test_windows_follow_each_other() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 100])
 def test_validation_sees_every_row_once(world: int) -> None:
-    windows = in_memory(Rows(LENGTHS * 9))
-    seen = [
-        row for rank in range(world) for batch in ValidationBatches(windows, rank=rank, world=world) for row in batch
-    ]
+    rows = Rows(LENGTHS * 9)
+    seen = [row for rank in range(world) for batch in ValidationBatches(rows, rank=rank, world=world) for row in batch]
     assert sorted(seen) == [*range(len(LENGTHS) * 9)]

@@ -124,7 +124,7 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             class_weights=weights,
         )
 
-    def _splits(self, rows: LabelledTexts) -> Splits[LabelledTexts]:
+    def _splits(self, rows: LabelledTexts) -> Splits[LabelledTexts, LabelledTexts]:
         """Keep some texts to validate on, of labels that are left to train on; all, where there are too few."""
         share = self.validation_share
         if not 0 < share < 1:

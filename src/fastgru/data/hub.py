@@ -1,10 +1,13 @@
 """Labelled texts from a Hugging Face dataset: by its name on the Hub, or a folder with one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fastgru.data.labelled import LabelledTexts
 from fastgru.errors import InputError
+
+ROWS = 2_048  # that are read at a time
 
 
 def load_hub(name: str, text: str, label: str) -> dict[str, LabelledTexts]:
@@ -13,36 +16,63 @@ def load_hub(name: str, text: str, label: str) -> dict[str, LabelledTexts]:
     `name`: a dataset's name, or a folder that `datasets` can load or that `save_to_disk` wrote.
     InputError where there is no such dataset, no train part, or no such column.
     """
-    parts = _load(name)
+    parts = open_hub(name)
+    return {part: read_hub(parts[part], f"dataset {name} ({part})", text, label) for part in parts}
+
+
+def open_hub(name: str, *, streaming: bool = False) -> dict[str, Any]:
+    """Give the parts themselves; with `streaming` as IterableDatasets, of which memory holds a batch at a time."""
+    parts = _load(name, streaming)
     if "train" not in parts:
         raise InputError(f"dataset {name}: there is no part 'train'; the parts are: {', '.join(parts)}")
-    wanted = [part for part in ("train", "validation", "test") if part in parts]
-    return {part: _read(parts[part], f"dataset {name} ({part})", text, label) for part in wanted}
+    return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
 
 
-def _load(name: str) -> Any:
+def read_hub(part: Any, source: str, text: str, label: str) -> LabelledTexts:
+    """Read a whole part."""
+    chunks = list(read_chunks(part, source, text, label))
+    whole = LabelledTexts([t for chunk in chunks for t in chunk.texts], [t for chunk in chunks for t in chunk.labels])
+    return whole.check(source)
+
+
+def read_chunks(part: Any, source: str, text: str, label: str) -> Iterator[LabelledTexts]:
+    """Read a part ROWS rows at a time; `source` is what messages call it."""
+    import datasets
+
+    features = part.features or {}
+    there = part.column_names or list(features)
+    for column in (text, label):
+        if column not in there:
+            raise InputError(f"{source}: there is no column {column!r}; the columns are: {', '.join(there)}")
+    names = getattr(features.get(label), "names", None)
+    try:
+        for batch in part.select_columns([text, label]).iter(batch_size=ROWS):
+            labels = [_label(value, names) for value in batch[label]]
+            yield LabelledTexts([_string(value) for value in batch[text]], labels)
+    # What comes up in the middle of a stream: a shard that is broken, or gone.
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise InputError(f"{source} cannot be read: {_reason(error)}") from error
+
+
+def _load(name: str, streaming: bool) -> Any:
     import datasets
 
     # Its bars would stand between our one line a step.
     datasets.disable_progress_bars()
     try:
-        if (Path(name) / "dataset_dict.json").is_file():
-            return datasets.load_from_disk(name)
-        return datasets.load_dataset(name)
+        if not (Path(name) / "dataset_dict.json").is_file():
+            return datasets.load_dataset(name, streaming=streaming)
+        saved = datasets.load_from_disk(name)
     # What datasets raises for a name that is not there, a broken folder, or no network.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name} is neither a file nor a dataset that can be loaded: {reason}") from error
+        raise InputError(f"{name} is neither a file nor a dataset that can be loaded: {_reason(error)}") from error
+    if not streaming:
+        return saved
+    return {part: rows.to_iterable_dataset(num_shards=-(-len(rows) // ROWS)) for part, rows in saved.items()}
 
 
-def _read(part: Any, source: str, text: str, label: str) -> LabelledTexts:
-    for column in (text, label):
-        if column not in part.column_names:
-            there = ", ".join(part.column_names)
-            raise InputError(f"{source}: there is no column {column!r}; the columns are: {there}")
-    names = getattr(part.features[label], "names", None)
-    labels = [_label(value, names) for value in part[label]]
-    return LabelledTexts([_string(value) for value in part[text]], labels).check(source)
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _label(value: Any, names: list[str] | None) -> str:

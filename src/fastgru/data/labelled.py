@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -24,6 +25,11 @@ class LabelledTexts:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def label_counts(self) -> "Counter[str]":
+        """How many rows each label has."""
+        return Counter(self.labels)
 
     def take(self, rows: Iterable[int]) -> "LabelledTexts":
         """Give the rows of these indices, in this order."""

@@ -2,7 +2,8 @@
 
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pronunciations import load_pronunciations
-from fastgru.data.split import Splits, complete, read_parts
+from fastgru.data.split import complete, read_parts
+from fastgru.data.stream import TextSplits, stream_splits
 from fastgru.data.table import read_labelled
 
 PRONUNCIATIONS = "pronunciations"
@@ -10,14 +11,17 @@ SHARE = 0.05  # of the pairs, to test on, and as many to validate with
 
 
 def load_pairs(
-    data: str, source: str, target: str, test: str | None = None, *, stress: bool = False
-) -> Splits[LabelledTexts]:
+    data: str, source: str, target: str, test: str | None = None, *, stress: bool = False, stream: bool = False
+) -> TextSplits:
     """Load `data` and split it by source, always the same way: 90 % train, 5 % validation, 5 % test.
 
     `data`: "pronunciations" (the CMU Pronouncing Dictionary, with `stress` or without), a table file, or the name or
     folder of a Hugging Face dataset; `source`, `target`: its columns. `test`: a table file to test on.
+    `stream`: leave the training part where it is (`fastgru.data.stream.stream_splits` says of what data).
     All targets of one source are in one part. InputError for bad data.
     """
+    if stream:
+        return stream_splits(data, source, target, test, share=SHARE).check_sizes(data, "sources", test)
     if data == PRONUNCIATIONS:
         parts = {"train": load_pronunciations(stress=stress)}
     else:

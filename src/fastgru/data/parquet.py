@@ -75,6 +75,25 @@ def cut(files: Sequence[str], rows: int) -> list[Stretch]:
     return found
 
 
+def whole(files: Sequence[str]) -> list[Stretch]:
+    """Give each of `files` as one stretch."""
+    return [Stretch(file, 0, _open(file).metadata.num_rows) for file in files]
+
+
+def cut_groups(files: Sequence[str], parts: int, least: int) -> list[Stretch]:
+    """Cut each row group of `files` into at most `parts` stretches of at least `least` rows, as far as it has them."""
+    found = []
+    for file in files:
+        metadata = _open(file).metadata
+        first = 0
+        for group in range(metadata.num_row_groups):
+            end = first + metadata.row_group(group).num_rows
+            bounds = [*range(first, end, max(least, -(-(end - first) // parts))), end]
+            found += [Stretch(file, start, stop) for start, stop in pairwise(bounds)]
+            first = end
+    return found
+
+
 def read(stretch: Stretch, batch_rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Read the rows of `stretch` in order, at most `batch_rows` at a time; all columns, or those named.
 

@@ -1,6 +1,7 @@
 """LabelledSequences: sequences of vectors with one label each, the form that every source of signals takes."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,6 +28,11 @@ class LabelledSequences:
 
     def __len__(self) -> int:
         return len(self.sequences)
+
+    @property
+    def label_counts(self) -> "Counter[str]":
+        """How many sequences each label has."""
+        return Counter(self.labels)
 
     @property
     def input_size(self) -> int:

@@ -15,7 +15,7 @@ from fastgru.models.log_mel import LogMel
 
 
 @dataclass(frozen=True)
-class SignalSplits(Splits[LabelledSequences]):
+class SignalSplits(Splits[LabelledSequences, LabelledSequences]):
     """The three parts. `features`: where they are of sounds, what was computed of them."""
 
     features: LogMel | None = None

@@ -2,13 +2,17 @@
 
 import hashlib
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from fastgru.data.labelled import LabelledTexts
 from fastgru.errors import InputError
+
+if TYPE_CHECKING:
+    from fastgru.data.stream import TextSplits
 
 _log = logging.getLogger(__name__)
 
@@ -17,8 +21,12 @@ class Labelled(Protocol):
     """Rows with one label each: texts, sequences."""
 
     @property
-    def labels(self) -> list[str]:
+    def labels(self) -> Iterable[str]:
         """The name of each row's label."""
+
+    @property
+    def label_counts(self) -> "Counter[str]":
+        """How many rows each label has."""
 
     def __len__(self) -> int: ...
 
@@ -26,28 +34,29 @@ class Labelled(Protocol):
         """SHA-256 (hex) that tells whether the rows are still what they were."""
 
 
+Train = TypeVar("Train", bound=Labelled)
 Rows = TypeVar("Rows", bound=Labelled)
 
 
 @dataclass(frozen=True)
-class Splits(Generic[Rows]):
+class Splits(Generic[Train, Rows]):
     """The three parts of a data set, and its label names in sorted order."""
 
-    train: Rows
+    train: Train
     validation: Rows
     test: Rows
 
     @property
     def labels(self) -> list[str]:
         """The names of the labels in the training part, sorted."""
-        return sorted(set(self.train.labels))
+        return sorted(self.train.label_counts)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the three parts."""
         parts = (self.train, self.validation, self.test)
         return hashlib.sha256("".join(part.fingerprint() for part in parts).encode()).hexdigest()
 
-    def check(self, data: str, rows: str, test: str | None = None) -> "Splits[Rows]":
+    def check(self, data: str, rows: str, test: str | None = None) -> "Splits[Train, Rows]":
         """Return self; InputError for an empty part, fewer than two labels, and a label that training never sees.
 
         `data`, `test`: the sources that the messages name. `rows`: what the rows are, such as "texts".
@@ -62,7 +71,7 @@ class Splits(Generic[Rows]):
             check_labels(getattr(self, name).labels, self.labels, source)
         return self
 
-    def check_sizes(self, data: str, rows: str, test: str | None = None) -> "Splits[Rows]":
+    def check_sizes(self, data: str, rows: str, test: str | None = None) -> "Splits[Train, Rows]":
         """Return self; InputError for an empty part, in the words of `check`."""
         for name in ("train", "validation", "test"):
             if not len(getattr(self, name)):
@@ -71,17 +80,22 @@ class Splits(Generic[Rows]):
         return self
 
 
-def load_splits(data: str, text: str, label: str, test: str | None = None) -> Splits[LabelledTexts]:
+def load_splits(data: str, text: str, label: str, test: str | None = None, *, stream: bool = False) -> "TextSplits":
     """Load `data` and split it.
 
     `data`: "reviews" (the movie reviews), a table file, or the name or folder of a Hugging Face dataset.
     `test`: a table file to test on. Otherwise the dataset's own test part, otherwise a tenth of the data.
+    `stream`: leave the training part where it is (`fastgru.data.stream.stream_splits` says of what data).
     A text of the test part never stays in the others. InputError for bad data, for fewer than two labels, and
     for a label that only the validation or the test part has.
     """
     from fastgru.data.reviews import load_reviews
     from fastgru.data.table import read_labelled
 
+    if stream:
+        from fastgru.data.stream import stream_splits
+
+        return stream_splits(data, text, label, test).check(data, "texts", test)
     parts = {"train": load_reviews()} if data == "reviews" else read_parts(data, text, label)
     if test is not None:
         parts["test"] = read_labelled(test, text, label)
@@ -133,7 +147,7 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def complete(parts: dict[str, LabelledTexts], share: float = 0.1) -> Splits[LabelledTexts]:
+def complete(parts: dict[str, LabelledTexts], share: float = 0.1) -> "TextSplits":
     """Give all three parts: where validation or test is missing, it is a `share` of the training part.
 
     A text of one part never stays in another.
@@ -144,14 +158,15 @@ def complete(parts: dict[str, LabelledTexts], share: float = 0.1) -> Splits[Labe
         return Splits(train, validation, test)
     if test is None:
         test, train = split(train, (share, 1 - share))
-    train = _without(train, test)
+    train = without(train, test)
     if validation is None:
         validation, train = split(train, (share, 1 - share))
-    validation = _without(validation, test)
-    return Splits(_without(train, validation), validation, test)
+    validation = without(validation, test)
+    return Splits(without(train, validation), validation, test)
 
 
-def _without(rows: LabelledTexts, others: LabelledTexts) -> LabelledTexts:
+def without(rows: LabelledTexts, others: LabelledTexts) -> LabelledTexts:
+    """Give the rows whose texts are not among those of `others`."""
     taken = {normalise(text) for text in others.texts}
     kept = [row for row, text in enumerate(rows.texts) if normalise(text) not in taken]
     if len(kept) < len(rows):
@@ -159,7 +174,7 @@ def _without(rows: LabelledTexts, others: LabelledTexts) -> LabelledTexts:
     return rows.take(kept)
 
 
-def check_labels(labels: list[str], known: list[str], source: str) -> None:
+def check_labels(labels: Iterable[str], known: list[str], source: str) -> None:
     """InputError where `labels` has a name that is not among the `known` ones of the training data."""
     unknown = sorted(set(labels) - set(known))
     if unknown:

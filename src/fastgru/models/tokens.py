@@ -11,7 +11,7 @@ SOURCE_SPECIAL = (PAD, UNKNOWN, END)
 TARGET_SPECIAL = (PAD, UNKNOWN, BEGIN, END)
 
 
-def train_source_tokenizer(kind: str, texts: list[str], *, max_tokens: int) -> Tokenizer:
+def train_source_tokenizer(kind: str, texts: Iterable[str], *, max_tokens: int) -> Tokenizer:
     """Train a tokenizer for what is read: each sequence ends with `[EOS]` (id 2).
 
     `kind`: one of KINDS. `max_tokens`: so many of the most frequent tokens are kept; the others are `[UNK]` (id 1).
@@ -21,7 +21,7 @@ def train_source_tokenizer(kind: str, texts: list[str], *, max_tokens: int) -> T
     return _frame_source(_train(_untrained(kind, {}, fold=fold), kind, texts, SOURCE_SPECIAL, max_tokens))
 
 
-def train_target_tokenizer(kind: str, texts: list[str], *, max_tokens: int) -> Tokenizer:
+def train_target_tokenizer(kind: str, texts: Iterable[str], *, max_tokens: int) -> Tokenizer:
     """Train a tokenizer for what is written: between `[BOS]` (id 2) and `[EOS]` (id 3)."""
     return _frame_target(_train(_untrained(kind, {}, fold=False), kind, texts, TARGET_SPECIAL, max_tokens))
 
@@ -56,7 +56,9 @@ def _untrained(kind: str, vocabulary: dict[str, int], *, fold: bool) -> Tokenize
     return tokenizer
 
 
-def _train(tokenizer: Tokenizer, kind: str, texts: list[str], special: tuple[str, ...], max_tokens: int) -> Tokenizer:
+def _train(
+    tokenizer: Tokenizer, kind: str, texts: Iterable[str], special: tuple[str, ...], max_tokens: int
+) -> Tokenizer:
     trainer = trainers.BpeTrainer if kind == "subwords" else trainers.WordLevelTrainer
     tokenizer.train_from_iterator(
         texts, trainer(vocab_size=max_tokens, special_tokens=list(special), show_progress=False)

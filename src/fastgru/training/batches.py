@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -26,7 +26,17 @@ class Encoded(Protocol):
         """Give how much these rows count in a mean loss: what the loss divides by (rows, tokens, weights)."""
 
 
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Windows = Callable[[int], Iterable[Encoded]]
+
+
+@runtime_checkable
+class Streamed(Protocol[T_co]):
+    """Rows that are read anew for each epoch, a window of them at a time."""
+
+    def windows(self, order: int) -> Iterator[T_co]:
+        """Give all rows as the number `order` shuffles them."""
 
 
 class Share(NamedTuple):
@@ -48,7 +58,7 @@ class TrainBatches:
 
     A step's batch is the same for any number of processes and of accumulated parts: process r of W computes parts
     r, r + W, ... of it. The order is a function of the seed and the epoch alone, so that a resumed training sees the
-    same batches. `windows(epoch)`: the rows, those that are in memory at a time.
+    same batches. `windows(order)`: the rows, those that are in memory at a time, as the number `order` shuffles them.
     `start`: the epoch and the step in it to begin with.
     """
 
@@ -64,60 +74,54 @@ class TrainBatches:
 
     def __iter__(self) -> Iterator[Share]:
         epoch, done = self.start
-        for encoded, rows in islice(self._batches(epoch), done, None):
-            whole = encoded.weight(rows)
+        for window, rows in islice(self._batches(epoch), done, None):
+            whole = window.weight(rows)
             for part in self.parts:
-                yield self._share(encoded, rows, part, whole)
+                yield self._share(window, rows, part, whole)
         self.start = (epoch + 1, 0)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Encoded, list[int]]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        for encoded in self.windows(epoch):
-            for rows in self.batching.shuffled(encoded.lengths, generator):
-                yield encoded, rows
+        order = self.seed * 1_000_003 + epoch
+        generator = torch.Generator().manual_seed(order)
+        for window in self.windows(order):
+            for rows in self.batching.shuffled(window.lengths, generator):
+                yield window, rows
 
-    def _share(self, encoded: Encoded, rows: list[int], part: int, whole: float) -> Share:
+    def _share(self, window: Encoded, rows: list[int], part: int, whole: float) -> Share:
         own = rows[part :: self.total_parts]
-        weight = encoded.weight(own) if own else 0.0
-        return Share(encoded[own or rows[:1]], weight, weight / whole * self.total_parts, part)
+        weight = window.weight(own) if own else 0.0
+        return Share(window[own or rows[:1]], weight, weight / whole * self.total_parts, part)
 
 
 class ValidationBatches:
-    """The validation batches of this process, each window's from short to long rows."""
+    """The validation batches of this process, from short to long rows."""
 
-    def __init__(self, windows: Windows, *, rank: int, world: int) -> None:
-        self.windows = windows
+    def __init__(self, rows: Encoded, *, rank: int, world: int) -> None:
+        self.rows = rows
         self.rank = rank
         self.world = world
 
     def __iter__(self) -> Iterator[Any]:
-        for encoded in self.windows(0):
-            order = sorted(range(len(encoded.lengths)), key=encoded.lengths.__getitem__)
-            for first in range(0, len(order), VALIDATION_ROWS):
-                own = order[first : first + VALIDATION_ROWS][self.rank :: self.world]
-                if own:
-                    yield encoded[own]
+        order = sorted(range(len(self.rows.lengths)), key=self.rows.lengths.__getitem__)
+        for first in range(0, len(order), VALIDATION_ROWS):
+            own = order[first : first + VALIDATION_ROWS][self.rank :: self.world]
+            if own:
+                yield self.rows[own]
 
 
 class TaskData(LightningDataModule):
     """Batches of the training part, shuffled anew every epoch, and of the validation part.
 
-    `train`, `validation`: the rows, by windows. `rows`: how many the training part has. The place in the epoch is part
-    of a checkpoint.
+    `train`: the rows, by windows. `rows`: how many these are. The place in the epoch is part of a checkpoint.
     """
 
-    def __init__(self, train: Windows, validation: Windows, options: TrainOptions, *, rows: int) -> None:
+    def __init__(self, train: Windows, validation: Encoded, options: TrainOptions, *, rows: int) -> None:
         super().__init__()
         self.train = train
         self.validation = validation
         self.options = options
         self.rows = rows
         self._start = (0, 0)
-
-    @classmethod
-    def of(cls, train: Encoded, validation: Encoded, options: TrainOptions) -> "TaskData":
-        """Give the batches of rows that are all in memory."""
-        return cls(in_memory(train), in_memory(validation), options, rows=len(train.lengths))
 
     def train_dataloader(self) -> TrainBatches:
         """Give the training batches."""
@@ -165,6 +169,13 @@ class TaskData(LightningDataModule):
         self._start = (state_dict["epoch"], state_dict["step"])
 
 
+def encoded(rows: T | Streamed[T], encode: Callable[[T], Encoded]) -> Windows:
+    """Give rows as what batches are made of: all at once, or those of a stream window by window."""
+    if isinstance(rows, Streamed):
+        return lambda order: map(encode, rows.windows(order))
+    return in_memory(encode(rows))
+
+
 def in_memory(encoded: Encoded) -> Windows:
     """Give rows that are all in memory as one window."""
-    return lambda epoch: [encoded]
+    return lambda order: [encoded]

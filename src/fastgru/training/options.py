@@ -28,6 +28,14 @@ Accumulate = Annotated[
         min=1, help="Parts to compute a step's batch in: less memory, the same result.", rich_help_panel=TRAINING
     ),
 ]
+Stream = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Leave the training part on the disk or the Hub: Parquet (--data 'mail/*.parquet') or a dataset.",
+        rich_help_panel="Data",
+    ),
+]
 Precision = Annotated[
     Literal["32", "bf16"], typer.Option(help="bf16: mixed, weights in 32 bits.", rich_help_panel=TRAINING)
 ]

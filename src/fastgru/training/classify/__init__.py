@@ -1,6 +1,7 @@
 """The task `classify`: which label a text has."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,7 @@ from fastgru.training.classify.options import ClassifyOptions, ClassifyPredictOp
 from fastgru.training.task import Task
 
 if TYPE_CHECKING:
-    from fastgru.data.labelled import LabelledTexts
-    from fastgru.data.split import Splits
+    from fastgru.data.stream import TextSplits
     from fastgru.models import TextClassifier
     from fastgru.training.batches import TaskData
     from fastgru.training.classify.measure import ClassifiedText, ClassifyMeasures
@@ -22,7 +22,7 @@ __all__ = ["Classify", "ClassifyOptions"]
 STRETCH = 4096  # texts that are sorted by length together: whoever waits sees the first of many soon
 
 
-class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"]):
+class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
     """Train a text classifier: a bidirectional GRU.
 
     Without --data it learns to tell positive from negative movie reviews.
@@ -40,13 +40,13 @@ class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"])
     input_column = "text"
     asks_for = "texts to classify"
 
-    def load_data(self, options: ClassifyOptions) -> "Splits[LabelledTexts]":
+    def load_data(self, options: ClassifyOptions) -> "TextSplits":
         """Load and split the texts."""
         from fastgru.data.split import load_splits
 
-        return load_splits(options.data, options.text, options.label, options.test)
+        return load_splits(options.data, options.text, options.label, options.test, stream=options.stream)
 
-    def build_model(self, options: ClassifyOptions, data: "Splits[LabelledTexts]") -> "TextClassifier":
+    def build_model(self, options: ClassifyOptions, data: "TextSplits") -> "TextClassifier":
         """Train the tokenizer, and make a model for it."""
         from fastgru.data.text import train_tokenizer
         from fastgru.models import TextClassifier, TextClassifierConfig
@@ -68,16 +68,16 @@ class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"])
 
         return ClassifyModule(model, lr=options.lr, seed=options.seed)
 
-    def batches(self, data: "Splits[LabelledTexts]", model: "TextClassifier", options: ClassifyOptions) -> "TaskData":
+    def batches(self, data: "TextSplits", model: "TextClassifier", options: ClassifyOptions) -> "TaskData":
         """Give batches of texts of like length."""
-        from fastgru.training.batches import TaskData
+        from fastgru.training.batches import TaskData, encoded
         from fastgru.training.classify.batches import EncodedTexts, label_weights
 
-        weights = label_weights(options, data.train.labels)
-        train, validation = (EncodedTexts(part, model, weights) for part in (data.train, data.validation))
-        return TaskData.of(train, validation, options)
+        weights = label_weights(options, data.train.label_counts)
+        encode = partial(EncodedTexts, model=model, weights=weights)
+        return TaskData(encoded(data.train, encode), encode(data.validation), options, rows=len(data.train))
 
-    def describe(self, data: "Splits[LabelledTexts]", model: "TextClassifier") -> str:
+    def describe(self, data: "TextSplits", model: "TextClassifier") -> str:
         """Tell the sizes of the parts, the labels and the tokens."""
         return (
             f"{len(data.train):,} texts to train on, {len(data.validation):,} to validate, {len(data.test):,} "
@@ -91,7 +91,7 @@ class Classify(Task[ClassifyOptions, "Splits[LabelledTexts]", "TextClassifier"])
         return TextClassifier.from_pretrained(name)
 
     def measure_test(
-        self, model: "TextClassifier", data: "Splits[LabelledTexts]", options: ClassifyOptions
+        self, model: "TextClassifier", data: "TextSplits", options: ClassifyOptions
     ) -> tuple["ClassifyMeasures", str]:
         """Measure on the texts that were kept back."""
         from fastgru.training.classify.measure import measure

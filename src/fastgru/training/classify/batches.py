@@ -28,23 +28,25 @@ class Batch(NamedTuple):
     weights: Tensor
 
 
-def label_weights(options: ClassifyOptions, labels: list[str]) -> dict[str, float]:
-    """Give how much a text of each label counts: 1 on the mean over the training part, whose labels these are.
+def label_weights(options: ClassifyOptions, counts: "Counter[str]") -> dict[str, float]:
+    """Give how much a text of each label counts: 1 on the mean over the training part.
+
+    `counts`: of each label in the training part.
 
     "balanced" gives every label the same share, N / (C n_c), as scikit-learn's. InputError for a label that is named
     and not there.
     """
-    counts = Counter(labels)
+    total = counts.total()
     if options.class_weights == "none":
         return dict.fromkeys(counts, 1.0)
     if options.class_weights == "balanced":
-        return {name: len(labels) / (len(counts) * count) for name, count in counts.items()}
+        return {name: total / (len(counts) * count) for name, count in counts.items()}
     given = options.weight_of_label()
     unknown = sorted(set(given) - set(counts))
     if unknown:
         raise InputError(f"--class-weights names {unknown[0]!r}, and the labels are: {', '.join(sorted(counts))}")
     weights = {name: given.get(name, 1.0) for name in counts}
-    mean = sum(weights[name] * count for name, count in counts.items()) / len(labels)
+    mean = sum(weights[name] * count for name, count in counts.items()) / total
     return {name: weight / mean for name, weight in weights.items()}
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fastgru.errors import InputError
-from fastgru.training.options import TRAINING, TrainOptions
+from fastgru.training.options import TRAINING, Stream, TrainOptions
 
 DATA, MODEL = "Data", "Model"
 
@@ -35,6 +35,7 @@ class ClassifyOptions(TrainOptions):
         str | None,
         typer.Option(help="File to test on; otherwise a tenth of the data is kept.", rich_help_panel=DATA),
     ] = None
+    stream: Stream = False
     embedding_size: Annotated[int, typer.Option(min=1, help="Size of the word vectors.", rich_help_panel=MODEL)] = 200
     hidden_size: Annotated[
         int, typer.Option(min=1, help="Size of the GRU's state in each direction.", rich_help_panel=MODEL)

@@ -64,11 +64,11 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
 
     def batches(self, data: "SignalSplits", model: "SequenceClassifier", options: SignalsOptions) -> "TaskData":
         """Give batches of sequences of like length."""
-        from fastgru.training.batches import TaskData
+        from fastgru.training.batches import TaskData, in_memory
         from fastgru.training.signals.batches import SequenceRows
 
         train, validation = (SequenceRows(part, model) for part in (data.train, data.validation))
-        return TaskData.of(train, validation, options)
+        return TaskData(in_memory(train), validation, options, rows=len(data.train))
 
     def describe(self, data: "SignalSplits", model: "SequenceClassifier") -> str:
         """Tell the sizes of the parts, the labels and the features."""

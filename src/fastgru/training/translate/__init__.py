@@ -1,6 +1,7 @@
 """The task `translate`: which sequence another one becomes, such as a word its pronunciation."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastgru.errors import InputError
@@ -8,15 +9,14 @@ from fastgru.training.task import Task
 from fastgru.training.translate.options import TranslateOptions, TranslatePredictOptions
 
 if TYPE_CHECKING:
-    from fastgru.data.labelled import LabelledTexts
-    from fastgru.data.split import Splits
+    from fastgru.data.stream import TextSplits
     from fastgru.models import Seq2Seq
     from fastgru.training.batches import TaskData
     from fastgru.training.translate.measure import TranslateMeasures, Translation
     from fastgru.training.translate.module import TranslateModule
 
 
-class Translate(Task[TranslateOptions, "Splits[LabelledTexts]", "Seq2Seq"]):
+class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
     """Train a model that turns one sequence into another: a GRU encoder and a GRU decoder with attention.
 
     Without --data it learns how English words are pronounced, from the CMU Pronouncing Dictionary.
@@ -36,13 +36,14 @@ class Translate(Task[TranslateOptions, "Splits[LabelledTexts]", "Seq2Seq"]):
     input_column = "text"
     asks_for = "sequences to translate"
 
-    def load_data(self, options: TranslateOptions) -> "Splits[LabelledTexts]":
+    def load_data(self, options: TranslateOptions) -> "TextSplits":
         """Load and split the pairs."""
         from fastgru.data.pairs import load_pairs
 
-        return load_pairs(options.data, options.source, options.target, options.test, stress=options.stress)
+        columns = (options.source, options.target)
+        return load_pairs(options.data, *columns, options.test, stress=options.stress, stream=options.stream)
 
-    def build_model(self, options: TranslateOptions, data: "Splits[LabelledTexts]") -> "Seq2Seq":
+    def build_model(self, options: TranslateOptions, data: "TextSplits") -> "Seq2Seq":
         """Train the tokenizers, and make a model for them."""
         from fastgru.models import Seq2Seq, Seq2SeqConfig
         from fastgru.models.tokens import train_source_tokenizer, train_target_tokenizer
@@ -74,14 +75,15 @@ class Translate(Task[TranslateOptions, "Splits[LabelledTexts]", "Seq2Seq"]):
             model, lr=options.lr, seed=options.seed, smoothing=options.label_smoothing, warm_up=options.warm_up
         )
 
-    def batches(self, data: "Splits[LabelledTexts]", model: "Seq2Seq", options: TranslateOptions) -> "TaskData":
+    def batches(self, data: "TextSplits", model: "Seq2Seq", options: TranslateOptions) -> "TaskData":
         """Give batches of pairs of like length; in validation each source once."""
-        from fastgru.training.batches import TaskData
+        from fastgru.training.batches import TaskData, encoded
         from fastgru.training.translate.batches import EncodedPairs, validation_pairs
 
-        return TaskData.of(EncodedPairs(data.train, model), validation_pairs(data.validation, model), options)
+        train = encoded(data.train, partial(EncodedPairs, model=model))
+        return TaskData(train, validation_pairs(data.validation, model), options, rows=len(data.train))
 
-    def describe(self, data: "Splits[LabelledTexts]", model: "Seq2Seq") -> str:
+    def describe(self, data: "TextSplits", model: "Seq2Seq") -> str:
         """Tell the sizes of the parts and of the vocabularies."""
         parts = [f"{len(part):,}" for part in (data.train, data.validation, data.test)]
         config = model.config
@@ -97,7 +99,7 @@ class Translate(Task[TranslateOptions, "Splits[LabelledTexts]", "Seq2Seq"]):
         return Seq2Seq.from_pretrained(name)
 
     def measure_test(
-        self, model: "Seq2Seq", data: "Splits[LabelledTexts]", options: TranslateOptions
+        self, model: "Seq2Seq", data: "TextSplits", options: TranslateOptions
     ) -> tuple["TranslateMeasures", str]:
         """Measure on the pairs that were kept back."""
         from fastgru.training.translate.measure import measure

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fastgru.training.options import TRAINING, BatchSize, Epochs, LearningRate, Patience, TrainOptions
+from fastgru.training.options import TRAINING, BatchSize, Epochs, LearningRate, Patience, Stream, TrainOptions
 
 DATA, MODEL = "Data", "Model"
 Tokens = Literal["characters", "words", "subwords"]
@@ -38,6 +38,7 @@ class TranslateOptions(TrainOptions):
         str | None,
         typer.Option(help="File to test on; otherwise a twentieth of the data is kept.", rich_help_panel=DATA),
     ] = None
+    stream: Stream = False
     stress: Annotated[
         bool, typer.Option("--stress", help="Keep the stress of vowels in the pronunciations.", rich_help_panel=DATA)
     ] = False
