@@ -1,6 +1,9 @@
 # KERNEL_SOURCES: the C++ core without Python. One kernel source is compiled once per instruction set; which
 # one runs is decided at run time.
-set(KERNEL_FLAGS -O3 -fno-exceptions -fno-math-errno -fno-trapping-math -ffp-contract=fast)
+if(NOT DEFINED KERNEL_OPTIMISATION)
+  set(KERNEL_OPTIMISATION -O3)
+endif()
+set(KERNEL_FLAGS ${KERNEL_OPTIMISATION} -fno-exceptions -fno-math-errno -fno-trapping-math -ffp-contract=fast)
 set(CORE_WARNINGS -Wall -Wextra -Wpedantic -Wconversion -Wno-psabi)
 option(FASTGRU_WERROR "warnings are errors; off where a user installs, whose compiler may know more of them" OFF)
 if(FASTGRU_WERROR)

@@ -199,6 +199,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
         labels = ["a" if row % 2 else "b" for row in range(25_000)]
         pq.write_table(pa.table({"text": texts, "label": labels}), shards / f"{shard}.parquet")
     code = f"""
+import resource
 from fastgru.data.stream import stream_splits
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 splits = stream_splits({str(shards / "*.parquet")!r}, "text", "label", None)
