@@ -21,10 +21,12 @@ from fastgru.bench import Shape, machine, saved_bytes
 
 
 def lengths(shape: Shape, padding: float) -> Feature:
-    """Sequences of random lengths, the longest of all steps, with about this share of padding."""
+    """Sequences of random lengths, the longest of all steps, with this share of padding."""
     ours, theirs, x = pair(shape)
     drawn = torch.rand(shape.batch) * 2 * (1 - padding) if padding >= 0.5 else 1 - torch.rand(shape.batch) * 2 * padding
-    sizes = (drawn * shape.steps).long().clamp(1, shape.steps)
+    drawn[0] = 0
+    drawn *= ((1 - padding) * shape.batch - 1) / drawn.sum()
+    sizes = (drawn * shape.steps).round().long().clamp(1, shape.steps)
     sizes[0] = shape.steps
     real = torch.arange(shape.steps)[:, None] < sizes
     share = 1 - real.float().mean().item()
@@ -208,12 +210,15 @@ def table(rows: Sequence[tuple[str, str, dict[str, float]]]) -> str:
 def main() -> None:
     """Time all features and print their table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="only rows with one of these in their name")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each contender, feature and mode")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = []
     for feature in features():
+        if arguments.names and not any(name in feature.name for name in arguments.names):
+            continue
         feature.check()
         rows += [(feature.name, mode, feature.times(mode, arguments.seconds)) for mode in feature.modes]
     print(f"{machine()}\n\n{table(rows)}")
