@@ -111,7 +111,8 @@ constexpr int64_t kWeightBytesInL1 = 1 << 16;
 // cores, a step of one sequence at H = 64 takes 400 on one of them: below, units are never shared out.
 template <class Real, class Args>
 bool splits_units(const Args& a, int64_t threads, int64_t tile) noexcept {
-  const int64_t B = a.steps.B, H = a.H;
+  const int64_t T = a.steps.T, H = a.H;
+  const int64_t B = T ? (a.steps.saved_rows() + T - 1) / T : 0;  // on the mean: where lengths differ, few are left late
   // Other forms have a step in two halves, the second of which needs all units of the first.
   if (a.form != Form::after) return false;
   const int64_t weight_bytes = 3 * H * H * static_cast<int64_t>(sizeof(Real));
