@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from fastgru.cli import app
 from fastgru.data import hub, stream
 from fastgru.data.labelled import LabelledTexts
+from fastgru.data.pairs import load_pairs
 from fastgru.data.split import load_splits, normalise
 from fastgru.data.stream import StreamedTexts, TextSplits, stream_splits
 from fastgru.errors import InputError
@@ -159,11 +161,20 @@ def test_the_fingerprint_tells_a_change(tmp_path: Path) -> None:
         ("nothing", None, "neither a file nor a dataset that can be loaded"),
     ],
 )
-def test_what_cannot_be_streamed(tmp_path: Path, name: str, content: bytes | None, problem: str) -> None:
+def test_files_and_folders_that_cannot_be_streamed(
+    tmp_path: Path, name: str, content: bytes | None, problem: str
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=problem):
         load_splits(str(tmp_path / name), "text", "label", stream=True)
+
+
+@pytest.mark.parametrize("load", [load_splits, load_pairs])
+@pytest.mark.parametrize("data", ["reviews", "pronunciations"])
+def test_built_in_data_is_not_looked_for_on_the_hub(load: Callable[..., TextSplits], data: str) -> None:
+    with pytest.raises(InputError, match=f"^{data} cannot be streamed"):
+        load(data, "text", "label", stream=True)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ CHUNK = 2_048  # rows that lie together in the source and are read together
 WINDOW = 16_384  # rows of the training part that are in memory at a time
 SPANS = 4  # that a row group is cut into, at most: one is only reached by decoding what lies before it in its group
 OPEN = 8  # spans that are read in turns: rows of so many places come together in a window
+BUILT_IN = ("reviews", "pronunciations")  # names that mean no dataset of the Hub: they fit into memory
 HELD = 16_384  # rows of the validation and of the test part, at most: both stay in memory
 
 
@@ -226,7 +227,7 @@ def _open(data: str, text: str, label: str) -> tuple[Source, dict[str, LabelledT
         files = find_parquet(data)
         read_schema(files, (text, label))
         return ParquetSource(files, text, label), {}
-    if is_table(data) or Path(data).is_file():
+    if data in BUILT_IN or is_table(data) or Path(data).is_file():
         raise InputError(
             f"{data} cannot be streamed: expected .parquet, a pattern such as 'mail/*.parquet', or a dataset"
         )
