@@ -231,7 +231,7 @@ print(rows, size // 2**20, before, peak() - before, len(splits.test))
     assert grown < 80
 
 
-def test_training_on_a_stream_and_going_on_with_it(tmp_path: Path) -> None:
+def test_training_on_a_stream_and_over_it(tmp_path: Path) -> None:
     words = [("warm" if number % 2 else "dull", number) for number in range(400)]
     rows = [(f"the {word} film {number % 7} {number}", "good" if word == "warm" else "bad") for word, number in words]
     data = write_shards(tmp_path / "data", rows)

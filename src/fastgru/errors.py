@@ -17,3 +17,8 @@ class Stopped(Exception):  # noqa: N818 (nothing went wrong)
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
         self.code = 128 + signum
+
+
+def reason_of(error: Exception) -> str:
+    """Give what another library's error says in one line: its first, or its name where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastgru.data.sequences import Sequence
-from fastgru.errors import InputError
+from fastgru.errors import InputError, reason_of
 from fastgru.models.log_mel import LogMel, Waveform
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
@@ -58,7 +58,7 @@ def _inspect(source: str) -> Any:
     try:
         found = soundfile.info(source)
     except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(f"{source} cannot be read as a sound: {_reason(error)}") from error
+        raise InputError(f"{source} cannot be read as a sound: {reason_of(error)}") from error
     if not found.frames:
         raise InputError(f"{source} holds no samples")
     return found
@@ -70,12 +70,8 @@ def _read(source: str) -> Waveform:
     try:
         samples, _ = soundfile.read(source, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(f"{source} cannot be read as a sound: {_reason(error)}") from error
+        raise InputError(f"{source} cannot be read as a sound: {reason_of(error)}") from error
     waveform: Waveform = samples.mean(axis=1)
     if not np.isfinite(waveform).all():
         raise InputError(f"{source} holds samples that are no finite numbers")
     return waveform
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastgru.data.labelled import LabelledTexts
-from fastgru.errors import InputError
+from fastgru.errors import InputError, reason_of
 
 ROWS = 2_048  # that are read at a time
 
@@ -51,7 +51,7 @@ def read_chunks(part: Any, source: str, text: str, label: str) -> Iterator[Label
             yield LabelledTexts([_string(value) for value in batch[text]], labels)
     # What comes up in the middle of a stream: a shard that is broken, or gone.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"{source} cannot be read: {_reason(error)}") from error
+        raise InputError(f"{source} cannot be read: {reason_of(error)}") from error
 
 
 def _load(name: str, streaming: bool) -> Any:
@@ -65,14 +65,10 @@ def _load(name: str, streaming: bool) -> Any:
         saved = datasets.load_from_disk(name)
     # What datasets raises for a name that is not there, a broken folder, or no network.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"{name} is neither a file nor a dataset that can be loaded: {_reason(error)}") from error
+        raise InputError(f"{name} is neither a file nor a dataset that can be loaded: {reason_of(error)}") from error
     if not streaming:
         return saved
     return {part: rows.to_iterable_dataset(num_shards=-(-len(rows) // ROWS)) for part, rows in saved.items()}
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _label(value: Any, names: list[str] | None) -> str:

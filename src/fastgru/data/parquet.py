@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastgru.errors import InputError
+from fastgru.errors import InputError, reason_of
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def read(stretch: Stretch, batch_rows: int, columns: Sequence[str] | None = None
             if not left:
                 return
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{stretch.path} cannot be read: {_reason(error)}") from error
+        raise InputError(f"{stretch.path} cannot be read: {reason_of(error)}") from error
 
 
 def _groups(metadata: pq.FileMetaData, stretch: Stretch) -> tuple[list[int], int]:
@@ -134,8 +134,4 @@ def _open(path: str) -> pq.ParquetFile:
         # A buffer of its own for each column: without it a whole column of a row group is read at once.
         return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} cannot be read as Parquet: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} cannot be read as Parquet: {reason_of(error)}") from error

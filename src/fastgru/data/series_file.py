@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastgru.data.sequences import LabelledSequences, Sequence, check_sequence
-from fastgru.errors import InputError
+from fastgru.errors import InputError, reason_of
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -32,7 +32,7 @@ def read_npy(source: str) -> Sequence:
     try:
         values = np.load(source, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{source} cannot be read as an array: {_reason(error)}") from error
+        raise InputError(f"{source} cannot be read as an array: {reason_of(error)}") from error
     return check_sequence(values[:, None] if values.ndim == 1 else values, source)
 
 
@@ -60,7 +60,7 @@ def _load_npz(source: str) -> Arrays:
         with np.load(source, allow_pickle=False) as file:
             return dict(file)
     except (OSError, ValueError, EOFError, BadZipFile, TypeError) as error:
-        raise InputError(f"{source} cannot be read as a .npz file: {_reason(error)}") from error
+        raise InputError(f"{source} cannot be read as a .npz file: {reason_of(error)}") from error
 
 
 def _read_ts(source: str) -> LabelledSequences:
@@ -102,11 +102,7 @@ def _parse(features: list[str], name: str) -> Sequence:
     try:
         columns = [np.array([float(value) for value in feature.split(",")]) for feature in features]
     except ValueError as error:
-        raise InputError(f"{name} has a missing value or one that is no number: {_reason(error)}") from error
+        raise InputError(f"{name} has a missing value or one that is no number: {reason_of(error)}") from error
     if not columns or len({len(column) for column in columns}) > 1:
         raise InputError(f"{name} must have series of the same length for every feature")
     return check_sequence(np.stack(columns, axis=1), name)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

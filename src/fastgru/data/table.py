@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastgru.data.labelled import LabelledTexts
-from fastgru.errors import InputError
+from fastgru.errors import InputError, reason_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ def read_frame(source: str) -> "pd.DataFrame":
         raise InputError(f"{source} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
     # csv, json and pyarrow raise their own kinds of ValueError and OSError for content that they cannot parse.
     except (ValueError, OSError, csv.Error) as error:
-        raise InputError(f"{source} cannot be read: {_reason(error)}") from error
+        raise InputError(f"{source} cannot be read: {reason_of(error)}") from error
 
 
 def _read_separated(path: Path) -> dict[str, list[str]]:
@@ -134,7 +134,3 @@ def _string(value: Any, where: str) -> str:
     except UnicodeEncodeError as error:
         raise InputError(f"{where} holds a text that no encoding can hold: {ascii(text)[:60]}") from error
     return text
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
 
-from fastgru.errors import InputError
+from fastgru.errors import InputError, reason_of
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -72,7 +72,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
             return super().from_pretrained(name, **options)
         # Unreadable files, a broken configuration, other weights, a name that is not on the Hub.
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = reason_of(error)
             raise InputError(f"{name} cannot be loaded as a {cls.__name__}: {reason}") from error
 
     @classmethod

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fastgru.errors import InputError
+from fastgru.errors import InputError, reason_of
 from fastgru.training.classify import Classify
 from fastgru.training.signals import Signals
 from fastgru.training.task import Task
@@ -27,7 +27,7 @@ def task_of_model(name: str) -> AnyTask:
         kind = model_type_of(locate(name, CONFIG))
     # An unreadable configuration, a name that is not on the Hub, no network.
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise InputError(f"{name} cannot be loaded as a model: {reason}") from error
     for task in TASKS.values():
         if task.model_type == kind:
