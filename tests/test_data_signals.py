@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +7,11 @@ import pytest
 import soundfile
 from sound_data import tone, tones
 
+from fastgru.data import signals
 from fastgru.data.audio import read_features
 from fastgru.data.sequences import LabelledSequences
 from fastgru.data.series_file import read_labelled_series, read_npy
-from fastgru.data.signals import load_signals, read_signals
+from fastgru.data.signals import StreamedSequences, load_signals, read_signals
 from fastgru.data.vowels import load_vowels
 from fastgru.errors import InputError
 from fastgru.models import LogMel
@@ -23,8 +25,7 @@ def ts(path: Path, body: str, head: str = HEAD) -> str:
 
 
 def test_the_real_vowels() -> None:
-    parts = load_vowels()
-    train, test = parts["train"], parts["test"]
+    train, test = load_vowels()
     assert (len(train), len(test), train.input_size) == (270, 370, 12)
     assert {name: train.labels.count(name) for name in set(train.labels)} == {str(n): 30 for n in range(1, 10)}
     lengths = [len(sequence) for sequence in [*train.sequences, *test.sequences]]
@@ -117,11 +118,75 @@ def test_folders_of_arrays(tmp_path: Path) -> None:
     assert splits.features is None
 
 
+def arrays(folder: Path, count: int = 20) -> str:
+    """Two labels of so many arrays each, 1 to `count` steps long."""
+    for label in ("a", "b"):
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            values = np.random.default_rng([number, ord(label)]).random((number + 1, 3))
+            np.save(folder / label / f"{number}.npy", values)
+    return str(folder)
+
+
+@pytest.mark.parametrize("write", [arrays, tones])
+def test_a_stream_has_the_parts_that_memory_has(tmp_path: Path, write: Callable[[Path], str]) -> None:
+    data = str(write(tmp_path / "data"))
+    streamed, held = load_signals(data, stream=True), load_signals(data)
+    assert streamed.fingerprint() == held.fingerprint()
+    assert (streamed.features, streamed.labels) == (held.features, held.labels)
+    assert isinstance(streamed.train, StreamedSequences)
+    assert isinstance(streamed.validation, LabelledSequences)
+    pairs = zip(streamed.train.sequences, held.train.sequences, strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
+
+
+def test_windows_hold_the_training_part_once_in_an_order_of_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "WINDOW", 600)  # bytes: 50 steps of three numbers
+    train = load_signals(arrays(tmp_path / "data"), stream=True).train
+    assert isinstance(train, StreamedSequences)
+    first, again, second = (list(train.windows(order)) for order in (1, 1, 2))
+    assert [window.names for window in first] == [window.names for window in again]
+    assert [window.names for window in first] != [window.names for window in second]
+    assert len(first) > 4
+    for windows in (first, second):
+        assert sorted(name for window in windows for name in window.names) == sorted(train.names)
+    for window in first[:-1]:
+        assert sum(sequence.nbytes for sequence in window.sequences[:-1]) < 600
+        assert sum(sequence.nbytes for sequence in window.sequences) >= 600
+    for window in first:
+        for sequence, label, name in zip(window.sequences, window.labels, window.names, strict=True):
+            assert np.array_equal(sequence, read_npy(name))
+            assert Path(name).parent.name == label
+
+
+def test_a_stream_keeps_so_many_sequences_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "HELD", 4)
+    splits = load_signals(arrays(tmp_path / "data", 60), stream=True)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (112, 4, 4)
+
+
+@pytest.mark.parametrize("data", ["vowels", "x.npz", "missing"])
+def test_what_cannot_be_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("x.npz", x=np.zeros((4, 2, 1)), labels=["a", "b"] * 2)
+    with pytest.raises(InputError, match=f"{data} cannot be streamed: expected a folder with a folder of sounds or"):
+        load_signals(data, stream=True)
+
+
+def test_a_streamed_file_that_cannot_be_used(tmp_path: Path) -> None:
+    data = arrays(tmp_path / "data")
+    np.save(tmp_path / "data" / "b" / "1.npy", np.zeros((4, 2)))
+    with pytest.raises(InputError, match=r"b.1\.npy has 2 features a step, and .*a.0\.npy has 3"):
+        load_signals(data, stream=True)
+
+
 def test_equal_sequences_stay_on_one_side(tmp_path: Path) -> None:
     rows = [np.full((2, 1), number % 12, dtype=np.float32) for number in range(96)]
     np.savez(tmp_path / "x.npz", x=rows, labels=["a", "b"] * 48)
     splits = load_signals(str(tmp_path / "x.npz"))
-    sides = [set(part.keys()) for part in (splits.train, splits.validation, splits.test)]
+    sides = [set(part.keys) for part in (splits.train, splits.validation, splits.test)]
     assert sum(map(len, sides)) == len(set.union(*sides)) == 12
 
 

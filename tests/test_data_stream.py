@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from task_data import write_pairs
+from torch import Tensor
 from typer.testing import CliRunner
 
 from fastgru.cli import app
@@ -23,6 +24,9 @@ from fastgru.data.pairs import load_pairs
 from fastgru.data.split import load_splits, normalise
 from fastgru.data.stream import StreamedTexts, TextSplits, stream_splits
 from fastgru.errors import InputError
+from fastgru.models import TextClassifier
+from fastgru.training.batches import Share
+from fastgru.training.classify.module import ClassifyModule
 
 ROWS = 1_000
 
@@ -249,6 +253,29 @@ def test_training_on_a_stream_and_over_it(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, [*command, "--overwrite", "--checkpoint-every", "4", "--seed", "1"])
     assert again.exit_code == 0, again.output
     assert (out / "model.safetensors").read_bytes() != whole
+
+
+def test_training_that_stopped_inside_an_epoch_goes_on_with_the_same_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_shards(tmp_path / "data", rows_of(400))
+    command = ["train", "classify", "--data", data, "--stream", "--epochs", "3", "--checkpoint-every", "2"]
+    command += ["--embedding-size", "8", "--hidden-size", "8", "--batch-size", "32", "--out"]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert CliRunner().invoke(app, [*command, str(whole)]).exit_code == 0
+    step = ClassifyModule.training_step
+
+    def broken(module: ClassifyModule[TextClassifier], share: Share, batch_index: int) -> Tensor:
+        if module.global_step == 19:  # of 12 in an epoch, with windows of 100 rows
+            raise InputError("stopped here")
+        return step(module, share, batch_index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassifyModule, "training_step", broken)
+        assert "stopped here" in CliRunner().invoke(app, [*command, str(stopped)]).stderr
+    done = CliRunner().invoke(app, ["train", "classify", "--resume", "--out", str(stopped)])
+    assert done.exit_code == 0, done.output
+    assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
 def test_translating_on_a_stream(tmp_path: Path) -> None:

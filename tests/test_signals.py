@@ -87,6 +87,14 @@ def test_the_same_seed_gives_the_same_model(sounds: Path, trained: Path, tmp_pat
     assert (out / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
+def test_sounds_that_stay_on_the_disk(sounds: Path, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = run("train", "signals", "--data", sounds, "--stream", "--out", out, *SMALL, "--checkpoint-every", 3)
+    assert result.exit_code == 0, result.output
+    assert json.loads(run("evaluate", out, "--json").stdout)["accuracy"] == 1
+    assert (out / "config.json").read_bytes() == (trained / "config.json").read_bytes()
+
+
 @pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 def test_spoken_words_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spoken_words, "WORDS", ("yes", "no"))

@@ -45,28 +45,44 @@ class LabelledSequences:
         columns = ([column[row] for row in rows] for column in (self.sequences, self.labels, self.names))
         return LabelledSequences(*columns)  # type: ignore[arg-type]
 
+    @property
     def keys(self) -> list[str]:
         """SHA-256 (hex) of each sequence: equal sequences have equal keys."""
-        return [hashlib.sha256(sequence.tobytes()).hexdigest() for sequence in self.sequences]
+        return list(map(key_of, self.sequences))
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over sequences and labels: tells whether a source still holds what it held."""
-        rows = (f"{key} {label!r}\n" for key, label in zip(self.keys(), self.labels, strict=True))
-        return hashlib.sha256("".join(rows).encode()).hexdigest()
+        return fingerprint_of(self.keys, self.labels)
 
     def check(self, source: str) -> "LabelledSequences":
         """Return self; InputError, naming `source`, where there is no sequence, a blank label, or I differs."""
         if not self.sequences:
             raise InputError(f"{source}: there are no sequences in it")
         for sequence, label, name in zip(self.sequences, self.labels, self.names, strict=True):
-            if not label.strip():
-                raise InputError(f"{name} has no label")
-            if sequence.shape[1] != self.input_size:
-                raise InputError(
-                    f"{name} has {sequence.shape[1]} features a step, and {self.names[0]} has {self.input_size}: "
-                    "all sequences need the same features"
-                )
+            check_row(sequence, label, name, self.sequences[0], self.names[0])
         return self
+
+
+def key_of(sequence: Sequence) -> str:
+    """SHA-256 (hex) of a sequence."""
+    return hashlib.sha256(sequence.tobytes()).hexdigest()
+
+
+def fingerprint_of(keys: Iterable[str], labels: Iterable[str]) -> str:
+    """SHA-256 (hex) over the sequences of these keys and their labels."""
+    rows = (f"{key} {label!r}\n" for key, label in zip(keys, labels, strict=True))
+    return hashlib.sha256("".join(rows).encode()).hexdigest()
+
+
+def check_row(sequence: Sequence, label: str, name: str, first: Sequence, first_name: str) -> None:
+    """InputError, naming the row, for a blank label and for other features than the first row has."""
+    if not label.strip():
+        raise InputError(f"{name} has no label")
+    if sequence.shape[1] != first.shape[1]:
+        raise InputError(
+            f"{name} has {sequence.shape[1]} features a step, and {first_name} has {first.shape[1]}: "
+            "all sequences need the same features"
+        )
 
 
 def check_sequence(sequence: npt.NDArray[np.generic], name: str) -> Sequence:

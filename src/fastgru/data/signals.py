@@ -1,51 +1,122 @@
 """Labelled signals from wherever they lie: the Japanese vowels, files of sequences, folders named by label."""
 
-from collections.abc import Iterable
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fastgru.data.audio import common_rate, is_audio, read_features
-from fastgru.data.sequences import LabelledSequences, Sequence
+from fastgru.data.sequences import LabelledSequences, Sequence, check_row, fingerprint_of, key_of
 from fastgru.data.series_file import is_series_file, read_labelled_series, read_npy, read_series
 from fastgru.data.split import Splits, share_out
 from fastgru.errors import InputError
 from fastgru.models.log_mel import LogMel
 
+WINDOW = 1 << 27  # bytes of a streamed training part that are in memory at a time
+HELD = 16_384  # sequences of the validation and of the test part of what is streamed, about: they stay in memory
+
 
 @dataclass(frozen=True)
-class SignalSplits(Splits[LabelledSequences, LabelledSequences]):
+class StreamedSequences:
+    """N sequences in files of their own, which are read anew whenever they are gone through.
+
+    `names [N]`: the files. `labels [N]`: the name of each one's label. `keys [N]`: SHA-256 (hex) of each sequence.
+    `input_size` I: features of a step. `features`: what is computed of sounds.
+    """
+
+    names: list[str]
+    labels: list[str]
+    keys: list[str]
+    input_size: int
+    features: LogMel | None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def label_counts(self) -> "Counter[str]":
+        """How many sequences each label has."""
+        return Counter(self.labels)
+
+    @property
+    def sequences(self) -> Iterator[Sequence]:
+        """The sequences, one after the other."""
+        return _read_files(self.names, self.features)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over sequences and labels: that of the same rows in memory."""
+        return fingerprint_of(self.keys, self.labels)
+
+    def take(self, rows: Iterable[int]) -> "StreamedSequences":
+        """Give the rows of these indices, in this order."""
+        rows = list(rows)
+        names, labels, keys = ([column[row] for row in rows] for column in (self.names, self.labels, self.keys))
+        return StreamedSequences(names, labels, keys, self.input_size, self.features)
+
+    def read(self) -> LabelledSequences:
+        """Give all rows in memory."""
+        return LabelledSequences(list(self.sequences), self.labels, self.names)
+
+    def windows(self, order: int) -> Iterator[LabelledSequences]:
+        """Give the rows as the number `order` shuffles them, WINDOW bytes of them at a time, the last time fewer."""
+        rows = random.Random(order).sample(range(len(self)), len(self))
+        begin = size = 0
+        sequences: list[Sequence] = []
+        for done, row in enumerate(rows, start=1):
+            sequences.append(_read_file(self.names[row], self.features))
+            size += sequences[-1].nbytes
+            if size >= WINDOW or done == len(rows):
+                own = self.take(rows[begin:done])
+                yield LabelledSequences(sequences, own.labels, own.names)
+                begin, size, sequences = done, 0, []
+
+
+Rows = LabelledSequences | StreamedSequences
+
+
+@dataclass(frozen=True)
+class SignalSplits(Splits[Rows, LabelledSequences]):
     """The three parts. `features`: where they are of sounds, what was computed of them."""
 
     features: LogMel | None = None
 
 
-def load_signals(data: str, test: str | None = None, features: LogMel | None = None) -> SignalSplits:
+def load_signals(
+    data: str, test: str | None = None, features: LogMel | None = None, *, stream: bool = False
+) -> SignalSplits:
     """Load `data` and split it.
 
     `data`: "vowels" (Japanese Vowels, with its standard test part), a .ts or .npz file, or a folder whose folders are
     named by label and hold sound files or .npy files. `test`: such a file or folder to test on; otherwise a tenth of
     each label is. Another tenth of each label validates. Sequences that are equal stay on one side.
     `features`: of sounds; their sample rate is lowered to that of the files.
+    `stream`: leave the training part where it is, a folder; of the others HELD sequences at most are kept, about.
     InputError for bad data, for fewer than two labels, and for a label that only the validation or test part has.
     """
-    if data == "vowels":
+    train: Rows
+    rest = heard = None
+    if stream:
+        _check_folder(data)
+        heard = _features_for(data, features or LogMel())
+        train = _open_folder(data, heard)
+    elif data == "vowels":
         from fastgru.data.vowels import load_vowels
 
-        parts, heard = load_vowels(), None
+        train, rest = load_vowels()
     else:
         heard = _features_for(data, features or LogMel()) if Path(data).is_dir() else None
-        parts = {"train": read_labelled_signals(data, heard)}
+        train = read_labelled_signals(data, heard)
     if test is not None:
-        parts["test"] = read_labelled_signals(test, heard)
-        if parts["test"].input_size != parts["train"].input_size:
-            there, here = parts["test"].input_size, parts["train"].input_size
-            raise InputError(f"{test} has {there} features a step, and {data} has {here}")
-    train, rest = parts["train"], parts.get("test")
+        rest = read_labelled_signals(test, heard)
+        if rest.input_size != train.input_size:
+            raise InputError(f"{test} has {rest.input_size} features a step, and {data} has {train.input_size}")
+    share = min(0.1, HELD / len(train)) if stream else 0.1
     if rest is None:
-        rest, train = _split(train)
-    validation, train = _split(train)
+        rest, train = _split(train, share)
+    validation, train = _split(train, share)
     splits = SignalSplits(train, validation, rest, heard)
     splits.check(data, "sequences", test)
     return splits
@@ -57,9 +128,8 @@ def read_labelled_signals(source: str, features: LogMel | None) -> LabelledSeque
     `features`: what is computed of sounds; None where a model takes no sounds.
     """
     if Path(source).is_dir():
-        files = _files_by_label(source)
-        rows = _read_files([path for path, _ in files], features)
-        return LabelledSequences(rows, [label for _, label in files], [path for path, _ in files]).check(source)
+        paths, labels = _files_by_label(source)
+        return LabelledSequences(list(_read_files(paths, features)), labels, paths).check(source)
     if not is_series_file(source):
         known = "a .ts or .npz file, or a folder with a folder for each label"
         raise InputError(f"{source} is not {'there' if not Path(source).exists() else 'data'}: name {known}")
@@ -78,20 +148,41 @@ def read_signals(sources: Iterable[str], features: LogMel | None) -> Iterable[tu
             yield source, _read_file(source, features)
 
 
-def _split(rows: LabelledSequences) -> tuple[LabelledSequences, LabelledSequences]:
-    """Take a tenth of each label, at least one sequence where a label has two or more."""
-    keys = rows.keys()
-    tenth: list[int] = []
+def _split(rows: Rows, share: float) -> tuple[LabelledSequences, Rows]:
+    """Take a share of each label, at least one sequence where a label has two or more; give it in memory."""
+    keys = rows.keys
+    taken: list[int] = []
     for label in sorted(set(rows.labels)):
         own = [row for row, name in enumerate(rows.labels) if name == label]
-        share = max(0.1, 1 / len(own)) if len(own) > 1 else 0.0
-        tenth += [own[place] for place in share_out([keys[row] for row in own], (share, 1 - share))[0]] if share else []
-    taken = set(tenth)
-    return rows.take(tenth), rows.take(row for row in range(len(rows)) if row not in taken)
+        if len(own) > 1:
+            part = max(share, 1 / len(own))
+            taken += [own[place] for place in share_out([keys[row] for row in own], (part, 1 - part))[0]]
+    held = rows.take(taken)
+    left = set(range(len(rows))).difference(taken)
+    return held.read() if isinstance(held, StreamedSequences) else held, rows.take(sorted(left))
+
+
+def _check_folder(data: str) -> None:
+    if not Path(data).is_dir():
+        known = "a folder with a folder of sounds or .npy files for each label"
+        raise InputError(f"{data} cannot be streamed: expected {known}")
+
+
+def _open_folder(folder: str, features: LogMel | None) -> StreamedSequences:
+    """Go over all files of a folder once; InputError for whatever is wrong with one."""
+    paths, labels = _files_by_label(folder)
+    keys: list[str] = []
+    first = None
+    for path, label, sequence in zip(paths, labels, _read_files(paths, features), strict=True):
+        first = sequence if first is None else first
+        check_row(sequence, label, path, first, paths[0])
+        keys.append(key_of(sequence))
+    assert first is not None  # a folder without files is refused
+    return StreamedSequences(paths, labels, keys, int(first.shape[1]), features)
 
 
 def _features_for(folder: str, features: LogMel) -> LogMel | None:
-    files = [path for path, _ in _files_by_label(folder)]
+    files, _ = _files_by_label(folder)
     sounds = [path for path in files if is_audio(path)]
     if not sounds:
         return None
@@ -106,8 +197,8 @@ def _features_for(folder: str, features: LogMel) -> LogMel | None:
     return heard
 
 
-def _files_by_label(folder: str) -> list[tuple[str, str]]:
-    """Give path and label of each file, in the order of their names; what begins with a dot is passed over."""
+def _files_by_label(folder: str) -> tuple[list[str], list[str]]:
+    """Give the files and their labels, in the order of their names; what begins with a dot is passed over."""
     labels = sorted(entry for entry in Path(folder).iterdir() if entry.is_dir() and not entry.name.startswith("."))
     files = [
         (str(path), label.name) for label in labels for path in sorted(label.iterdir()) if not path.name.startswith(".")
@@ -117,16 +208,16 @@ def _files_by_label(folder: str) -> list[tuple[str, str]]:
     for path, _ in files:
         if not is_audio(path) and not path.lower().endswith(".npy"):
             raise InputError(f"{path} is neither a sound file (.wav, .flac, ...) nor an array (.npy): take it away")
-    return files
+    return [path for path, _ in files], [label for _, label in files]
 
 
-def _read_files(paths: list[str], features: LogMel | None) -> list[Sequence]:
+def _read_files(paths: list[str], features: LogMel | None) -> Iterator[Sequence]:
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
     shown = track(paths, "reading", console=console, transient=True, disable=not console.is_terminal)
-    return [_read_file(path, features) for path in shown]
+    return (_read_file(path, features) for path in shown)
 
 
 def _read_file(source: str, features: LogMel | None) -> Sequence:

@@ -28,7 +28,7 @@ VOWELS = Packaged(
 )
 
 
-def load_vowels() -> dict[str, LabelledSequences]:
+def load_vowels() -> tuple[LabelledSequences, LabelledSequences]:
     """Give the standard parts, train [270] and test [370]; the labels are the speakers, "1" to "9"."""
     train, test = (read_labelled_series(str(path)) for path in VOWELS.fetch())
-    return {"train": train, "test": test}
+    return train, test

@@ -1,6 +1,7 @@
 """The task `signals`: which label a sequence of vectors has: who speaks, which word was said, how someone moves."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastgru.training.signals.options import SignalsOptions, SignalsPredictOptions
@@ -36,7 +37,7 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
         from fastgru.models import LogMel
 
         features = LogMel(options.sample_rate, options.num_bins, centred=options.centred)
-        return load_signals(options.data, options.test, features)
+        return load_signals(options.data, options.test, features, stream=options.stream)
 
     def build_model(self, options: SignalsOptions, data: "SignalSplits") -> "SequenceClassifier":
         """Make a model that standardises by the training part."""
@@ -64,11 +65,11 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
 
     def batches(self, data: "SignalSplits", model: "SequenceClassifier", options: SignalsOptions) -> "TaskData":
         """Give batches of sequences of like length."""
-        from fastgru.training.batches import TaskData, in_memory
+        from fastgru.training.batches import TaskData, encoded
         from fastgru.training.signals.batches import SequenceRows
 
-        train, validation = (SequenceRows(part, model) for part in (data.train, data.validation))
-        return TaskData(in_memory(train), validation, options, rows=len(data.train))
+        encode = partial(SequenceRows, model=model)
+        return TaskData(encoded(data.train, encode), encode(data.validation), options, rows=len(data.train))
 
     def describe(self, data: "SignalSplits", model: "SequenceClassifier") -> str:
         """Tell the sizes of the parts, the labels and the features."""

@@ -14,7 +14,7 @@ DATA, SOUND, MODEL = "Data", "Sound", "Model"
 class SignalsOptions(TrainOptions):
     """The options of a training.
 
-    `data`, `test`: where the sequences come from (`fastgru.data.signals.load_signals`).
+    `data`, `test`, `stream`: where the sequences come from (`fastgru.data.signals.load_signals`).
     `sample_rate`, `num_bins`, `centred`: what is computed of sounds (`fastgru.models.LogMel`).
     The rest is the model's (`fastgru.models.SequenceClassifierConfig`).
     """
@@ -32,6 +32,12 @@ class SignalsOptions(TrainOptions):
         str | None,
         typer.Option(help="Such a folder or file to test on; otherwise a tenth is kept.", rich_help_panel=DATA),
     ] = None
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Leave the training part in its folder: read anew in each epoch.", rich_help_panel=DATA
+        ),
+    ] = False
     sample_rate: Annotated[
         int,
         typer.Option(
