@@ -328,10 +328,13 @@ def test_train_on_a_terminal_shows_a_bar_and_a_line_an_epoch(data: str, tmp_path
     assert len(re.findall(r"epoch  \d/2   train loss", screen.getvalue())) == 2
 
 
-def test_train_leaves_the_threads_as_they_were(data: str, tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    train(tmp_path / "run", replace(options_for(data), epochs=1, threads=before + 1))
-    assert torch.get_num_threads() == before
+def test_train_leaves_torch_as_it_was(data: str, tmp_path: Path) -> None:
+    torch.use_deterministic_algorithms(False)  # conftest.py has it on
+    threads, filling = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
+    train(tmp_path / "run", replace(options_for(data), epochs=1, threads=threads + 1))
+    assert torch.get_num_threads() == threads
+    assert torch.utils.deterministic.fill_uninitialized_memory == filling
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_average_is_the_formula(data: str, whole: RunFolder) -> None:

@@ -79,7 +79,7 @@ def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, 
     console.print(f"{task.describe(data, model)}; {weights:,} weights", highlight=False, soft_wrap=True)
     keep = Keep(run, history, module.averaged, options.checkpoint_every)
     callbacks = [EpochBar(console), history, Tracking(history), _Patience(task, options.patience), keep]
-    with _quiet(), _threads(options.threads), stoppable():
+    with _quiet(), _threads(options.threads), _deterministic(), stoppable():
         trainer = _trainer(options, callbacks)
         _load_or_refuse(trainer, module, batches, checkpoint)
     if rank() == 0:
@@ -164,6 +164,25 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Let the trainer choose deterministic algorithms for this training alone.
+
+    Torch's mode also fills new memory with NaN: to find mistakes, not to be deterministic. That is left to those who
+    had the mode on already.
+    """
+    filling: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = filling.fill_uninitialized_memory
+    filling.fill_uninitialized_memory = filled and before
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        filling.fill_uninitialized_memory = filled
 
 
 @contextmanager
