@@ -57,13 +57,13 @@ class TranslateOptions(TrainOptions):
         ),
     ] = "gnmt"
     embedding_size: Annotated[int, _size("Size of the vectors of tokens.")] = 128
-    encoder_size: Annotated[int, _size("Size of the encoder's state in each direction.")] = 256
+    encoder_size: Annotated[int, _size("Size of the encoder's state in each direction.")] = 192
     encoder_layers: Annotated[int, _size("Layers of the encoder.")] = 2
-    decoder_size: Annotated[int, _size("Size of the decoder's state.")] = 384
+    decoder_size: Annotated[int, _size("Size of the decoder's state.")] = 256
     decoder_layers: Annotated[int, _size("Layers of the decoder: one with bahdanau, two or more with gnmt.")] = 2
     dropout: Annotated[
         float, typer.Option(min=0, max=0.99, help="Dropout between the parts.", rich_help_panel=MODEL)
-    ] = 0.2
+    ] = 0.1
     label_smoothing: Annotated[
         float,
         typer.Option(min=0, max=0.9, help="Share of a target spread over all tokens.", rich_help_panel=TRAINING),
@@ -72,10 +72,10 @@ class TranslateOptions(TrainOptions):
     beam: Annotated[
         int, typer.Option(min=1, help="Hypotheses of the search when the model is tested.", rich_help_panel=TRAINING)
     ] = 5
-    epochs: Epochs = 16
+    epochs: Epochs = 17
     patience: Patience = 8
     batch_size: BatchSize = 64
-    lr: LearningRate = 1e-3
+    lr: LearningRate = 1.5e-3
 
     @property
     def inputs(self) -> tuple[str, ...]:
