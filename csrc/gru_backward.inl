@@ -205,7 +205,7 @@ struct BackwardScratch {
         w_ih(a.dx.data ? x_panels * 3 * a.H * 2 * W : 0),
         sums(dgates_width(a.form) * round_up(a.H, W)),
         initial(a.dinitial ? group_size * h_panels * 2 * W : 0),
-        units((x + h) * static_cast<int64_t>(sizeof(Real)) > kWeightBytesPerCore ? kOuterUnits : kOuterRows),
+        units((x + h) * static_cast<int64_t>(sizeof(Real)) < kWeightBytesPerCore ? kOuterRows : kOuterUnits),
         own(chunk * units) {}
 
   int64_t shared() const noexcept {
@@ -279,10 +279,12 @@ class BackwardWorker {
 
   int64_t time_of(int64_t s) const noexcept { return reverse_ ? s : a_.steps.T - 1 - s; }
 
-  int64_t active(int64_t s) const noexcept {
-    if (s < 0 || s >= a_.steps.T) return 0;
-    return min_of(max_of(rows_at(a_.steps, time_of(s)) - batch_.begin, 0), batch_.size());
+  // Of the batch's sequences, those that have step t.
+  int64_t rows_of(int64_t t) const noexcept {
+    return min_of(max_of(rows_at(a_.steps, t) - batch_.begin, 0), batch_.size());
   }
+
+  int64_t active(int64_t s) const noexcept { return rows_of(time_of(s)); }
 
   void prepare() noexcept {
     const Parameters<const Real>& w = a_.parameters[d_];
@@ -308,9 +310,9 @@ class BackwardWorker {
 
   void run_batch() noexcept {
     start();
-    // Both directions add to dx. Each writes the half of the steps that it comes to first and adds to the
+    // Both directions add to dx. Each writes the half of the rows that it comes to first and adds to the
     // other, which it begins only when both are through with the first half.
-    const int64_t T = a_.steps.T, middle = d_ ? T / 2 : T - T / 2;
+    const int64_t T = a_.steps.T, half = half_of_rows(), middle = d_ ? half : T - half;
     bool crossed = group_.groups == 1;
     Chunk chunk{0, 0, 0, 0};
     for (int64_t s = 0; s < T; s = chunk.end) {
@@ -329,6 +331,14 @@ class BackwardWorker {
     if (!crossed) cross(crossed);
     if (a_.dh0 || a_.dinitial) step(T, nullptr);
     wait_for(group_);
+  }
+
+  // The first so many steps have half of the batch's rows: half of the steps, or fewer where sequences end early.
+  int64_t half_of_rows() const noexcept {
+    int64_t rows = 0, steps = 0;
+    for (int64_t t = 0; t < a_.steps.T; ++t) rows += rows_of(t);
+    for (int64_t before = 0; 2 * before < rows; ++steps) before += rows_of(steps);
+    return steps;
   }
 
   void cross(bool& crossed) const noexcept {
