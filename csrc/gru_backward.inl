@@ -312,8 +312,8 @@ class BackwardWorker {
     start();
     // Both directions add to dx. Each writes the half of the rows that it comes to first and adds to the
     // other, which it begins only when both are through with the first half.
-    const int64_t T = a_.steps.T, half = half_of_rows(), middle = d_ ? half : T - half;
     bool crossed = group_.groups == 1;
+    const int64_t T = a_.steps.T, half = crossed ? 0 : half_of_rows(), middle = d_ ? half : T - half;
     Chunk chunk{0, 0, 0, 0};
     for (int64_t s = 0; s < T; s = chunk.end) {
       chunk = next_chunk(s, group_.groups == 2 && s < middle ? middle : T, chunk.buffer ^ 1);
