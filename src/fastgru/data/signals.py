@@ -99,9 +99,8 @@ def load_signals(
     train: Rows
     rest = heard = None
     if stream:
-        _check_folder(data)
-        heard = _features_for(data, features or LogMel())
-        train = _open_folder(data, heard)
+        train = _open_folder(data, features or LogMel())
+        heard = train.features
     elif data == "vowels":
         from fastgru.data.vowels import load_vowels
 
@@ -162,23 +161,21 @@ def _split(rows: Rows, share: float) -> tuple[LabelledSequences, Rows]:
     return held.read() if isinstance(held, StreamedSequences) else held, rows.take(sorted(left))
 
 
-def _check_folder(data: str) -> None:
-    if not Path(data).is_dir():
-        known = "a folder with a folder of sounds or .npy files for each label"
-        raise InputError(f"{data} cannot be streamed: expected {known}")
-
-
-def _open_folder(folder: str, features: LogMel | None) -> StreamedSequences:
+def _open_folder(folder: str, features: LogMel) -> StreamedSequences:
     """Go over all files of a folder once; InputError for whatever is wrong with one."""
+    if not Path(folder).is_dir():
+        known = "a folder with a folder of sounds or .npy files for each label"
+        raise InputError(f"{folder} cannot be streamed: expected {known}")
+    heard = _features_for(folder, features)
     paths, labels = _files_by_label(folder)
     keys: list[str] = []
     first = None
-    for path, label, sequence in zip(paths, labels, _read_files(paths, features), strict=True):
+    for path, label, sequence in zip(paths, labels, _read_files(paths, heard), strict=True):
         first = sequence if first is None else first
         check_row(sequence, label, path, first, paths[0])
         keys.append(key_of(sequence))
     assert first is not None  # a folder without files is refused
-    return StreamedSequences(paths, labels, keys, int(first.shape[1]), features)
+    return StreamedSequences(paths, labels, keys, int(first.shape[1]), heard)
 
 
 def _features_for(folder: str, features: LogMel) -> LogMel | None:
