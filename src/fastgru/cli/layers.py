@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastgru.errors import InputError
+from fastgru.errors import InputError, reason_of
 
 if TYPE_CHECKING:
     from fastgru.bench import Row
@@ -80,6 +80,5 @@ def info(
         layer = fastgru.GRU(input_size, hidden_size, device=device, dtype=kind, backend=backend)
         found = fastgru.info(layer)
     except (RuntimeError, ValueError, AssertionError, NotImplementedError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"such a layer cannot be made on this machine: {first}") from error
+        raise InputError(f"such a layer cannot be made on this machine: {reason_of(error)}") from error
     typer.echo(found)

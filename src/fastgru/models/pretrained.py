@@ -72,8 +72,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
             return super().from_pretrained(name, **options)
         # Unreadable files, a broken configuration, other weights, a name that is not on the Hub.
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = reason_of(error)
-            raise InputError(f"{name} cannot be loaded as a {cls.__name__}: {reason}") from error
+            raise InputError(f"{name} cannot be loaded as a {cls.__name__}: {reason_of(error)}") from error
 
     @classmethod
     def _check_config(cls, path: Path) -> None:

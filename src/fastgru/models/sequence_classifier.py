@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from fastgru.errors import InputError
+from fastgru.errors import InputError, reason_of
 from fastgru.models.classifier import Classifier, Prediction, check_config
 from fastgru.models.log_mel import LogMel
 from fastgru.models.pooling import Pooling
@@ -173,7 +173,7 @@ class SequenceClassifier(Classifier, model_card_template=MODEL_CARD, library_nam
         try:
             row = torch.as_tensor(np.asarray(sequence), dtype=torch.float32)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"sequence {number} is no array of numbers: {str(error).splitlines()[0]}") from error
+            raise InputError(f"sequence {number} is no array of numbers: {reason_of(error)}") from error
         if row.dim() != 2 or not len(row) or row.shape[1] != self.config.input_size:
             raise InputError(
                 f"sequence {number} must be [steps, {self.config.input_size}], one step or more, got {[*row.shape]}"

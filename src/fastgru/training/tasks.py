@@ -27,8 +27,7 @@ def task_of_model(name: str) -> AnyTask:
         kind = model_type_of(locate(name, CONFIG))
     # An unreadable configuration, a name that is not on the Hub, no network.
     except (OSError, ValueError) as error:
-        reason = reason_of(error)
-        raise InputError(f"{name} cannot be loaded as a model: {reason}") from error
+        raise InputError(f"{name} cannot be loaded as a model: {reason_of(error)}") from error
     for task in TASKS.values():
         if task.model_type == kind:
             return task
