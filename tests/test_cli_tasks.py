@@ -245,6 +245,12 @@ def test_predict_without_texts_or_with_both_kinds(trained: Path, arguments: list
     assert_one_line(run("predict", trained, *arguments), "give texts to classify, or a file of them")
 
 
+@pytest.mark.parametrize("command", [["evaluate"], ["predict", "a fine film"]], ids=["evaluate", "predict"])
+def test_an_ensemble_of_models_that_answer_each_for_itself(trained: Path, command: list[str]) -> None:
+    refused = run(command[0], trained, *command[1:], "--ensemble", trained)
+    assert_one_line(refused, "models of classify answer each for itself: leave out --ensemble")
+
+
 def test_predict_of_a_file_that_is_not_there(trained: Path) -> None:
     assert_one_line(run("predict", trained, "--file", "none.txt"), "none.txt cannot be read")
 

@@ -172,7 +172,7 @@ def test_two_workers_with_one_shard_leave_its_rows_once(
 def test_an_actor_gives_bad_input_back_in_words(model: str, tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a film", None]}), tmp_path / "in.parquet")
     shard = Shard(0, cut([str(tmp_path / "in.parquet")], 5)[0])
-    actor = _Actor(Job(model, "text", BY_TEXT, "", str(tmp_path / "out")), pa.schema([]), [shard])
+    actor = _Actor(Job((model,), "text", BY_TEXT, "", str(tmp_path / "out")), pa.schema([]), [shard])
     assert actor({"item": 0}) == {"item": 0, "refused": f"{tmp_path}/in.parquet, row 2: column 'text' is empty (null)"}
     assert not list((tmp_path / "out").iterdir())
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 
 from fastgru.errors import InputError
-from fastgru.models import Seq2Seq, Seq2SeqConfig
+from fastgru.models import Seq2Seq, Seq2SeqConfig, Seq2SeqEnsemble
 from fastgru.models.search import beam_search
-from fastgru.models.seq2seq import BEGIN_ID, END_ID, FILES
+from fastgru.models.seq2seq import FILES
 from fastgru.models.text_classifier import pad_ids
 from fastgru.models.tokens import source_tokenizer, target_tokenizer, train_source_tokenizer, train_target_tokenizer
+from fastgru.models.writer import BEGIN_ID, END_ID, Written
 
 WORDS = ["abba", "c", "cab", "baccab"]
 KINDS = ["luong", "gnmt", "bahdanau", "none"]
@@ -111,11 +113,17 @@ def test_align_gives_a_weight_for_each_pair_of_tokens(attention: str) -> None:
     assert [sum(row) for row in found.weights] == pytest.approx([1, 1, 1], abs=1e-6)
 
 
-def probability_of(model: Seq2Seq, source: str, written: tuple[int, ...]) -> float:
-    """The log-probability of what was written, by teacher forcing."""
+@torch.no_grad()
+def chances_of(model: Seq2Seq, source: str, written: tuple[int, ...]) -> Tensor:
+    """The probabilities `[T, V]` of every token at each step of what was written, by teacher forcing."""
     read = torch.tensor([[BEGIN_ID, *written[:-1]]])
     logits = model(*pad_ids(model.encode_sources([source])), read, torch.tensor([len(written)]))
-    chances = logits[0].log_softmax(1)
+    return logits[0].softmax(1)
+
+
+def probability_of(model: Seq2Seq, source: str, written: tuple[int, ...]) -> float:
+    """The log-probability of what was written."""
+    chances = chances_of(model, source, written).log()
     return sum(float(chances[t, token]) for t, token in enumerate(written))
 
 
@@ -169,6 +177,52 @@ def test_predict_refuses_what_it_cannot_take() -> None:
             model.predict(["cab"], **wrong)
     with pytest.raises(InputError, match="text 2 is not valid text"):
         model.predict(["cab", "\ud83d"])
+
+
+def test_an_ensemble_writes_what_its_models_find_likeliest_on_average() -> None:
+    models = [build("gnmt"), build("bahdanau", encoder_size=3), build("none", decoder_size=5)]
+    ensemble = Seq2SeqEnsemble(models).train()
+    with torch.no_grad():
+        for model in models:
+            model.output.weight.mul_(8)
+    found = ensemble.predict(["cab", "a"], beam=150, best=3, max_length=2)[0]
+    assert all(module.training for module in ensemble.modules())
+    ensemble.eval()
+    tokens = [1, 4, 5, 6, END_ID]
+    expected = []
+    for written in [(END_ID,), *itertools.product(tokens[:-1], tokens)]:
+        steps = [torch.stack([chances_of(model, "cab", written)[t] for model in models]) for t in range(len(written))]
+        likely = sum(math.log(step.mean(0)[token]) for step, token in zip(steps, written, strict=True))
+        expected.append((likely, models[0].target_text([token for token in written if token != END_ID])))
+    expected.sort(reverse=True)
+    assert [one.score for one in found] == pytest.approx([score for score, _ in expected[:3]], abs=1e-5)
+    assert [one.text for one in found] == [text for _, text in expected[:3]]
+
+
+def test_an_ensemble_of_one_is_that_one() -> None:
+    model = build("luong")
+    assert Seq2SeqEnsemble([model]).predict(WORDS, best=2) == [
+        [Written(one.text, pytest.approx(one.score, abs=1e-5)) for one in several]
+        for several in model.predict(WORDS, best=2)
+    ]
+
+
+def test_an_ensemble_aligns_as_its_models_do_on_average() -> None:
+    models = [build("luong"), build("gnmt"), build("none")]
+    found = Seq2SeqEnsemble(models).align("cab", "Z Y")
+    weights = torch.tensor([model.align("cab", "Z Y").weights for model in models[:2]])
+    torch.testing.assert_close(torch.tensor(found.weights), weights.mean(0))
+    assert (found.source, found.target) == (["c", "a", "b", "[EOS]"], ["Z", "Y", "[EOS]"])
+    assert not Seq2SeqEnsemble(models[2:]).attends
+    assert Seq2SeqEnsemble(models[2:]).align("cab", "Z Y").weights == [[], [], []]
+
+
+def test_an_ensemble_refuses_models_of_other_tokens() -> None:
+    with pytest.raises(ValueError, match="of one model or more, got none"):
+        Seq2SeqEnsemble([])
+    other = Seq2Seq(build().config, build().source_tokenizer, target_tokenizer("words", ["X", "Y", "W"]))
+    with pytest.raises(ValueError, match="model 2 has another target_tokenizer"):
+        Seq2SeqEnsemble([build(), other])
 
 
 @pytest.mark.parametrize("attention", KINDS)

@@ -4,12 +4,15 @@ import json
 import random
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 from fastgru.cli import app
 from fastgru.data.pairs import load_pairs, references
 from fastgru.data.pronunciations import read_pronunciations
+from fastgru.models import Seq2Seq
 from fastgru.training.translate.errors import count_errors, edit_distance
 
 SIZES = {"embedding-size": 12, "encoder-size": 16, "encoder-layers": 1, "decoder-size": 16}
@@ -79,8 +82,6 @@ def test_edit_distance_is_levenshteins(first: str, second: str, edits: int) -> N
 
 
 def test_errors_are_counted_against_the_closest_reference(trained: Path) -> None:
-    from fastgru.models import Seq2Seq
-
     model = Seq2Seq.from_pretrained(trained)
     right = count_errors(model, "A B", ["B", "A B"])
     assert (right.wrong, right.edits, right.tokens) == (False, 0, 2)
@@ -108,6 +109,42 @@ def test_predict_writes_and_draws(trained: Path, tmp_path: Path) -> None:
     assert said["target"] == result.stdout.splitlines()[0]
     assert len(said["others"]) == 2
     assert said["score"] <= 0
+
+
+def test_models_write_together(trained: Path, tmp_path: Path) -> None:
+    alone = json.loads(run("evaluate", trained, "--json").stdout)
+    assert json.loads(run("evaluate", trained, "--ensemble", trained, "--json").stdout) == alone
+    once = json.loads(run("predict", trained, "abc", "--json").stdout)
+    together = run("predict", trained, "abc", "--ensemble", trained, "--ensemble", trained, "--json")
+    assert json.loads(together.stdout) == {**once, "score": pytest.approx(once["score"], abs=1e-5)}
+    picture = tmp_path / "map.png"
+    assert run("predict", trained, "abc", "--ensemble", trained, "--attention-map", picture).exit_code == 0
+    assert picture.stat().st_size > 0
+
+
+def test_a_table_is_translated_by_several_models(trained: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"word": ["abc", "da", "dda"]}), tmp_path / "words.parquet")
+    to, told = ("--file", tmp_path / "words.parquet", "--text", "word"), []
+    for name, others in (("one", []), ("two", ["--ensemble", trained])):
+        result = run("predict", trained, *to, *others, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        told.append(pq.read_table(tmp_path / name)["predicted_target"].to_pylist())
+    assert told[0] == told[1]
+
+
+def test_models_that_do_not_write_together(trained: Path, tmp_path: Path) -> None:
+    refused = run("evaluate", trained, "--ensemble", tmp_path / "none")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    other = tmp_path / "other"
+    Seq2Seq.from_pretrained(trained).save_pretrained(other)
+    tokens = json.loads((other / "target_tokenizer.json").read_text())
+    tokens["model"]["unk_token"] = "[EOS]"
+    (other / "target_tokenizer.json").write_text(json.dumps(tokens))
+    refused = run("predict", trained, "abc", "--ensemble", other)
+    assert refused.exit_code == 2
+    assert refused.stderr == "fastgru: models that write together have the same tokens; model 2 has another " + (
+        "target_tokenizer\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,10 @@ Out = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its options.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 Run = Annotated[str, typer.Argument(help="Folder of a run or of a saved model, or a model's name on the Hub.")]
+Ensemble = Annotated[
+    list[str] | None,
+    typer.Option(help="Another model, which answers together with the first; may be given several times."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -83,7 +87,9 @@ def _refuse_other_options(context: typer.Context, task: AnyTask, run: Any) -> No
             raise InputError(f"the run has {option} {value}: --resume goes on with a run's own options; leave it out")
 
 
-def evaluate(run: str, data: str | None, as_json: bool, plot: Path | None, **columns: str | None) -> None:
+def evaluate(
+    run: str, data: str | None, ensemble: list[str] | None, as_json: bool, plot: Path | None, **columns: str | None
+) -> None:
     """Measure a trained model on texts, pairs or series that it has not seen."""
     from rich.console import Console
 
@@ -95,7 +101,7 @@ def evaluate(run: str, data: str | None, as_json: bool, plot: Path | None, **col
         check_image(plot)
     task = task_of_run(run)
     given = _given(columns, task.reads, task)
-    measures, source = evaluate_run(task, run, data, given)
+    measures, source = evaluate_run(task, run, data, given, ensemble or ())
     if plot is not None:
         if not isinstance(measures, Drawable):
             raise InputError(f"there is no picture of what is measured of a model of {task.name}: leave --plot out")
@@ -110,6 +116,7 @@ def predict(
     run: str,
     inputs: list[str] | None,
     file: str | None,
+    ensemble: list[str] | None,
     as_json: bool,
     out: Path | None,
     engine: str | None,
@@ -125,15 +132,16 @@ def predict(
     chosen = task.predict_options(**_given(options, own, task))
     choices = {"engine": engine, "workers": workers, "prefix": prefix}
     choices = {name: choice for name, choice in choices.items() if choice is not None}
+    others = ensemble or []
     if out is not None and file is not None and not as_json:
-        tables.predict_table(task, run, file, out, chosen, choices)
+        tables.predict_table(task, run, file, out, chosen, {**choices, "ensemble": others})
         return
     if out is not None or choices:
         raise InputError("--engine, --workers and --prefix go with --file (Parquet) and --out, without --json")
     rows = task.read_inputs(list(inputs or []), file, chosen)
     # Where the answers are on the screen they show themselves how far it is.
     with tables.progress(shown=not sys.stdout.isatty()) as progress:
-        for done, answer in enumerate(task.predict(task.load_model(run), rows, chosen), start=1):
+        for done, answer in enumerate(task.predict(task.load_models([run, *others]), rows, chosen), start=1):
             typer.echo(json.dumps(dataclasses.asdict(answer), ensure_ascii=False) if as_json else answer.line())
             progress(done, len(rows))
 
@@ -180,6 +188,7 @@ _take(
         Annotated[str | None, typer.Option(help="Table to measure on; otherwise the test part of the run's data.")],
         None,
     ),
+    _parameter("ensemble", Ensemble, None),
     _parameter("as_json", Json, False),
     _parameter(
         "plot", Annotated[Path | None, typer.Option(help="Draw the result, a confusion matrix, into this image.")], None
@@ -193,6 +202,7 @@ _take(
     _parameter("run", Run),
     _parameter("inputs", Annotated[list[str] | None, typer.Argument(help="What to predict from.")], None),
     _parameter("file", Annotated[str | None, typer.Option(help="File with one input a line, or a table.")], None),
+    _parameter("ensemble", Ensemble, None),
     _parameter("as_json", Annotated[bool, typer.Option("--json", help="Print one JSON object an input.")], False),
     _parameter("out", tables.Out, None),
     _parameter("engine", tables.Engine, None),

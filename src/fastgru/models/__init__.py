@@ -1,11 +1,13 @@
 """Ready models: a configuration and a module each."""
 
 from fastgru.models.classifier import Prediction
+from fastgru.models.ensemble import Seq2SeqEnsemble
 from fastgru.models.g2p_en import seq2seq_from_g2p_en
 from fastgru.models.log_mel import LogMel
-from fastgru.models.seq2seq import Alignment, Seq2Seq, Seq2SeqConfig, Written
+from fastgru.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from fastgru.models.sequence_classifier import SequenceClassifier, SequenceClassifierConfig
 from fastgru.models.text_classifier import TextClassifier, TextClassifierConfig
+from fastgru.models.writer import Alignment, Writer, Written
 
 __all__ = [
     "Alignment",
@@ -13,10 +15,12 @@ __all__ = [
     "Prediction",
     "Seq2Seq",
     "Seq2SeqConfig",
+    "Seq2SeqEnsemble",
     "SequenceClassifier",
     "SequenceClassifierConfig",
     "TextClassifier",
     "TextClassifierConfig",
+    "Writer",
     "Written",
     "seq2seq_from_g2p_en",
 ]

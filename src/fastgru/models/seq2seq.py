@@ -1,6 +1,5 @@
 """Seq2Seq: a GRU encoder and a GRU decoder with attention, which write one sequence of tokens from another."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -11,15 +10,15 @@ from torch import Tensor, nn
 
 from fastgru.models.decoder import BahdanauDecoder, GNMTDecoder, GRUDecoder, Source
 from fastgru.models.pretrained import CONFIG, WEIGHTS, Pretrained, load_tokenizer
-from fastgru.models.search import beam_search
+from fastgru.models.search import Step
 from fastgru.models.text_classifier import encode_texts, pad_ids
+from fastgru.models.writer import END_ID, Alignment, Writer
 from fastgru.nn import GRU
 from fastgru.noise import dropout
 
 ATTENTIONS = ("luong", "gnmt", "bahdanau", "none")
 SOURCE_TOKENIZER, TARGET_TOKENIZER = "source_tokenizer.json", "target_tokenizer.json"
 FILES = (CONFIG, WEIGHTS, SOURCE_TOKENIZER, TARGET_TOKENIZER)
-UNKNOWN_ID, BEGIN_ID, END_ID = 1, 2, 3  # of the target; in a source 2 is its end
 
 MODEL_CARD = """---
 {{ card_data }}
@@ -89,28 +88,7 @@ def _check_size(name: str, size: object, least: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {size!r}")
 
 
-@dataclass(frozen=True)
-class Written:
-    """What a model wrote: the text, and the natural logarithm of its probability."""
-
-    text: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """What the decoder looked at.
-
-    `source [S]`: the tokens that it read, the end included; `target [T]`: those that it wrote, the end included.
-    `weights [T, S]`: for each token that it wrote the attention to each that it read; a row sums to 1.
-    """
-
-    source: list[str]
-    target: list[str]
-    weights: list[list[float]]
-
-
-class Seq2Seq(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"):
+class Seq2Seq(Pretrained, Writer, model_card_template=MODEL_CARD, library_name="fastgru"):
     """p(y | x) = product over t of softmax(W f_t + b), f_t: the decoder's features after y_1 ... y_{t-1}.
 
     `source_tokenizer`, `target_tokenizer`: as `fastgru.models.tokens` trains them. The folder of a model holds both,
@@ -191,6 +169,11 @@ class Seq2Seq(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"
     def _drop(self, x: Tensor) -> Tensor:
         return dropout(x, self.config.dropout, self.training)
 
+    @property
+    def attends(self) -> bool:
+        """Whether the decoder looks at the source."""
+        return bool(self.config.attention != "none")
+
     def encode_sources(self, texts: list[str]) -> list[list[int]]:
         """Give the token ids of each source, its end included; InputError for what is no text."""
         return encode_texts(self.source_tokenizer, texts)
@@ -199,43 +182,8 @@ class Seq2Seq(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"
         """Give the token ids of each target, begin and end included; InputError for what is no text."""
         return encode_texts(self.target_tokenizer, texts)
 
-    def predict(
-        self,
-        texts: Iterable[str],
-        *,
-        beam: int = 5,
-        best: int = 1,
-        max_length: int | None = None,
-        batch_size: int = 256,
-    ) -> list[list[Written]]:
-        """Write the `best` likeliest targets of each of `texts`, likeliest first, by beam search; eval mode meanwhile.
-
-        `beam`: hypotheses that are kept a step; 1 is greedy search. `max_length`: tokens of a target with its end, by
-        default twice as many as the longest source of a batch has, and 10.
-        TypeError for a single string, ValueError for a number below 1 or `best` above `beam`, InputError for no text.
-        """
-        if isinstance(texts, str):
-            raise TypeError("predict takes several texts: put this one into a list")
-        if min(beam, best, batch_size, max_length or 1) < 1 or best > beam:
-            raise ValueError(
-                f"beam, best, max_length and batch_size must be at least 1 and best at most beam, got "
-                f"{beam}, {best}, {max_length} and {batch_size}"
-            )
-        rows = self.encode_sources(list(texts))
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        found: dict[int, list[Written]] = {}
-        with self.in_eval_mode(), torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                batch = order[start : start + batch_size]
-                padded = pad_ids([rows[row] for row in batch])
-                written = self.write(*padded, beam=beam, best=best, max_length=max_length)
-                found |= dict(zip(batch, written, strict=True))
-        return [found[row] for row in range(len(rows))]
-
-    def write(
-        self, ids: Tensor, lengths: Tensor, *, beam: int, best: int, max_length: int | None = None
-    ) -> list[list[Written]]:
-        """Write the targets of one batch of sources `ids [B, S]`, `lengths [B]`, as `predict` does."""
+    def start(self, ids: Tensor, lengths: Tensor, beam: int) -> tuple[Step, Tensor]:
+        """Read the sources, and give what a search begins with."""
         device = self.output.weight.device
         source, state = self.encode(ids.to(device), lengths.to(device))
         source = source.repeat(beam)
@@ -244,16 +192,7 @@ class Seq2Seq(Pretrained, model_card_template=MODEL_CARD, library_name="fastgru"
             logits, after, _ = self.decode(tokens[:, None], None, state.transpose(0, 1).contiguous(), source)
             return logits[:, 0].log_softmax(1), after.transpose(0, 1)
 
-        found = beam_search(
-            step,
-            state.transpose(0, 1).repeat_interleave(beam, 0),
-            BEGIN_ID,
-            END_ID,
-            beam=beam,
-            wanted=best,
-            max_length=max_length or 2 * ids.shape[1] + 10,
-        )
-        return [[Written(self.target_text(one.tokens), one.score) for one in several] for several in found]
+        return step, state.transpose(0, 1).repeat_interleave(beam, 0)
 
     def align(self, source: str, target: str) -> Alignment:
         """Give what the decoder looks at while it writes `target`; without attention the weights are empty."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,15 @@ def predict_parquet(
     engine: str = "plain",
     workers: int | None = None,
     prefix: str = "predicted_",
+    ensemble: Sequence[str] = (),
     shard_rows: int = SHARD_ROWS,
     progress: Progress = lambda done, total: None,
 ) -> int:
     """Predict every row of `source` into the folder `out`; returns how many rows there are.
 
-    `model`: folder or name of a model. `source`: a Parquet file, a folder of them or a pattern. `column`: of the
-    inputs. `options`: the task's own for `predict`. `progress(done, total)` is called with rows.
+    `model`: folder or name of a model; `ensemble`: of others, which answer together with it. `source`: a Parquet file,
+    a folder of them or a pattern. `column`: of the inputs. `options`: the task's own for `predict`.
+    `progress(done, total)` is called with rows.
 
     `out` gets a file for each `shard_rows` rows at most, in the order of the rows: all columns of `source` and, behind
     `prefix`, the fields of the model's answer. It appears whole, at the end. Until then the shards lie in a hidden
@@ -55,13 +57,13 @@ def predict_parquet(
         raise InputError(f"{out} is there already: name another --out, or remove it")
     # A worker on another machine has another current folder.
     files = [os.path.abspath(file) for file in find_parquet(source)]
-    model = os.path.abspath(model) if Path(model).is_dir() else model
+    models = tuple(os.path.abspath(name) if Path(name).is_dir() else name for name in (model, *ensemble))
     staging = out.absolute().with_name(f".{out.name}.partial")
     given = read_schema(files, [column])
     shards = [Shard(index, stretch) for index, stretch in enumerate(cut(files, shard_rows))]
     if not shards:
         raise InputError(f"{source}: there are no rows in it")
-    worker = Worker(Job(model, column, options, prefix, str(staging)))
+    worker = Worker(Job(models, column, options, prefix, str(staging)))
     schema = worker.schema(given, shards[0].stretch)
     with locked(staging, f"another process is predicting into {out}: wait, or name another --out"):
         _prepare(staging, _plan(worker, files, shard_rows))
@@ -90,10 +92,10 @@ def _write_missing(
 def _plan(worker: Worker, files: list[str], shard_rows: int) -> dict[str, Any]:
     """Give what the shards depend on: two calls with the same plan write the same shards."""
     model = worker.model.cpu()
-    content = json.dumps(asdict(model.config)).encode() + save(model.state_dict())
+    content = repr(model.config).encode() + save(model.state_dict())
     stats = [Path(file).stat() for file in files]
     return {
-        "model": worker.job.model,
+        "models": worker.job.models,
         "model_sha256": hashlib.sha256(content).hexdigest(),
         "column": worker.job.column,
         "options": asdict(worker.job.options),

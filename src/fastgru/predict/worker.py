@@ -21,11 +21,12 @@ BATCH_ROWS = 2048  # of one batch: what is in memory at a time, and enough input
 class Job:
     """What a worker needs to know; it travels to other machines as it is.
 
-    `model`: folder or name of the model. `column`: of its inputs. `options`: the task's own for `predict`.
+    `models`: folders or names of the models, which answer together where there are several. `column`: of the inputs.
+    `options`: the task's own for `predict`.
     `prefix`: of the columns that are added. `folder`: where the shards are written, on a disk that all workers share.
     """
 
-    model: str
+    models: tuple[str, ...]
     column: str
     options: Any
     prefix: str
@@ -54,8 +55,8 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.task = task_of_run(job.model)
-        self.model = self.task.load_model(job.model).to("cuda" if torch.cuda.is_available() else "cpu")
+        self.task = task_of_run(job.models[0])
+        self.model = self.task.load_models(job.models).to("cuda" if torch.cuda.is_available() else "cpu")
 
     def write(self, shard: Shard, schema: pa.Schema) -> None:
         """Predict the rows of `shard` and write them by `schema`; InputError, naming the row, for a bad input."""

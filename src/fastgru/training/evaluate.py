@@ -1,5 +1,6 @@
 """Measuring a run's model, on the data that its run kept back or on a table."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,16 @@ from fastgru.training.task import Measures
 from fastgru.training.tasks import AnyTask
 
 
-def evaluate_run(task: AnyTask, run: str, table: str | None, reads: dict[str, Any]) -> tuple[Measures, str]:
+def evaluate_run(
+    task: AnyTask, run: str, table: str | None, reads: dict[str, Any], ensemble: Sequence[str] = ()
+) -> tuple[Measures, str]:
     """Measure the model of `run`; gives what it was measured on too, in words.
 
     `run`: a run's folder; for a `table` also a model's folder or name on the Hub.
-    `reads`: how to read the table, where not as the run's own data. InputError for what cannot be measured.
+    `reads`: how to read the table, where not as the run's own data. `ensemble`: other models, which answer together
+    with the run's. InputError for what cannot be measured.
     """
-    model = task.load_model(run)
+    model = task.load_models([run, *ensemble])
     folder = RunFolder(Path(run))
     if table is None:
         options = folder.read_options()

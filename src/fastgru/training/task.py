@@ -1,10 +1,11 @@
 """Task: what the way through a training, the commands and the run folder need to know of one task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
+from fastgru.errors import InputError
 from fastgru.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -103,6 +104,15 @@ class Task(ABC, Generic[O, D, M]):
     @abstractmethod
     def load_model(self, name: str) -> M:
         """Load a model from a folder or the Hub; InputError where that is none of this task's."""
+
+    def load_models(self, names: Sequence[str]) -> Any:
+        """Load the model that does the work: that of the one name, or several that answer together.
+
+        InputError for several where models of this task do not, or for those that do not go together.
+        """
+        if len(names) > 1:
+            raise InputError(f"models of {self.name} answer each for itself: leave out --ensemble")
+        return self.load_model(names[0])
 
     @abstractmethod
     def measure_test(self, model: M, data: D, options: O) -> tuple[Measures, str]:

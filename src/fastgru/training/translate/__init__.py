@@ -1,6 +1,6 @@
 """The task `translate`: which sequence another one becomes, such as a word its pronunciation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from fastgru.training.translate.options import TranslateOptions, TranslatePredic
 
 if TYPE_CHECKING:
     from fastgru.data.stream import TextSplits
-    from fastgru.models import Seq2Seq
+    from fastgru.models import Seq2Seq, Seq2SeqEnsemble, Writer
     from fastgru.training.batches import TaskData
     from fastgru.training.translate.measure import TranslateMeasures, Translation
     from fastgru.training.translate.module import TranslateModule
@@ -98,15 +98,25 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
 
         return Seq2Seq.from_pretrained(name)
 
+    def load_models(self, names: Sequence[str]) -> "Seq2Seq | Seq2SeqEnsemble":
+        """Load a Seq2Seq, or several of the same tokens, which write together."""
+        from fastgru.models import Seq2SeqEnsemble
+
+        models = [self.load_model(name) for name in names]
+        try:
+            return models[0] if len(models) == 1 else Seq2SeqEnsemble(models)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
     def measure_test(
-        self, model: "Seq2Seq", data: "TextSplits", options: TranslateOptions
+        self, model: "Writer", data: "TextSplits", options: TranslateOptions
     ) -> tuple["TranslateMeasures", str]:
         """Measure on the pairs that were kept back."""
         from fastgru.training.translate.measure import measure
 
         return measure(model, data.test, beam=options.beam), options.test or f"the test part of {options.data}"
 
-    def measure_table(self, model: "Seq2Seq", source: str, options: TranslateOptions) -> "TranslateMeasures":
+    def measure_table(self, model: "Writer", source: str, options: TranslateOptions) -> "TranslateMeasures":
         """Measure on a table's columns of sources and targets."""
         from fastgru.data.table import read_labelled
         from fastgru.training.translate.measure import measure
@@ -119,7 +129,7 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
 
         return given if file is None else read_texts(file, options.text)
 
-    def predict(self, model: "Seq2Seq", inputs: list[str], options: TranslatePredictOptions) -> Iterator["Translation"]:
+    def predict(self, model: "Writer", inputs: list[str], options: TranslatePredictOptions) -> Iterator["Translation"]:
         """Translate the sources, and draw what the decoder looked at where a picture is asked for."""
         from fastgru.training.translate.maps import check_map, draw_attention
         from fastgru.training.translate.measure import Translation

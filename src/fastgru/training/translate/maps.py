@@ -4,21 +4,21 @@ from pathlib import Path
 
 from fastgru.bench import check_image
 from fastgru.errors import InputError
-from fastgru.models import Seq2Seq
+from fastgru.models import Writer
 
 MOST = 12  # maps in one picture
 
 
-def check_map(model: Seq2Seq, sources: list[str], path: str) -> None:
+def check_map(model: Writer, sources: list[str], path: str) -> None:
     """InputError where no picture of these sources can be drawn to `path`: before anything is computed."""
     check_image(Path(path))
-    if model.config.attention == "none":
+    if not model.attends:
         raise InputError("this model has no attention: there is nothing to draw")
     if len(sources) > MOST:
         raise InputError(f"a picture has {MOST} attention maps at most, got {len(sources)} inputs")
 
 
-def draw_attention(model: Seq2Seq, sources: list[str], targets: list[str], path: str) -> None:
+def draw_attention(model: Writer, sources: list[str], targets: list[str], path: str) -> None:
     """Draw one map for each source and what was written from it; dark is much looked at, and each row sums to 1."""
     from matplotlib.figure import Figure
 
