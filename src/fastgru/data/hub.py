@@ -7,7 +7,7 @@ from typing import Any
 from fastgru.data.labelled import LabelledTexts
 from fastgru.errors import InputError, reason_of
 
-ROWS = 2_048  # that are read at a time
+CHUNK = 2_048  # rows that lie together in a source and are read together
 
 
 def load_hub(name: str, text: str, label: str) -> dict[str, LabelledTexts]:
@@ -36,7 +36,7 @@ def read_hub(part: Any, source: str, text: str, label: str) -> LabelledTexts:
 
 
 def read_chunks(part: Any, source: str, text: str, label: str) -> Iterator[LabelledTexts]:
-    """Read a part ROWS rows at a time; `source` is what messages call it."""
+    """Read a part CHUNK rows at a time; `source` is what messages call it."""
     import datasets
 
     features = part.features or {}
@@ -46,7 +46,7 @@ def read_chunks(part: Any, source: str, text: str, label: str) -> Iterator[Label
             raise InputError(f"{source}: there is no column {column!r}; the columns are: {', '.join(there)}")
     names = getattr(features.get(label), "names", None)
     try:
-        for batch in part.select_columns([text, label]).iter(batch_size=ROWS):
+        for batch in part.select_columns([text, label]).iter(batch_size=CHUNK):
             labels = [_label(value, names) for value in batch[label]]
             yield LabelledTexts([_string(value) for value in batch[text]], labels)
     # What comes up in the middle of a stream: a shard that is broken, or gone.
@@ -68,7 +68,7 @@ def _load(name: str, streaming: bool) -> Any:
         raise InputError(f"{name} is neither a file nor a dataset that can be loaded: {reason_of(error)}") from error
     if not streaming:
         return saved
-    return {part: rows.to_iterable_dataset(num_shards=-(-len(rows) // ROWS)) for part, rows in saved.items()}
+    return {part: rows.to_iterable_dataset(num_shards=-(-len(rows) // CHUNK)) for part, rows in saved.items()}
 
 
 def _label(value: Any, names: list[str] | None) -> str:

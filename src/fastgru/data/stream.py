@@ -10,14 +10,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from fastgru.data.hub import open_hub, read_chunks, read_hub
+from fastgru.data.hub import CHUNK, open_hub, read_chunks, read_hub
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.parquet import Stretch, cut_groups, find_parquet, read, read_schema, whole
 from fastgru.data.split import Splits, normalise, without
 from fastgru.data.table import is_table, read_column, read_labelled
 from fastgru.errors import InputError
 
-CHUNK = 2_048  # rows that lie together in the source and are read together
 WINDOW = 16_384  # rows of the training part that are in memory at a time
 SPANS = 4  # that a row group is cut into, at most: one is only reached by decoding what lies before it in its group
 OPEN = 8  # spans that are read in turns: rows of so many places come together in a window
