@@ -36,7 +36,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows and chunks that a thousand rows fill many times over."""
     monkeypatch.setattr(stream, "CHUNK", 16)
     monkeypatch.setattr(stream, "WINDOW", 100)
-    monkeypatch.setattr(hub, "ROWS", 16)
+    monkeypatch.setattr(hub, "CHUNK", 16)
 
 
 def rows_of(count: int = ROWS) -> list[tuple[str, str]]:
