@@ -50,9 +50,10 @@ class Seq2SeqEnsemble(nn.Module, Writer):
         """Read the sources with each model; the state is theirs, one beside the other `[N, sum of L H]`."""
         steps, states = zip(*(model.start(ids, lengths, beam) for model in self), strict=True)
         shapes = [state.shape[1:] for state in states]
+        sizes = [shape.numel() for shape in shapes]
 
         def step(tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-            parts = state.split([shape.numel() for shape in shapes], dim=1)
+            parts = state.split(sizes, dim=1)
             told = [
                 one(tokens, part.unflatten(1, shape)) for one, part, shape in zip(steps, parts, shapes, strict=True)
             ]
