@@ -236,7 +236,7 @@ print(rows, size // 2**20, len(splits.test), *peaks)
     assert tested <= 16_384
     assert len(peaks) == 1 + 2 * math.ceil(rows / 2 / 16_384)
     assert peaks[-1] - peaks[0] < 120  # in all; one pass alone is over 140 MB
-    assert peaks[-1] - peaks[4] < 16  # the other twenty windows need less than one of them
+    assert peaks[-1] - peaks[4] < 32  # kept, the other twenty windows would be ten times that
 
 
 def test_training_on_a_stream_and_over_it(tmp_path: Path) -> None:
