@@ -186,7 +186,9 @@ def cluster() -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         node = {"num_cpus": 1, "object_store_memory": 80_000_000}
-        nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        fair = {"worker_niceness": 0}  # Ray's own is 15: beside other work on the machine its workers starve
+        head = {**node, "include_dashboard": False, "_system_config": fair}
+        nodes = Cluster(initialize_head=True, head_node_args=head)
         nodes.add_node(**node)
         yield nodes
         nodes.shutdown()
