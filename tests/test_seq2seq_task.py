@@ -15,7 +15,7 @@ from fastgru.data.pronunciations import read_pronunciations
 from fastgru.models import Seq2Seq
 from fastgru.training.translate.errors import count_errors, edit_distance
 
-SIZES = {"embedding-size": 12, "encoder-size": 16, "encoder-layers": 1, "decoder-size": 16}
+SIZES = {"embedding-size": 12, "encoder-size": 16, "encoder-layers": 1, "decoder-size": 16, "ngrams": 1000}
 TRAINING = {"epochs": 12, "batch-size": 16, "warm-up": 10, "lr": 0.01, "dropout": 0}
 SMALL = [f"--{name}={value}" for name, value in (SIZES | TRAINING).items()]
 
@@ -167,6 +167,21 @@ def test_train_with_layers_that_the_attention_cannot_have(data: str, tmp_path: P
     result = run("train", "translate", "--data", data, *columns, "--attention", "bahdanau", "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert result.stderr == "fastgru: a decoder with Bahdanau's attention has one layer, got 2\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_gives_vectors_to_frequent_ngrams(trained: Path) -> None:
+    model = Seq2Seq.from_pretrained(trained)
+    assert 20 < model.config.ngrams < 240
+    assert len(set(model.source_embedding.ngram_codes.tolist())) == model.config.ngrams
+
+
+def test_train_with_an_even_ngram(data: str, tmp_path: Path) -> None:
+    columns = ("--source", "word", "--target", "back")
+    even = ("--ngrams", 10, "--longest-ngram", 4)
+    result = run("train", "translate", "--data", data, *columns, *even, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert result.stderr == "fastgru: longest_ngram must be an odd number, got 4\n"
     assert not (tmp_path / "run").exists()
 
 

@@ -9,9 +9,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from fastgru.models.decoder import BahdanauDecoder, GNMTDecoder, GRUDecoder, Source
+from fastgru.models.ngrams import NGramEmbedding
 from fastgru.models.pretrained import CONFIG, WEIGHTS, Pretrained, load_tokenizer
 from fastgru.models.search import Step
-from fastgru.models.text_classifier import encode_texts, pad_ids
+from fastgru.models.text_classifier import PAD_ID, encode_texts, pad_ids
 from fastgru.models.writer import END_ID, Alignment, Writer
 from fastgru.nn import GRU
 from fastgru.noise import dropout
@@ -44,7 +45,9 @@ class Seq2SeqConfig:
     `attention`: "luong", "gnmt", "bahdanau" or "none" (`fastgru.models.decoder`).
     `bridge`: the decoder starts from tanh(W h_n + b), h_n being all final states of the encoder; without it, from the
     encoder's final states themselves, whose sizes must then be the decoder's.
-    `dropout`: on embeddings, between layers, on the decoder's states before and after the attention.
+    `ngrams`: how many n-grams of the source's tokens have a vector of E / 2 features, which is added to that of the
+    token in their middle (`fastgru.models.ngrams`); `longest_ngram`: tokens in the longest of them, an odd number.
+    `dropout`: on embeddings, n-grams, between layers, on the decoder's states before and after the attention.
     """
 
     source_size: int
@@ -57,6 +60,8 @@ class Seq2SeqConfig:
     decoder_layers: int = 1
     attention: str = "luong"
     bridge: bool = True
+    ngrams: int = 0
+    longest_ngram: int = 5
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
@@ -65,6 +70,10 @@ class Seq2SeqConfig:
             _check_size(name, getattr(self, name), 1)
         _check_size("source_size", self.source_size, END_ID)
         _check_size("target_size", self.target_size, END_ID + 1)
+        _check_size("ngrams", self.ngrams, 0)
+        _check_size("longest_ngram", self.longest_ngram, 3)
+        if self.longest_ngram % 2 == 0:
+            raise ValueError(f"longest_ngram must be an odd number, got {self.longest_ngram}")
         if self.attention not in ATTENTIONS:
             raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {self.attention!r}")
         if not isinstance(self.dropout, float | int) or not 0 <= self.dropout < 1:
@@ -88,6 +97,19 @@ def _check_size(name: str, size: object, least: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {size!r}")
 
 
+def _source_embedding(config: Seq2SeqConfig) -> nn.Embedding:
+    if not config.ngrams:
+        return nn.Embedding(config.source_size, config.embedding_size)
+    return NGramEmbedding(
+        config.source_size,
+        config.embedding_size,
+        ngrams=config.ngrams,
+        features=max(1, config.embedding_size // 2),
+        longest=config.longest_ngram,
+        dropout=config.dropout,
+    )
+
+
 class Seq2Seq(Pretrained, Writer, model_card_template=MODEL_CARD, library_name="fastgru"):
     """p(y | x) = product over t of softmax(W f_t + b), f_t: the decoder's features after y_1 ... y_{t-1}.
 
@@ -105,7 +127,7 @@ class Seq2Seq(Pretrained, Writer, model_card_template=MODEL_CARD, library_name="
         self.target_tokenizer = target_tokenizer
         directions = 2 if config.bidirectional else 1
         memory_size = directions * config.encoder_size
-        self.source_embedding = nn.Embedding(config.source_size, config.embedding_size)
+        self.source_embedding = _source_embedding(config)
         self.target_embedding = nn.Embedding(config.target_size, config.embedding_size)
         self.encoder = GRU(
             config.embedding_size,
@@ -147,9 +169,10 @@ class Seq2Seq(Pretrained, Writer, model_card_template=MODEL_CARD, library_name="
 
     def encode(self, ids: Tensor, lengths: Tensor) -> tuple[Source, Tensor]:
         """Read the sources: what the decoder looks at, and the state that it starts from `[L, B, H]`."""
-        memory, h_n = self.encoder(self._drop(self.source_embedding(ids)), lengths=lengths)
-        memory = self._drop(memory)
         past = torch.arange(ids.shape[1], device=ids.device) >= lengths[:, None]
+        x = self.source_embedding(ids.masked_fill(past, PAD_ID))
+        memory, h_n = self.encoder(self._drop(x), lengths=lengths)
+        memory = self._drop(memory)
         source = Source(memory, self.decoder.keys(memory), past)
         return source, h_n if self.bridge is None else self._bridge(h_n)
 
@@ -173,6 +196,16 @@ class Seq2Seq(Pretrained, Writer, model_card_template=MODEL_CARD, library_name="
     def attends(self) -> bool:
         """Whether the decoder looks at the source."""
         return bool(self.config.attention != "none")
+
+    def set_ngrams(self, codes: Tensor) -> None:
+        """Tell which n-grams of the source have a vector: `codes [config.ngrams] int64`.
+
+        `fastgru.models.ngrams.frequent_ngrams` gives them. ValueError for more or fewer.
+        """
+        if codes.shape != (self.config.ngrams,):
+            raise ValueError(f"expected the codes of {self.config.ngrams} n-grams, got {[*codes.shape]}")
+        if isinstance(self.source_embedding, NGramEmbedding):
+            self.source_embedding.ngram_codes.copy_(codes)
 
     def encode_sources(self, texts: list[str]) -> list[list[int]]:
         """Give the token ids of each source, its end included; InputError for what is no text."""

@@ -46,11 +46,16 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
     def build_model(self, options: TranslateOptions, data: "TextSplits") -> "Seq2Seq":
         """Train the tokenizers, and make a model for them."""
         from fastgru.models import Seq2Seq, Seq2SeqConfig
+        from fastgru.models.ngrams import frequent_ngrams
+        from fastgru.models.text_classifier import encode_texts
         from fastgru.models.tokens import train_source_tokenizer, train_target_tokenizer
 
         most = options.max_tokens
         source = train_source_tokenizer(options.source_tokens, data.train.texts, max_tokens=most)
         target = train_target_tokenizer(options.target_tokens, data.train.labels, max_tokens=most)
+        ngrams = frequent_ngrams(
+            data.train.texts, partial(encode_texts, source), longest=options.longest_ngram, most=options.ngrams
+        )
         try:
             config = Seq2SeqConfig(
                 source_size=source.get_vocab_size(),
@@ -61,11 +66,15 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
                 decoder_size=options.decoder_size,
                 decoder_layers=options.decoder_layers,
                 attention=options.attention,
+                ngrams=len(ngrams),
+                longest_ngram=options.longest_ngram,
                 dropout=options.dropout,
             )
         except ValueError as error:  # sizes that do not go together
             raise InputError(str(error)) from error
-        return Seq2Seq(config, source, target)
+        model = Seq2Seq(config, source, target)
+        model.set_ngrams(ngrams)
+        return model
 
     def module(self, model: "Seq2Seq", options: TranslateOptions) -> "TranslateModule":
         """Give the module with the options' learning rate and label smoothing."""

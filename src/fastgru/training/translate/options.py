@@ -61,6 +61,18 @@ class TranslateOptions(TrainOptions):
     encoder_layers: Annotated[int, _size("Layers of the encoder.")] = 2
     decoder_size: Annotated[int, _size("Size of the decoder's state.")] = 256
     decoder_layers: Annotated[int, _size("Layers of the decoder: one with bahdanau, two or more with gnmt.")] = 2
+    ngrams: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="N-grams of the source with a vector of their own, the most frequent, at most; 0 is none.",
+            rich_help_panel=MODEL,
+        ),
+    ] = 0
+    longest_ngram: Annotated[
+        int,
+        typer.Option(min=3, help="Tokens in the longest n-gram: an odd number.", rich_help_panel=MODEL),
+    ] = 5
     dropout: Annotated[
         float, typer.Option(min=0, max=0.99, help="Dropout between the parts.", rich_help_panel=MODEL)
     ] = 0.1

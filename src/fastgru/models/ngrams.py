@@ -1,0 +1,102 @@
+"""NGramEmbedding: vectors of tokens and of the n-grams around them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from fastgru.models.text_classifier import pad_ids
+
+LEAST = 5  # times that an n-gram is seen before it has a vector: rarer ones tell in training what they will not again
+_CHUNK = 16_384  # texts whose n-grams are counted at once
+_MOST_COUNTED = 4_000_000  # n-grams that are counted at a time, 16 bytes each
+_FACTOR = 1_000_003
+
+
+class NGramEmbedding(nn.Embedding):
+    """e_t = E[id_t] + W sum over n of N[id_{t-m} ... id_{t+m}] with n = 2m + 1 = 3, 5 ... up to `longest`.
+
+    Beyond both ends of a sequence stands padding, id 0. N has a vector of F features for each of `ngrams` n-grams, the
+    ones that `ngram_codes` tells; others add nothing. In training each adds nothing with probability `dropout`.
+
+    weight [V, E], ngram_vectors [N, F], project.weight [E, F] float; ngram_codes [N] int64: of which n-grams, sorted.
+
+    As the hash n-gram embeddings of Pagnoni et al. 2024 (arXiv:2412.09871, section 3.2.1), but that a token stands in
+    the middle of its n-grams, not at their end, and that only n-grams that were often seen have a vector, their own.
+    """
+
+    ngram_codes: Tensor
+
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, *, ngrams: int, features: int, longest: int, dropout: float
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim)
+        self.longest = longest
+        self.dropout = dropout
+        self.ngram_vectors = nn.Parameter(torch.empty(ngrams, features).normal_(std=0.1))
+        self.project = nn.Linear(features, embedding_dim, bias=False)
+        self.register_buffer("ngram_codes", torch.zeros(ngrams, dtype=torch.int64))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Give `e [B, T, E]` of `ids [B, T] int64`, which are 0 beyond the end of a sequence."""
+        around = torch.stack([self._vectors(ids, n) for n in _sizes(self.longest)]).sum(0)
+        e: Tensor = super().forward(ids) + self.project(around)
+        return e
+
+    def _vectors(self, ids: Tensor, n: int) -> Tensor:
+        codes = ngram_codes(ids, n)
+        rows = torch.searchsorted(self.ngram_codes, codes).clamp(max=len(self.ngram_codes) - 1)
+        known = self.ngram_codes[rows] == codes
+        if self.training and self.dropout:
+            known &= torch.rand(ids.shape, device=ids.device) >= self.dropout
+        return nn.functional.embedding(rows, self.ngram_vectors) * known[..., None]
+
+
+def ngram_codes(ids: Tensor, n: int) -> Tensor:
+    """Give `[B, T] int64`, a number for the n-gram around each token: a polynomial of its ids modulo 2^64.
+
+    Two n-grams share a number with a chance of about 2^-64, where nobody has made them to.
+    """
+    framed = pad(ids, (n // 2, n // 2))
+    codes = torch.full_like(ids, n)
+    for i in range(n):
+        codes = codes * _FACTOR + framed[:, i : i + ids.shape[1]] + 1
+    return codes
+
+
+def frequent_ngrams(
+    texts: Iterable[str], encode: Callable[[list[str]], list[list[int]]], *, longest: int, most: int
+) -> Tensor:
+    """Give the codes `[N] int64`, sorted, of the n-grams of `texts` that are seen most often, N <= `most`.
+
+    `encode` gives the token ids of some texts. N-grams that are seen fewer than LEAST times are left out. Where there
+    are more different ones than fit into memory, the rarest so far are forgotten while they are counted (as in Manku
+    and Motwani 2002).
+    """
+    codes, counts = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    for some in _chunks(iter(texts)) if most else ():
+        ids, lengths = pad_ids(encode(some))
+        real = torch.arange(ids.shape[1]) < lengths[:, None]
+        seen = torch.cat([ngram_codes(ids, n)[real] for n in _sizes(longest)])
+        codes, places = torch.cat([codes, seen]).unique(return_inverse=True)
+        weights = torch.cat([counts, torch.ones_like(seen)])
+        counts = torch.zeros_like(codes).index_add_(0, places, weights)
+        forgotten = 1
+        while len(codes) > _MOST_COUNTED:
+            codes, counts = codes[counts > forgotten], counts[counts > forgotten]
+            forgotten += 1
+    often = counts >= LEAST
+    codes, counts = codes[often], counts[often]
+    first = counts.argsort(descending=True, stable=True)[:most]
+    return codes[first].sort().values
+
+
+def _sizes(longest: int) -> range:
+    return range(3, longest + 1, 2)
+
+
+def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
+    while some := list(islice(texts, _CHUNK)):
+        yield some
