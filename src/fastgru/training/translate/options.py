@@ -11,8 +11,8 @@ DATA, MODEL = "Data", "Model"
 Tokens = Literal["characters", "words", "subwords"]
 
 
-def _size(text: str) -> typer.models.OptionInfo:
-    return typer.Option(min=1, help=text, rich_help_panel=MODEL)  # type: ignore[no-any-return]
+def _size(text: str, least: int = 1) -> typer.models.OptionInfo:
+    return typer.Option(min=least, help=text, rich_help_panel=MODEL)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +62,9 @@ class TranslateOptions(TrainOptions):
     decoder_size: Annotated[int, _size("Size of the decoder's state.")] = 256
     decoder_layers: Annotated[int, _size("Layers of the decoder: one with bahdanau, two or more with gnmt.")] = 2
     ngrams: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="N-grams of the source with a vector of their own, the most frequent, at most; 0 is none.",
-            rich_help_panel=MODEL,
-        ),
+        int, _size("N-grams of the source with a vector of their own, the most frequent, at most; 0 is none.", 0)
     ] = 0
-    longest_ngram: Annotated[
-        int,
-        typer.Option(min=3, help="Tokens in the longest n-gram: an odd number.", rich_help_panel=MODEL),
-    ] = 5
+    longest_ngram: Annotated[int, _size("Tokens in the longest n-gram: an odd number.", 3)] = 5
     dropout: Annotated[
         float, typer.Option(min=0, max=0.99, help="Dropout between the parts.", rich_help_panel=MODEL)
     ] = 0.1
