@@ -41,17 +41,15 @@ class NGramEmbedding(nn.Embedding):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Give `e [B, T, E]` of `ids [B, T] int64`, which are 0 beyond the end of a sequence."""
-        around = torch.stack([self._vectors(ids, n) for n in _sizes(self.longest)]).sum(0)
-        e: Tensor = super().forward(ids) + self.project(around)
-        return e
-
-    def _vectors(self, ids: Tensor, n: int) -> Tensor:
-        codes = ngram_codes(ids, n)
+        # All sizes are looked up at once: each look-up has a gradient of the size of all vectors.
+        codes = torch.stack([ngram_codes(ids, n) for n in _sizes(self.longest)])
         rows = torch.searchsorted(self.ngram_codes, codes).clamp(max=len(self.ngram_codes) - 1)
         known = self.ngram_codes[rows] == codes
         if self.training and self.dropout:
-            known &= torch.rand(ids.shape, device=ids.device) >= self.dropout
-        return nn.functional.embedding(rows, self.ngram_vectors) * known[..., None]
+            known &= torch.rand(known.shape, device=ids.device) >= self.dropout
+        around = (nn.functional.embedding(rows, self.ngram_vectors) * known[..., None]).sum(0)
+        e: Tensor = super().forward(ids) + self.project(around)
+        return e
 
 
 def ngram_codes(ids: Tensor, n: int) -> Tensor:
