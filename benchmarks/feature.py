@@ -11,7 +11,7 @@ from torch import Tensor
 import fastgru
 from benchmarks.layers import medians
 from benchmarks.rivals import timed
-from fastgru.bench import Shape
+from fastgru.cli.benchmark import Shape
 
 Run = Callable[[Tensor], Tensor]
 

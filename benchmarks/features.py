@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from benchmarks.feature import Feature, Run, pair
 from benchmarks.options import CELLS, cells, stacks
-from fastgru.bench import Shape, machine, saved_bytes
+from fastgru.cli.benchmark import Shape, machine, saved_bytes
 
 
 def lengths(shape: Shape, padding: float) -> Feature:

@@ -26,10 +26,10 @@ import torch
 from benchmarks.problem import Problem
 from benchmarks.rivals import Contender, contenders, steps
 from fastgru import _native
-from fastgru.bench import Shape, machine
+from fastgru.cli.benchmark import Shape, machine
 
 ROOT = Path(__file__).parents[1]
-NUMERICS = ["tests/test_gru.py", "tests/test_reference.py"]
+NUMERICS = ["tests/nn/test_gru.py", "tests/core/test_reference.py"]
 STEP = Shape(128, 128, 1, 1, 1)
 SHAPES = [
     Shape(*sizes)

@@ -9,7 +9,7 @@ from torch.nn.functional import dropout, layer_norm, linear
 
 import fastgru
 from benchmarks.feature import Feature, Run, pair
-from fastgru.bench import Shape
+from fastgru.cli.benchmark import Shape
 
 CELLS: list[tuple[str, float]] = [
     ("layer_norm", True),

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgru.bench import Shape
+from fastgru.cli.benchmark import Shape
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch import Tensor
 import fastgru
 from benchmarks.layers import medians
 from benchmarks.rivals import timed
-from fastgru.bench import machine
+from fastgru.cli.benchmark import machine
 
 
 @dataclass(frozen=True)

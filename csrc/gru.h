@@ -115,7 +115,7 @@ struct ForwardArgs {
   Resets<Real> resets;
   Noise<Real> noise;
   Series<Real> y;  // [T, B, D * H], written at every step a sequence has, otherwise untouched; data may be null for
-                   // what is_single_step of gru_step.inl says
+                   // what is_single_step of step.inl says
   Real* h_n;       // [D, B, H], the state after each sequence's own last step (h0 if it has none)
   Real* saved;     // [D, N, saved_pitch], what backward needs, or null: not wanted. (t, b) is row first[t] + b
                    // where first is given (N is then the sum of rows), else t * B + b (N = T * B)

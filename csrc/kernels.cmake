@@ -10,17 +10,17 @@ if(FASTGRU_WERROR)
   list(APPEND CORE_WARNINGS -Werror)
 endif()
 
-set(ISA_SOURCES ${CMAKE_CURRENT_LIST_DIR}/isa_generic.cpp)
+set(ISA_SOURCES ${CMAKE_CURRENT_LIST_DIR}/kernels/isa_generic.cpp)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|i.86")
-  set(AVX2 ${CMAKE_CURRENT_LIST_DIR}/isa_avx2.cpp)
-  set(AVX512 ${CMAKE_CURRENT_LIST_DIR}/isa_avx512.cpp)
+  set(AVX2 ${CMAKE_CURRENT_LIST_DIR}/kernels/isa_avx2.cpp)
+  set(AVX512 ${CMAKE_CURRENT_LIST_DIR}/kernels/isa_avx512.cpp)
   set_property(SOURCE ${AVX2} APPEND PROPERTY COMPILE_OPTIONS -mavx2 -mfma)
   # GCC 12 finds its own _mm512_undefined_ps uninitialized (its bug 105593).
   set_property(SOURCE ${AVX512} APPEND PROPERTY COMPILE_OPTIONS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
                -mprefer-vector-width=512 $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   list(APPEND ISA_SOURCES ${AVX2} ${AVX512})
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-  list(APPEND ISA_SOURCES ${CMAKE_CURRENT_LIST_DIR}/isa_neon.cpp)
+  list(APPEND ISA_SOURCES ${CMAKE_CURRENT_LIST_DIR}/kernels/isa_neon.cpp)
 endif()
 # Before the instruction set's own -Wno-: a later option wins.
 foreach(SOURCE ${ISA_SOURCES})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastgru.about import info
     from fastgru.convert import accelerate, to_torch
-    from fastgru.export import export_onnx
+    from fastgru.convert.export import export_onnx
     from fastgru.nn import GRU, GRUCell
 
 __version__ = "0.1.0"
@@ -21,7 +21,7 @@ _HOMES = {
     "GRU": "fastgru.nn",
     "GRUCell": "fastgru.nn",
     "accelerate": "fastgru.convert",
-    "export_onnx": "fastgru.export",
+    "export_onnx": "fastgru.convert.export",
     "info": "fastgru.about",
     "to_torch": "fastgru.convert",
 }

@@ -9,8 +9,8 @@ from torch import Tensor
 
 import fastgru
 from fastgru.backends import BACKENDS
+from fastgru.core.steps import PLAIN
 from fastgru.nn import GRU
-from fastgru.steps import PLAIN
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from torch.nn.utils.rnn import PackedSequence
 from fastgru import ops
 from fastgru.arguments import one_size
 from fastgru.backends import check_name
-from fastgru.reference import NORM_NEEDS_RESET_AFTER
-from fastgru.spec import MEMORIES, GRUSpec
-from fastgru.steps import PLAIN, Steps
+from fastgru.core.reference import NORM_NEEDS_RESET_AFTER
+from fastgru.core.spec import MEMORIES, GRUSpec
+from fastgru.core.steps import PLAIN, Steps
 
 
 class GRU(torch.nn.RNNBase):

@@ -14,9 +14,9 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from fastgru.common.errors import InputError, Stopped
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.split import Splits, split
-from fastgru.errors import InputError, Stopped
 from fastgru.models import TextClassifier
 from fastgru.training.classify import ClassifyOptions
 from fastgru.training.run import train

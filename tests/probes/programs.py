@@ -8,7 +8,7 @@ import torch
 from torch.export import Dim
 
 import fastgru
-from fastgru.translation import translations
+from fastgru.convert.translation import translations
 from probes import COMPILE, EXPORT, B, I, Kind, Layer, T, build, draw, probe, results, same
 
 

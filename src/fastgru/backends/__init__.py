@@ -12,16 +12,16 @@ from torch import Tensor
 from fastgru.backends.aten import AtenBackend
 from fastgru.backends.cpu import CpuBackend
 from fastgru.backends.reference import ReferenceBackend
-from fastgru.layer import Layer
-from fastgru.spec import GRUSpec
-from fastgru.steps import PLAIN, Steps
+from fastgru.core.layer import Layer
+from fastgru.core.spec import GRUSpec
+from fastgru.core.steps import PLAIN, Steps
 
 
 class Composed(Protocol):
     """A backend of torch's operators, which torch differentiates.
 
-    Tensors are as `fastgru.layer` and `fastgru.steps` describe them: x is [T, B, I] with any strides, or rows [N, I]; y
-    has the same form. h0 None stands for zeros.
+    Tensors are as `fastgru.core.layer` and `fastgru.core.steps` describe them: x is [T, B, I] with any strides, or rows
+    [N, I]; y has the same form. h0 None stands for zeros.
     """
 
     name: str

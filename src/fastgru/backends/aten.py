@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from fastgru import reference
-from fastgru.layer import Layer
-from fastgru.spec import GRUSpec
-from fastgru.steps import Steps
+from fastgru.core import reference
+from fastgru.core.layer import Layer
+from fastgru.core.spec import GRUSpec
+from fastgru.core.steps import Steps
 
 
 class AtenBackend:

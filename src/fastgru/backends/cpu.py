@@ -13,11 +13,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
-from fastgru import reference
-from fastgru.layer import Layer
-from fastgru.noise import SILENCE
-from fastgru.spec import GRUSpec, Variant
-from fastgru.steps import Steps, step_of_rows
+from fastgru.core import reference
+from fastgru.core.layer import Layer
+from fastgru.core.noise import SILENCE
+from fastgru.core.spec import GRUSpec, Variant
+from fastgru.core.steps import Steps, step_of_rows
 
 _native: Any = import_module("fastgru._native") if find_spec("fastgru._native") is not None else None
 

@@ -5,14 +5,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from fastgru import reference
-from fastgru.layer import Layer
-from fastgru.spec import GRUSpec
-from fastgru.steps import Steps
+from fastgru.core import reference
+from fastgru.core.layer import Layer
+from fastgru.core.spec import GRUSpec
+from fastgru.core.steps import Steps
 
 
 class ReferenceBackend:
-    """`fastgru.reference`."""
+    """`fastgru.core.reference`."""
 
     name = "reference"
     composed: Literal[True] = True

@@ -11,8 +11,8 @@ from typer.core import TyperGroup
 
 from fastgru.cli.layers import bench, info
 from fastgru.cli.tasks import evaluate, predict, train_command
-from fastgru.errors import InputError, Stopped
-from fastgru.processes import rank
+from fastgru.common.errors import InputError, Stopped
+from fastgru.common.processes import rank
 from fastgru.training.tasks import TASKS
 
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, for which typer has no public name

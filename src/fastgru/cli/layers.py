@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastgru.errors import InputError, reason_of
+from fastgru.common.errors import InputError, reason_of
 
 if TYPE_CHECKING:
-    from fastgru.bench import Row
+    from fastgru.cli.benchmark import Row
 
 
 def bench(
@@ -26,18 +26,19 @@ def bench(
     """Compare LSTM, torch.nn.GRU and fastgru.GRU on this machine: parameters, gates, speed, memory."""
     import torch
 
-    from fastgru import bench as room
+    from fastgru.cli import benchmark
+    from fastgru.common.files import check_image
 
     if plot is not None:
-        room.check_image(plot)
+        check_image(plot)
     if threads is not None:
         torch.set_num_threads(threads)
-    shape = room.Shape(input_size, hidden_size, batch, steps, directions=2 if bidirectional else 1)
-    rows = room.compare(shape, rounds)
-    typer.echo(f"{shape}, medians of {rounds} interleaved rounds\n{room.machine()}")
+    shape = benchmark.Shape(input_size, hidden_size, batch, steps, directions=2 if bidirectional else 1)
+    rows = benchmark.compare(shape, rounds)
+    typer.echo(f"{shape}, medians of {rounds} interleaved rounds\n{benchmark.machine()}")
     _print_comparison(rows)
     if plot is not None:
-        room.plot(rows, shape, plot)
+        benchmark.plot(rows, shape, plot)
         typer.echo(f"drawn: {plot}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastgru.errors import InputError
+from fastgru.common.errors import InputError
 from fastgru.training.tasks import AnyTask
 
 PANEL = "Parquet to Parquet (with --out)"

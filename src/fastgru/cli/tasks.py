@@ -14,8 +14,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from fastgru.cli import tables
-from fastgru.errors import InputError
-from fastgru.processes import rank
+from fastgru.common.errors import InputError
+from fastgru.common.processes import rank
 from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask, task_of_run
 
@@ -93,7 +93,7 @@ def evaluate(
     """Measure a trained model on texts, pairs or series that it has not seen."""
     from rich.console import Console
 
-    from fastgru.bench import check_image
+    from fastgru.common.files import check_image
     from fastgru.training.evaluate import evaluate_run
     from fastgru.training.task import Drawable
 

@@ -2,7 +2,7 @@
 
 `accelerate` and `to_torch` swap the modules of a whole model. Every `from_x` builds a `fastgru.GRU`, every `to_x` gives
 the arrays that the framework's own layer takes, one item a layer; no framework is imported. What cannot be converted
-to the same numbers is refused with `fastgru.errors.InputError`.
+to the same numbers is refused with `fastgru.common.errors.InputError`.
 """
 
 from fastgru.convert.folded import from_equinox, from_flax, from_mlx, to_equinox, to_flax, to_mlx

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastgru.common.errors import InputError
 from fastgru.convert.weights import AnyGRU, Array, Weights, as_array, build, entries, weights_of
-from fastgru.errors import InputError
 from fastgru.nn import GRU
 
 _FLAX = "the params of a flax.linen.GRUCell"

@@ -7,8 +7,8 @@ Its `checkpoint20.npz` holds an encoder and a decoder, and its g2p.py computes t
 from collections.abc import Mapping
 from typing import Any
 
+from fastgru.common.errors import InputError
 from fastgru.convert.weights import Weights, as_array, build, entries
-from fastgru.errors import InputError
 from fastgru.nn import GRU
 
 _PREFIXES = {"encoder": "enc", "decoder": "dec"}

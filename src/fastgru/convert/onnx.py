@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastgru.common.errors import InputError
 from fastgru.convert.weights import AnyGRU, Array, Weights, as_array, build, layers_of, one_form, reordered
-from fastgru.errors import InputError
 from fastgru.nn import GRU
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from fastgru.errors import InputError
+from fastgru.common.errors import InputError
+from fastgru.core.spec import GRUSpec
 from fastgru.nn import GRU, GRUCell
-from fastgru.spec import GRUSpec
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 AnyGRU: TypeAlias = GRU | GRUCell | torch.nn.GRU | torch.nn.GRUCell

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fastgru.common.errors import InputError, reason_of
 from fastgru.data.sequences import Sequence
-from fastgru.errors import InputError, reason_of
 from fastgru.models.log_mel import LogMel, Waveform
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fastgru.common.errors import InputError, reason_of
 from fastgru.data.labelled import LabelledTexts
-from fastgru.errors import InputError, reason_of
 
 CHUNK = 2_048  # rows that lie together in a source and are read together
 

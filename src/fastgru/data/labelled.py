@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fastgru.errors import InputError
+from fastgru.common.errors import InputError
 
 
 @dataclass(frozen=True)

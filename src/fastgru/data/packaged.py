@@ -12,8 +12,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastgru.atomic import written_whole
-from fastgru.errors import InputError
+from fastgru.common.errors import InputError
+from fastgru.common.files import written_whole
 
 _log = logging.getLogger(__name__)
 

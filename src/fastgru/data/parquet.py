@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastgru.errors import InputError, reason_of
+from fastgru.common.errors import InputError, reason_of
 
 
 @dataclass(frozen=True)

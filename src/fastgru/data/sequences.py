@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fastgru.errors import InputError
+from fastgru.common.errors import InputError
 
 Sequence = npt.NDArray[np.float32]
 

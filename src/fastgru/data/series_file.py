@@ -6,8 +6,8 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from fastgru.common.errors import InputError, reason_of
 from fastgru.data.sequences import LabelledSequences, Sequence, check_sequence
-from fastgru.errors import InputError, reason_of
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 

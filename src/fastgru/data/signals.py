@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fastgru.common.errors import InputError
 from fastgru.data.audio import common_rate, is_audio, read_features
 from fastgru.data.sequences import LabelledSequences, Sequence, check_row, fingerprint_of, key_of
 from fastgru.data.series_file import is_series_file, read_labelled_series, read_npy, read_series
 from fastgru.data.split import Splits, share_out
-from fastgru.errors import InputError
 from fastgru.models.log_mel import LogMel
 
 WINDOW = 1 << 27  # bytes of a streamed training part that are in memory at a time

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
-from fastgru.errors import InputError
 
 if TYPE_CHECKING:
     from fastgru.data.stream import TextSplits

@@ -10,12 +10,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from fastgru.common.errors import InputError
 from fastgru.data.hub import CHUNK, open_hub, read_chunks, read_hub
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.parquet import Stretch, cut_groups, find_parquet, read, read_schema, whole
 from fastgru.data.split import Splits, normalise, without
 from fastgru.data.table import is_table, read_column, read_labelled
-from fastgru.errors import InputError
 
 WINDOW = 16_384  # rows of the training part that are in memory at a time
 SPANS = 4  # that a row group is cut into, at most: one is only reached by decoding what lies before it in its group

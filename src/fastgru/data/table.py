@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastgru.common.errors import InputError, reason_of
 from fastgru.data.labelled import LabelledTexts
-from fastgru.errors import InputError, reason_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fastgru import noise
+from fastgru.core import noise
 from fastgru.models.attention import BahdanauAttention, LuongAttention, attend
 from fastgru.nn import GRU, GRUCell
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
 
-from fastgru.errors import InputError, reason_of
+from fastgru.common.errors import InputError, reason_of
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from fastgru.core.noise import dropout
 from fastgru.models.decoder import BahdanauDecoder, GNMTDecoder, GRUDecoder, Source
 from fastgru.models.ngrams import NGramEmbedding
 from fastgru.models.pretrained import CONFIG, WEIGHTS, Pretrained, load_tokenizer
@@ -15,7 +16,6 @@ from fastgru.models.search import Step
 from fastgru.models.text_classifier import PAD_ID, encode_texts, pad_ids
 from fastgru.models.writer import END_ID, Alignment, Writer
 from fastgru.nn import GRU
-from fastgru.noise import dropout
 
 ATTENTIONS = ("luong", "gnmt", "bahdanau", "none")
 SOURCE_TOKENIZER, TARGET_TOKENIZER = "source_tokenizer.json", "target_tokenizer.json"

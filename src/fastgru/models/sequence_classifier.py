@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from fastgru.errors import InputError, reason_of
+from fastgru.common.errors import InputError, reason_of
 from fastgru.models.classifier import Classifier, Prediction, check_config
 from fastgru.models.log_mel import LogMel
 from fastgru.models.pooling import Pooling

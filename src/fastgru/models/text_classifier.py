@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from fastgru.errors import InputError
+from fastgru.common.errors import InputError
 from fastgru.models.classifier import Classifier, Prediction, check_config
 from fastgru.models.pooling import Pooling
 from fastgru.models.pretrained import CONFIG, WEIGHTS, load_tokenizer

@@ -18,20 +18,20 @@ import torch
 from torch import Tensor
 from torch._C import _are_functorch_transforms_active, _is_any_autocast_enabled
 
-from fastgru import reference
 from fastgru.backends import Kernel, pick
 from fastgru.backends.aten import AtenBackend
-from fastgru.layer import Layer
-from fastgru.noise import SILENCE
+from fastgru.core import reference
+from fastgru.core.layer import Layer
+from fastgru.core.noise import SILENCE
+from fastgru.core.spec import GRUSpec
+from fastgru.core.stack import run_layers
+from fastgru.core.steps import PLAIN, Steps
 from fastgru.ops import precision
 from fastgru.ops.functions import LayerForward
 from fastgru.ops.library import Traced, is_traced
 from fastgru.ops.memory import checkpointed, thrifty
 from fastgru.ops.precision import HALF
 from fastgru.ops.step import cell_step, step
-from fastgru.spec import GRUSpec
-from fastgru.stack import run_layers
-from fastgru.steps import PLAIN, Steps
 
 __all__ = ["cell", "cell_step", "gru", "step"]
 
@@ -50,7 +50,8 @@ def gru(
 
     The last of the outputs is the stack's; with `every` there is one for each layer.
 
-    The tensors are as `fastgru.stack.run_layers` has them. Raises RuntimeError where that backend cannot serve them.
+    The tensors are as `fastgru.core.stack.run_layers` has them. Raises RuntimeError where that backend cannot serve
+    them.
     """
     if _is_any_autocast_enabled() and precision.is_autocast(x):
         with torch.autocast(x.device.type, enabled=False):

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgru import reference
-from fastgru.layer import FIXED, Layer, layer_of
+from fastgru.core import reference
+from fastgru.core.layer import FIXED, Layer, layer_of
+from fastgru.core.spec import Variant
 from fastgru.ops.folding import fold, unfold, unfold_fixed
-from fastgru.spec import Variant
 
 Maybe = Tensor | None
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgru.steps import Steps
+from fastgru.core.steps import Steps
 
 
 def fold_fixed(fixed: Sequence[Tensor | None], dims: Sequence[int | None], samples: int) -> list[Tensor | None] | None:

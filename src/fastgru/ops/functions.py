@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fastgru.backends import Kernel
-from fastgru.layer import FIXED, layer_of
+from fastgru.core.layer import FIXED, layer_of
+from fastgru.core.spec import Variant
+from fastgru.core.steps import Steps
 from fastgru.ops import definition, samples
 from fastgru.ops.folding import fold, fold_fixed, members, stacked, unfold
 from fastgru.ops.library import Traced, is_traced
 from fastgru.ops.memory import Thrifty
-from fastgru.spec import Variant
-from fastgru.steps import Steps
 
 Maybe = Tensor | None
 

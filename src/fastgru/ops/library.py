@@ -14,13 +14,13 @@ from torch._C._autograd import _profiler_enabled
 from torch.compiler import is_compiling
 from torch.utils.flop_counter import register_flop_formula
 
-from fastgru import reference
 from fastgru.backends import BACKENDS, Kernel
-from fastgru.layer import FIXED, Layer, layer_of
+from fastgru.core import reference
+from fastgru.core.layer import FIXED, Layer, layer_of
+from fastgru.core.spec import Variant
+from fastgru.core.steps import batch_of
 from fastgru.ops import definition
 from fastgru.ops.memory import thrifty
-from fastgru.spec import Variant
-from fastgru.steps import batch_of
 
 Maybe = Tensor | None
 

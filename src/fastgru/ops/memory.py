@@ -20,10 +20,10 @@ from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from fastgru.backends import Kernel
-from fastgru.layer import Layer, layer_of
-from fastgru.noise import Noise
+from fastgru.core.layer import Layer, layer_of
+from fastgru.core.noise import Noise
+from fastgru.core.spec import Variant
 from fastgru.ops.windows import Window, Windows, is_reverse
-from fastgru.spec import Variant
 
 Maybe = Tensor | None
 Differentiate = Callable[..., Sequence[Maybe]]

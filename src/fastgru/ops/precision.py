@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastgru.layer import Layer
-from fastgru.noise import Noise
+from fastgru.core.layer import Layer
+from fastgru.core.noise import Noise
 
 HALF = frozenset((torch.float16, torch.bfloat16))
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fastgru.backends import Kernel
-from fastgru.layer import Layer
+from fastgru.core.layer import Layer
 from fastgru.ops.windows import is_reverse
 
 Maybe = Tensor | None

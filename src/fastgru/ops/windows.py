@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastgru.layer import Layer
-from fastgru.spec import Variant
-from fastgru.steps import Steps, batch_of
+from fastgru.core.layer import Layer
+from fastgru.core.spec import Variant
+from fastgru.core.steps import Steps, batch_of
 
 
 class Windows:

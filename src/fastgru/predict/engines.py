@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fastgru.errors import InputError
+from fastgru.common.errors import InputError
 from fastgru.predict.worker import Job, Shard, Worker
 
 Engine = Callable[[Job, pa.Schema, list[Shard], int | None], Iterator[Shard]]

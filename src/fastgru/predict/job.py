@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.torch import save
 
-from fastgru.atomic import written_whole
+from fastgru.common.errors import InputError
+from fastgru.common.files import locked, written_whole
 from fastgru.data.parquet import cut, find_parquet, read_schema
-from fastgru.errors import InputError
-from fastgru.lock import locked
 from fastgru.predict.engines import ENGINES
 from fastgru.predict.worker import Job, Shard, Worker
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from fastgru.atomic import written_whole
+from fastgru.common.errors import InputError
+from fastgru.common.files import written_whole
 from fastgru.data.parquet import Stretch, read
-from fastgru.errors import InputError
 from fastgru.training.tasks import task_of_run
 
 BATCH_ROWS = 2048  # of one batch: what is in memory at a time, and enough inputs to sort by length

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from rich.console import Console
 
-from fastgru.atomic import written_whole
+from fastgru.common.files import written_whole
 from fastgru.training.run_folder import RunFolder
 from fastgru.training.tasks import AnyTask
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torchmetrics import MeanMetric, Metric
 
+from fastgru.common.processes import rank
 from fastgru.models.pretrained import Pretrained
-from fastgru.processes import rank
 from fastgru.training.batches import Share
 
 M = TypeVar("M", bound=Pretrained)

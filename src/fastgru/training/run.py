@@ -14,8 +14,8 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from rich.console import Console
 
-from fastgru.errors import InputError
-from fastgru.processes import rank, shape
+from fastgru.common.errors import InputError
+from fastgru.common.processes import rank, shape
 from fastgru.training.batches import TaskData
 from fastgru.training.callbacks import History, Keep
 from fastgru.training.curves import draw_curves

@@ -10,9 +10,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from fastgru.atomic import written_whole
-from fastgru.errors import InputError
-from fastgru.lock import locked
+from fastgru.common.errors import InputError
+from fastgru.common.files import locked, written_whole
 from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from fastgru.errors import Stopped
+from fastgru.common.errors import Stopped
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
-from fastgru.errors import InputError
+from fastgru.common.errors import InputError
 from fastgru.training.options import TrainOptions
 
 if TYPE_CHECKING:

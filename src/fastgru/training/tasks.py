@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fastgru.errors import InputError, reason_of
+from fastgru.common.errors import InputError, reason_of
 from fastgru.training.classify import Classify
 from fastgru.training.signals import Signals
 from fastgru.training.task import Task

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
-from fastgru.errors import InputError
 from fastgru.models.text_classifier import TextClassifier, pad_ids
 from fastgru.training.classify.options import ClassifyOptions
 

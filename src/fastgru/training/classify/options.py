@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fastgru.errors import InputError
+from fastgru.common.errors import InputError
 from fastgru.training.options import TRAINING, Stream, TrainOptions
 
 DATA, MODEL = "Data", "Model"

@@ -4,7 +4,7 @@ import math
 from html import escape
 from pathlib import Path
 
-from fastgru.atomic import written_whole
+from fastgru.common.files import written_whole
 from fastgru.models.attribution import Attribution
 
 FOR, AGAINST = "38, 110, 190", "214, 106, 20"  # blue and orange, which every kind of colour vision tells apart

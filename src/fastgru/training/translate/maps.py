@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fastgru.bench import check_image
-from fastgru.errors import InputError
+from fastgru.common.errors import InputError
+from fastgru.common.files import check_image
 from fastgru.models import Writer
 
 MOST = 12  # maps in one picture

@@ -1,0 +1,70 @@
+"""Files that are there whole or not at all, one process at a time in a folder, and images that can be written."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fastgru.common.errors import InputError
+
+
+@contextmanager
+def written_whole(path: Path, attempt: str = "tmp") -> Iterator[Path]:
+    """Give a path beside `path` to write to; at the end the file is brought to the disk and takes `path`'s place.
+
+    Where the block raises, what it wrote goes and `path` stays as it was. A killed process may leave the file beside,
+    which the next writer replaces. `attempt`: a name for this writer, where several write the same file at a time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{attempt}")
+    try:
+        yield beside
+        _bring_to_disk(beside)
+        os.replace(beside, path)
+        _bring_to_disk(path.parent)  # the new name too outlives a power cut
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _bring_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(folder: Path, taken: str) -> Iterator[None]:
+    """Hold `folder`, which is made where it is not there; InputError, saying `taken`, where another process holds it.
+
+    A folder that was made here and is still empty at the end goes again. A killed process holds nothing.
+    """
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(taken) from error
+        yield
+    finally:
+        os.close(handle)
+        if new and folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def check_image(path: Path) -> None:
+    """Raise InputError where no image can be written to `path`: before anything is measured, not after."""
+    from matplotlib.figure import Figure
+
+    kinds = sorted(Figure().canvas.get_supported_filetypes())
+    if path.suffix.lstrip(".").lower() not in kinds:
+        raise InputError(f"{path}: an image's name ends in one of .{', .'.join(kinds)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent} to write it into")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: name a file in a folder that can")

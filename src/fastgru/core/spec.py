@@ -1,0 +1,111 @@
+"""GRUSpec: one frozen description of a GRU's variant and sizes; Variant: what of it matters to one layer."""
+
+from typing import NamedTuple
+
+MEMORIES = ("gates", "recompute", "checkpoint")
+
+
+class Variant(NamedTuple):
+    """What computes one layer, besides its tensors: a part of GRUSpec, the same for every layer of a stack.
+
+    `keep`: m of zoneout where no mask gives it, `h' = h + m * (h~ - h)` with h~ what the equations give; 1: none.
+    `tbptt`: k, gradients do not cross from one stretch of k steps to another; 0: they all do.
+    `layer_norm`: `W_ih x` and `W_hh h` are normalised before the biases are added.
+    `reverse`: the one direction runs from the last step to the first.
+    `memory`: what backward finds, one of MEMORIES (`fastgru.ops.memory`).
+    """
+
+    bias: bool = True
+    bidirectional: bool = False
+    reset_after: bool = True
+    keep: float = 1.0
+    tbptt: int = 0
+    layer_norm: bool = False
+    reverse: bool = False
+    memory: str = "gates"
+
+    @property
+    def directions(self) -> int:
+        """D: 2 where the layer is bidirectional, otherwise 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def weights_per_direction(self) -> int:
+        """2 tensors (`w_ih w_hh`), 2 more with bias (`b_ih b_hh`) and 2 with layer norm (`g_ih g_hh`)."""
+        return 2 + (2 if self.bias else 0) + (2 if self.layer_norm else 0)
+
+
+class GRUSpec(NamedTuple):
+    """What a backend must know of a layer besides its tensors.
+
+    Sizes in the letters used everywhere: I = `input_size`, H = `hidden_size`, L = `num_layers`, D = `directions`; where
+    the layers' H differ `hidden_size` is a tuple, one for each layer.
+    `dropout` is the probability with which an output between two layers is zeroed, in `training` only; with
+    `variational` it has one mask a sequence. `recurrent_dropout`, `zoneout` and `weight_dropout` are probabilities too
+    (`fastgru.core.noise`). `reset_after` False is the form in which r multiplies the state before its product with
+    W_hn.
+    `tbptt`: k, gradients do not cross from one stretch of k steps to another; 0: they all do.
+    `layer_norm`: `W_ih x` and `W_hh h` are normalised before the biases are added, in training and in eval.
+    `memory`: what backward finds, one of MEMORIES (`fastgru.ops.memory`).
+    """
+
+    input_size: int
+    hidden_size: int | tuple[int, ...]
+    num_layers: int = 1
+    bias: bool = True
+    bidirectional: bool = False
+    dropout: float = 0.0
+    training: bool = False
+    reset_after: bool = True
+    recurrent_dropout: float = 0.0
+    variational: bool = False
+    zoneout: float = 0.0
+    weight_dropout: float = 0.0
+    tbptt: int = 0
+    layer_norm: bool = False
+    memory: str = "gates"
+
+    @property
+    def directions(self) -> int:
+        """D: 2 where the layer is bidirectional, otherwise 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def weights_per_direction(self) -> int:
+        """2 tensors (`w_ih w_hh`), 2 more with bias (`b_ih b_hh`) and 2 with layer norm (`g_ih g_hh`)."""
+        return 2 + (2 if self.bias else 0) + (2 if self.layer_norm else 0)
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """H of each layer."""
+        return (self.hidden_size,) * self.num_layers if isinstance(self.hidden_size, int) else self.hidden_size
+
+    @property
+    def weight_shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of all weights, layer by layer, forward before reverse."""
+        shapes: list[tuple[int, ...]] = []
+        features = self.input_size
+        for hidden in self.hidden_sizes:
+            rows: list[tuple[int, ...]] = [(3 * hidden,)] * (self.weights_per_direction - 2)
+            shapes += [(3 * hidden, features), (3 * hidden, hidden), *rows] * self.directions
+            features = self.directions * hidden
+        return shapes
+
+    def states_shape(self, *batch: int) -> tuple[int, ...]:
+        """Of h0 and h_n: `[L*D, B, H]`, and `[D, B, sum(H)]` where the layers' H differ; without `batch`, without B."""
+        if isinstance(self.hidden_size, int):
+            return self.num_layers * self.directions, *batch, self.hidden_size
+        return self.directions, *batch, sum(self.hidden_size)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether recurrent dropout or zoneout change the state, in this mode."""
+        return self.zoneout > 0 or (self.training and self.recurrent_dropout > 0)
+
+    @property
+    def variant(self) -> Variant:
+        """What of it matters to one layer."""
+        keep = 1.0 if self.training else 1.0 - self.zoneout
+        return Variant(
+            self.bias, self.bidirectional, self.reset_after, keep, self.tbptt, self.layer_norm, memory=self.memory
+        )

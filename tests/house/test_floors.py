@@ -1,0 +1,82 @@
+"""The rooms of the package stand on floors, and imports only run downwards."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import fastgru
+
+SOURCE = Path(fastgru.__file__).parent
+
+# From the ground up. A module belongs to the first room that its name starts with. The package itself is on every
+# floor: it holds the version and looks its public names up at first use.
+FLOORS = [
+    ["fastgru._native", "fastgru.arguments", "fastgru.common"],
+    ["fastgru.core"],
+    ["fastgru.backends"],
+    ["fastgru.ops"],
+    ["fastgru.nn"],
+    ["fastgru.about", "fastgru.convert"],
+    ["fastgru.models"],
+    ["fastgru.data"],
+    ["fastgru.training"],
+    ["fastgru.predict", "fastgru.sklearn"],
+    ["fastgru.cli"],
+    ["fastgru.__main__"],
+]
+
+
+def floor(module: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if any(module == room or module.startswith(f"{room}.") for room in rooms):
+            return number
+    raise LookupError(f"{module} stands on no floor: give it one in {Path(__file__).name}")
+
+
+def name_of(path: Path) -> str:
+    parts = ["fastgru", *path.relative_to(SOURCE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(source: str) -> set[str]:
+    """Every module of ours that a source imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            raise ValueError("imports are absolute here")
+        elif isinstance(node, ast.ImportFrom):
+            # `from fastgru import x`, where x may be a module of ours or a name in one
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in whole if is_module(name)} or {str(node.module)}
+    return {name for name in found if name.startswith("fastgru.")}
+
+
+def is_module(name: str) -> bool:
+    path = SOURCE.joinpath(*name.split(".")[1:])
+    return name == "fastgru._native" or path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def climbs(module: str, source: str) -> list[str]:
+    """The imports of a module that do not run downwards; within one room they may run level."""
+    room = module.split(".")[1]
+    return [name for name in sorted(imports(source)) if name.split(".")[1] != room and floor(name) >= floor(module)]
+
+
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if name_of(path) != "fastgru")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_only_run_downwards(path: Path) -> None:
+    assert climbs(name_of(path), path.read_text()) == []
+
+
+def test_an_import_that_climbs_is_found() -> None:
+    assert climbs("fastgru.core.spec", "from fastgru import nn") == ["fastgru.nn"]
+    assert climbs("fastgru.models.x", "def f():\n    import fastgru.training.y") == ["fastgru.training.y"]
+    assert climbs("fastgru.models.x", "from fastgru.about import info") == ["fastgru.about"]
+    assert climbs("fastgru.nn", "from fastgru.core.spec import GRUSpec\nimport torch") == []
+    with pytest.raises(LookupError, match=r"fastgru\.attic stands on no floor"):
+        floor("fastgru.attic")

@@ -1,0 +1,77 @@
+"""`pip install .` in a clean virtual environment: what comes with it, what works without torch, and no compiler."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Environment:
+    """A virtual environment with fastgru in it and nothing but what that asks for."""
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        self.bin, self.folder = folder / "bin", folder
+        self.run("pip", "install", "--quiet", ROOT, **variables)
+
+    def run(self, command: str, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        outside = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        done = subprocess.run(
+            [self.bin / command, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env={**outside, **variables},
+        )
+        if command in ("pip", "python") and done.returncode:
+            pytest.fail(f"{command} {arguments} failed:\n{done.stdout}{done.stderr}")
+        return done
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return Environment(tmp_path_factory.mktemp("clean"))
+
+
+def test_install_brings_only_numpy_and_safetensors(clean: Environment) -> None:
+    lines = clean.run("pip", "list", "--format=freeze").stdout.splitlines()
+    installed = {line.split("==")[0] for line in lines}
+    assert installed - {"pip", "setuptools"} == {"fastgru", "numpy", "safetensors"}
+
+
+def test_install_builds_the_native_module(clean: Environment) -> None:
+    ask = "from fastgru import _native; print(_native.instruction_sets()[0])"
+    assert clean.run("python", "-c", ask).stdout == "generic\n"
+
+
+def test_without_torch_import_works_and_gru_says_what_to_install(clean: Environment) -> None:
+    ask = """
+import fastgru
+for name in ("GRU", "GRUCell", "accelerate", "export_onnx", "info", "to_torch"):
+    try:
+        getattr(fastgru, name)
+    except ImportError as error:
+        print(error)
+print(hasattr(fastgru, "LSTM"), dir(fastgru))
+"""
+    *refusals, last = clean.run("python", "-W", "error", "-c", ask).stdout.splitlines()
+    assert len(refusals) == 6
+    assert all("pip install 'fastgru[torch]'" in line for line in refusals)
+    assert last == "False ['GRU', 'GRUCell', '__version__', 'accelerate', 'export_onnx', 'info', 'to_torch']"
+
+
+def test_without_its_extra_the_command_says_what_to_install(clean: Environment) -> None:
+    done = clean.run("fastgru", "info")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'fastgru[train]'" in done.stderr
+
+
+def test_install_without_a_compiler_leaves_the_native_module_out(tmp_path: Path) -> None:
+    bare = Environment(tmp_path, CXX="/nonexistent/c++")
+    ask = "import importlib.util, fastgru; print(importlib.util.find_spec('fastgru._native'))"
+    assert bare.run("python", "-c", ask).stdout == "None\n"
