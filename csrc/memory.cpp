@@ -1,5 +1,6 @@
 #include "memory.h"
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
@@ -12,6 +13,8 @@ namespace fastgru {
 namespace {
 
 constexpr size_t kLine = 64, kHugePage = size_t{2} << 20, kKept = size_t{256} << 20;
+
+std::atomic<uint64_t> clearings{0};  // how often clear_arenas was called
 
 }  // namespace
 
@@ -47,10 +50,22 @@ void* Arena::reserve(size_t bytes) {
 }
 
 void Arena::trim() noexcept {
-  if (bytes_ <= kKept) return;
+  const uint64_t now = clearings.load(std::memory_order_relaxed);
+  if (bytes_ <= kKept && clearings_ == now) return;
+  clearings_ = now;
   release(memory_);
   memory_ = nullptr;
   bytes_ = 0;
+}
+
+Arena& thread_arena() {
+  static thread_local Arena arena;
+  return arena;
+}
+
+void clear_arenas() noexcept {
+  clearings.fetch_add(1, std::memory_order_relaxed);
+  thread_arena().trim();
 }
 
 }  // namespace fastgru

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace fastgru {
 
@@ -23,12 +24,19 @@ class Arena {
 
   // At least so many bytes, which may hold anything. Throws std::bad_alloc.
   void* reserve(size_t bytes);
-  // To be called when the scratch is no longer used.
+  // To be called when the scratch is no longer used: gives back what is beyond the limit, or was cleared meanwhile.
   void trim() noexcept;
 
  private:
   void* memory_ = nullptr;
   size_t bytes_ = 0;
+  uint64_t clearings_ = 0;  // that it has seen
 };
+
+// The calling thread's.
+Arena& thread_arena();
+
+// Frees the calling thread's scratch now, and that of every other thread at the end of its next call.
+void clear_arenas() noexcept;
 
 }  // namespace fastgru

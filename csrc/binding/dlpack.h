@@ -7,7 +7,7 @@
 namespace fastgru::dlpack {
 
 constexpr int32_t kCpu = 1;
-constexpr uint8_t kFloat = 2;
+constexpr uint8_t kInt = 0, kUInt = 1, kFloat = 2, kOpaque = 3, kBfloat = 4, kBool = 6;
 
 struct Device {
   int32_t type, id;

@@ -3,9 +3,9 @@
 
 #include <nanobind/nanobind.h>
 
-namespace fastgru {
+namespace fastgru::binding {
 
-// Adds the class Stepper to a module.
-void define_stepper(nanobind::module_& m);
+// Adds step and cell_step to a module.
+void define_step(nanobind::module_& m);
 
-}  // namespace fastgru
+}  // namespace fastgru::binding

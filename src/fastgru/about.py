@@ -65,7 +65,7 @@ def info(layer: GRU | None = None, x: Tensor | None = None) -> Info:
     weights = layer.weights()
     weight = weights[0]
     x = weight.new_empty(1, 1, layer.input_size) if x is None else x
-    reasons = {backend.name: backend.why_not(layer.spec, x, None, weights, PLAIN) for backend in BACKENDS}
+    reasons = {backend.name: backend.why_not(layer._stack(), x, None, weights, PLAIN) for backend in BACKENDS}
     able = [name for name, reason in reasons.items() if reason is None and layer.backend in ("auto", name)]
     return Info(
         versions={"fastgru": fastgru.__version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -4,8 +4,10 @@
 `torch.nn.GRU`, for torch.compile refuses every subclass of that.
 """
 
+import inspect
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, overload
 
 import torch
@@ -13,12 +15,15 @@ from torch import Tensor
 from torch.compiler import is_compiling
 from torch.nn.utils.rnn import PackedSequence
 
-from fastgru import ops
-from fastgru.arguments import one_size
+from fastgru import inputs, ops
 from fastgru.backends import check_name
+from fastgru.backends.cpu import packed_weights
 from fastgru.core.reference import NORM_NEEDS_RESET_AFTER
-from fastgru.core.spec import MEMORIES, GRUSpec
+from fastgru.core.spec import MEMORIES, GRUSpec, sizes_of_layers
+from fastgru.core.stack import Stack, stack_of
 from fastgru.core.steps import PLAIN, Steps
+
+_options_of = attrgetter(*GRUSpec._fields)  # a GRU's attributes have the names of GRUSpec's fields
 
 
 class GRU(torch.nn.RNNBase):
@@ -73,32 +78,34 @@ class GRU(torch.nn.RNNBase):
 
     hidden_size: int | tuple[int, ...]  # type: ignore[assignment]
 
-    # On the class too: modules pickled by torch.nn.RNNBase's rules may lack them.
-    backend: str = "auto"
-    reset_after: bool = True
-    recurrent_dropout: float = 0.0
-    variational: bool = False
-    zoneout: float = 0.0
-    weight_dropout: float = 0.0
-    tbptt: int = 0
-    memory: str = "gates"
-    learn_initial_state: bool = False
-    return_all_layers: bool = False
-    layer_norm: bool = False
+    # Their defaults, those of __init__, stand on the class too: modules pickled by torch's rules may lack them.
+    backend: str
+    reset_after: bool
+    recurrent_dropout: float
+    variational: bool
+    zoneout: float
+    weight_dropout: float
+    tbptt: int
+    memory: str
+    learn_initial_state: bool
+    return_all_layers: bool
+    layer_norm: bool
 
-    @overload
+    _kept: Stack | None = None  # the description of the options that it last ran with
+
     def __init__(
         self,
         input_size: int,
         hidden_size: int | Sequence[int],
-        num_layers: int = 1,
+        num_layers: int | None = None,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        *,
+        *places: Any,  # proj_size, device and dtype, as torch.nn.RNNBase has them
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        proj_size: None = None,
         backend: str = "auto",
         reset_after: bool = True,
         recurrent_dropout: float = 0.0,
@@ -110,63 +117,49 @@ class GRU(torch.nn.RNNBase):
         learn_initial_state: bool = False,
         return_all_layers: bool = False,
         layer_norm: bool = False,
-    ) -> None: ...
-
-    @overload
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-    def __init__(
-        self,
-        *args: Any,
-        backend: str = "auto",
-        reset_after: bool = True,
-        recurrent_dropout: float = 0.0,
-        variational: bool = False,
-        zoneout: float = 0.0,
-        weight_dropout: float = 0.0,
-        tbptt: int = 0,
-        memory: str = "gates",
-        learn_initial_state: bool = False,
-        return_all_layers: bool = False,
-        layer_norm: bool = False,
-        **kwargs: Any,
     ) -> None:
-        if "proj_size" in kwargs:
+        options = {name: value for name, value in locals().items() if name in _OWN}
+        _check_options(**options)
+        sizes = sizes_of_layers(hidden_size, num_layers)
+        if sizes is not None:
+            hidden_size, num_layers = sizes[0], len(sizes)
+        differ = sizes is not None and len(set(sizes)) > 1
+        is_own = layer_norm or differ  # torch does not know such weights: made here
+        if (device is not None and len(places) > 1) or (dtype is not None and len(places) > 2):
+            raise TypeError("device or dtype is given twice, by its place and by its name")
+        defaults: list[Any] = [0, device, dtype]
+        filled = [*places, *defaults[len(places) :]]
+        projection, device, dtype = filled[:3]
+        super().__init__(
+            "GRU",
+            input_size,
+            hidden_size,  # type: ignore[arg-type]
+            1 if num_layers is None else num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            projection,
+            "meta" if is_own else device,
+            dtype,
+            *filled[3:],  # too many are torch's to refuse
+        )
+        if proj_size is not None or self.proj_size:
             raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
-        check_name(backend)
-        _check_probabilities(recurrent_dropout=recurrent_dropout, zoneout=zoneout, weight_dropout=weight_dropout)
-        if not isinstance(tbptt, int) or tbptt < 0:
-            raise ValueError(f"tbptt must be a number of steps, or 0 for all of them, got {tbptt!r}")
-        if memory not in MEMORIES:
-            raise ValueError(f"memory must be one of {', '.join(map(repr, MEMORIES))}, got {memory!r}")
-        if layer_norm and not reset_after:
-            raise ValueError(NORM_NEEDS_RESET_AFTER)
-        sizes, args, kwargs = one_size(args, kwargs)
-        is_own = layer_norm or sizes is not None  # torch does not know such weights: made here
-        super().__init__("GRU", *args, **(kwargs | {"device": "meta"} if is_own else kwargs))
         if not isinstance(self.bidirectional, bool):  # torch.nn.GRU raises only when it is called
             raise TypeError(f"bidirectional should be of type bool, got: {type(self.bidirectional).__name__}")
-        self.backend = backend
-        self.reset_after = reset_after
-        self.recurrent_dropout = recurrent_dropout
-        self.variational = variational
-        self.zoneout = zoneout
-        self.weight_dropout = weight_dropout
-        self.tbptt = tbptt
-        self.memory = memory
-        self.learn_initial_state = learn_initial_state
-        self.return_all_layers = return_all_layers
-        self.layer_norm = layer_norm
-        if sizes is not None:
+        for name, value in options.items():
+            setattr(self, name, value)
+        if sizes is not None and differ:
             self.hidden_size = sizes
         if is_own:
-            self._make_weights(kwargs.get("device"), kwargs.get("dtype"))
+            self._make_weights(device, dtype)
         if learn_initial_state:
-            self.initial_state = torch.nn.Parameter(self.weights()[0].new_zeros(self._spec().states_shape()))
+            self.initial_state = torch.nn.Parameter(self.weights()[0].new_zeros(self.spec.states_shape()))
 
     def _make_weights(self, device: Any, dtype: torch.dtype | None) -> None:
         """Put weights of each layer's own sizes, and the gains, in the place of those that torch made."""
-        shapes = iter(self._spec().weight_shapes)
+        shapes = iter(self.spec.weight_shapes)
         self._parameters.clear()
         for names in self._all_weights:
             if self.layer_norm:
@@ -184,7 +177,7 @@ class GRU(torch.nn.RNNBase):
 
     def reset_parameters(self) -> None:
         """Draw the weights as torch does; gains begin as 1, an initial state to be learned as 0."""
-        spec = self._spec()
+        spec = self.spec
         bounds = [1 / math.sqrt(hidden) for hidden in spec.hidden_sizes for _ in range(spec.directions)]
         own = {name: bound for names, bound in zip(self._all_weights, bounds, strict=True) for name in names}
         for path, parameter in self.named_parameters():
@@ -205,28 +198,28 @@ class GRU(torch.nn.RNNBase):
 
     @property
     def spec(self) -> GRUSpec:
-        """This layer as a backend sees it, at this moment."""
-        return self._spec()
+        """Its options, as they are now."""
+        return self._stack().spec
 
-    def _spec(self) -> GRUSpec:
-        """`spec`, for forward: of an attribute missing inside a property, torch says that the property is missing."""
-        return GRUSpec(
-            self.input_size,
-            self.hidden_size,
-            self.num_layers,
-            self.bias,
-            self.bidirectional,
-            self.dropout,
-            self.training,
-            self.reset_after,
-            self.recurrent_dropout,
-            self.variational,
-            self.zoneout,
-            self.weight_dropout,
-            self.tbptt,
-            self.layer_norm,
-            self.memory,
-        )
+    def _stack(self) -> Stack:
+        """This layer as a backend sees it; made anew where an option has changed.
+
+        No property: of an attribute missing inside of one, torch says that the property is missing.
+        """
+        if is_compiling():
+            return stack_of(GRUSpec(*[getattr(self, name) for name in GRUSpec._fields]))
+        spec = _options_of(self)
+        kept = self._kept
+        if kept is None or kept.spec != spec:
+            packed = packed_weights(self.num_layers) if kept is None else kept.packed
+            kept = stack_of(GRUSpec(*spec), packed)
+            self.__dict__["_kept"] = kept
+        return kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: without what is kept for this very module."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {name: value for name, value in state.items() if name != "_kept"}
 
     @overload
     def forward(
@@ -270,34 +263,24 @@ class GRU(torch.nn.RNNBase):
 
         Raises ValueError where lengths, resets or cu_seqlens do not fit the input, TypeError where they are no tensors.
         """
+        dimensions = 0 if isinstance(input, PackedSequence) else input.dim()
         if isinstance(input, PackedSequence):
-            _refuse("a PackedSequence", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens)
-            return self._forward_packed(input, hx)
-        dimensions = input.dim()
-        if input.is_nested:
-            _refuse("a nested tensor", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens)
-            return self._forward_nested(input, hx)
-        if cu_seqlens is not None:
-            _refuse("cu_seqlens", lengths=lengths)
-            return self._forward_rows(input, hx, cu_seqlens, resets)
-        if dimensions == 2:
-            _refuse("one sequence", lengths=lengths)
-            return self._forward_one(input, hx, resets)
-        if dimensions != 3:
+            inputs.refuse_beside("a PackedSequence", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens)
+            outputs, h_n = inputs.run_packed(self._run, input, hx, self._stack().spec.states_shape)
+        elif input.is_nested:
+            inputs.refuse_beside("a nested tensor", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens)
+            outputs, h_n = inputs.run_nested(self._run, input, hx)
+        elif cu_seqlens is not None:
+            inputs.refuse_beside("cu_seqlens", lengths=lengths)
+            outputs, h_n = inputs.run_concatenated(self._run, input, hx, cu_seqlens, resets)
+        elif dimensions == 3:
+            outputs, h_n = inputs.run_padded(self._run, input, hx, self.batch_first, lengths, resets)
+        elif dimensions == 2:
+            inputs.refuse_beside("one sequence", lengths=lengths)
+            outputs, h_n = inputs.run_one(self._run, input, hx, resets)
+        else:
             raise ValueError(f"GRU: Expected input to be 2D or 3D, got {dimensions}D instead")
-        if hx is not None and hx.dim() != 3:
-            raise RuntimeError(f"For batched 3-D input, hx should also be 3-D but got {hx.dim()}-D tensor")
-        steps = PLAIN
-        if lengths is not None or resets is not None:
-            batch = input.size(0 if self.batch_first else 1)
-            _check("lengths", lengths, (batch,), _INTEGERS)
-            _check("resets", resets, input.shape[:2], (torch.bool,))
-            steps = Steps(lengths=lengths, resets=resets if resets is None or not self.batch_first else resets.mT)
-        if self.batch_first:
-            outputs, h_n = self._run(input.transpose(0, 1), hx, input.shape[0], steps)
-            return self._shown([y.transpose(0, 1) for y in outputs]), h_n
-        outputs, h_n = self._run(input, hx, input.shape[1], steps)
-        return self._shown(outputs), h_n
+        return (outputs if self.return_all_layers else outputs[-1]), h_n  # type: ignore[return-value]
 
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run one step of a stream: in eval a chain of steps is forward over all of them.
@@ -335,9 +318,11 @@ class GRU(torch.nn.RNNBase):
             raise ValueError(f"state must be {form}, got {[*state.shape]}")
         if x_t.dim() == 2:
             outputs, h_n = self._run(x_t[None], state, x_t.size(0), PLAIN)
-            return self._shown([y.squeeze(0) for y in outputs]), h_n
+            outputs = [y.squeeze(0) for y in outputs]
+            return (outputs if self.return_all_layers else outputs[-1]), h_n  # type: ignore[return-value]
         outputs, h_n = self._run(x_t[None, None], None if state is None else state.unsqueeze(1), 1, PLAIN)
-        return self._shown([y.squeeze(0).squeeze(0) for y in outputs]), h_n.squeeze(1)
+        outputs = [y.squeeze(0).squeeze(0) for y in outputs]
+        return (outputs if self.return_all_layers else outputs[-1]), h_n.squeeze(1)  # type: ignore[return-value]
 
     def _is_steppable(self) -> bool:
         """Whether one step of it is `ops.step`'s: plain layers of one size, without noise."""
@@ -356,74 +341,26 @@ class GRU(torch.nn.RNNBase):
         """`keep` of its Variant."""
         return 1.0 if self.training else 1.0 - self.zoneout
 
-    def _forward_one(self, input: Tensor, hx: Tensor | None, resets: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One sequence [T, I]: a batch of one."""
-        if hx is not None:
-            if hx.dim() != 2:
-                raise RuntimeError(f"For unbatched 2-D input, hx should also be 2-D but got {hx.dim()}-D tensor")
-            hx = hx.unsqueeze(1)
-        _check("resets", resets, input.shape[:1], (torch.bool,))
-        steps = PLAIN if resets is None else Steps(resets=resets.unsqueeze(1))
-        outputs, h_n = self._run(input.unsqueeze(1), hx, 1, steps)
-        return self._shown([y.squeeze(1) for y in outputs]), h_n.squeeze(1)
-
-    def _forward_rows(
-        self, input: Tensor, hx: Tensor | None, cu_seqlens: Tensor, resets: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Sequences one after the other [N, I]."""
-        if input.dim() != 2:
-            raise ValueError(f"with cu_seqlens the input must be [N, I], got {[*input.shape]}")
-        _check_kind("cu_seqlens", cu_seqlens)
-        if cu_seqlens.dim() != 1 or cu_seqlens.size(0) == 0 or cu_seqlens.dtype not in _INTEGERS:
-            raise ValueError(f"cu_seqlens must be [B + 1] int64 or int32, got {_described(cu_seqlens)}")
-        _check("resets", resets, input.shape[:1], (torch.bool,))
-        outputs, h_n = self._run(input, hx, cu_seqlens.size(0) - 1, Steps(offsets=cu_seqlens, resets=resets))
-        return self._shown(outputs), h_n
-
-    def _forward_nested(self, input: Tensor, hx: Tensor | None) -> tuple[Tensor, Tensor]:
-        """A jagged nested tensor: sequences one after the other."""
-        if input.layout is not torch.jagged or input.dim() != 3 or input._ragged_idx != 1:  # type: ignore[attr-defined]
-            raise ValueError("a nested input must be [B, *, I] in layout torch.jagged, its second dimension ragged")
-        if input.lengths() is not None:  # type: ignore[attr-defined]
-            raise ValueError("a nested input must have no holes; call contiguous() on it")
-        offsets = input.offsets()  # type: ignore[attr-defined]
-        outputs, h_n = self._run(input.values(), hx, offsets.size(0) - 1, Steps(offsets=offsets))
-        return self._shown([torch.nested.nested_tensor_from_jagged(y, offsets) for y in outputs]), h_n
-
-    def _forward_packed(self, input: PackedSequence, hx: Tensor | None) -> tuple[PackedSequence, Tensor]:
-        x, batch_sizes, sorted_indices, unsorted_indices = input
-        compiling = torch.compiler.is_compiling()  # a compiler knows a batch by a tensor's size, not by its value
-        if compiling and hx is None and sorted_indices is not None:
-            hx = x.new_zeros(self.spec.states_shape(sorted_indices.size(0)))
-        h0 = None if hx is None else self.permute_hidden(hx, sorted_indices)
-        batch = h0.size(1) if compiling and h0 is not None else int(batch_sizes[0])
-        outputs, h_n = self._run(x, h0, batch, Steps(batch_sizes))
-        h_n = self.permute_hidden(h_n, unsorted_indices)
-        return self._shown([PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices) for y in outputs]), h_n
-
-    def _shown(self, outputs: list[Any]) -> Any:
-        """What forward returns of the layers' outputs."""
-        return outputs if self.return_all_layers else outputs[-1]
-
     def _run(self, x: Tensor, h0: Tensor | None, batch: int, steps: Steps) -> tuple[list[Tensor], Tensor]:
         """Time-major steps or rows, checked here once; torch's own checks are asked only for their words."""
         weights = self.weights()
         has_start = h0 is not None or not self.learn_initial_state
-        if steps is PLAIN and not is_compiling() and x.shape[0] == 1 and has_start and self._is_steppable():
+        if steps is PLAIN and x.shape[0] == 1 and has_start and not is_compiling() and self._is_steppable():
             found = ops.step(self.num_layers, self._keep(), x, h0, weights)
             if found is not None:
                 return [found[0]], found[1]
-        spec = self._spec()
-        if x.dtype is not weights[0].dtype or x.dim() != 2 + steps.rows_dim or x.shape[-1] != self.input_size:
+        stack = self._stack()
+        dimensions = 3 if steps is PLAIN else 2 + steps.rows_dim
+        if x.dtype is not weights[0].dtype or x.dim() != dimensions or x.shape[-1] != self.input_size:
             self._update_flat_weights()
-            self.check_input(x, x if steps.rows_dim == 0 else None)
-        if h0 is not None and h0.shape != spec.states_shape(batch):
-            self.check_hidden_size(h0, spec.states_shape(batch))  # type: ignore[arg-type]
+            self.check_input(x, x if dimensions == 2 else None)
+        if h0 is not None and h0.shape != stack.spec.states_shape(batch):
+            self.check_hidden_size(h0, stack.spec.states_shape(batch))  # type: ignore[arg-type]
         initial = None
         if self.learn_initial_state:
             initial = None if steps.resets is None else self.initial_state
             h0 = self.initial_state[:, None].expand(-1, batch, -1) if h0 is None else h0
-        return ops.gru(self.backend, spec, x, h0, weights, steps, initial, self.return_all_layers)
+        return ops.gru(self.backend, stack, x, h0, weights, steps, initial, self.return_all_layers)
 
     def weights(self) -> list[Tensor]:
         """The weights as they are now, in torch's order: never `_flat_weights`, which must be brought up to date."""
@@ -442,53 +379,40 @@ class GRU(torch.nn.RNNBase):
         return super().extra_repr() + options
 
 
-OPTIONS = (  # of GRU alone: torch.nn.GRU has none of them
-    "reset_after",
-    "recurrent_dropout",
-    "variational",
-    "zoneout",
-    "weight_dropout",
-    "tbptt",
-    "memory",
-    "learn_initial_state",
-    "return_all_layers",
-    "layer_norm",
-)
+_PARAMETERS = inspect.signature(GRU.__init__).parameters
+_OWN = [*_PARAMETERS][[*_PARAMETERS].index("backend") :]  # torch.nn.GRU has none of them
+OPTIONS = tuple(name for name in _OWN if name != "backend")
+GRU.__init__.__qualname__ = "RNNBase.__init__"  # as Python's errors name torch.nn.GRU's
+for _name in _OWN:
+    setattr(GRU, _name, _PARAMETERS[_name].default)
+
+
+def _check_options(
+    backend: str,
+    recurrent_dropout: float,
+    zoneout: float,
+    weight_dropout: float,
+    tbptt: int,
+    memory: str,
+    reset_after: bool,
+    layer_norm: bool,
+    **_: bool,
+) -> None:
+    """Raise ValueError for an option that is none."""
+    check_name(backend)
+    _check_probabilities(recurrent_dropout=recurrent_dropout, zoneout=zoneout, weight_dropout=weight_dropout)
+    if not isinstance(tbptt, int) or tbptt < 0:
+        raise ValueError(f"tbptt must be a number of steps, or 0 for all of them, got {tbptt!r}")
+    if memory not in MEMORIES:
+        raise ValueError(f"memory must be one of {', '.join(map(repr, MEMORIES))}, got {memory!r}")
+    if layer_norm and not reset_after:
+        raise ValueError(NORM_NEEDS_RESET_AFTER)
 
 
 def _check_probabilities(**given: float) -> None:
     for name, p in given.items():
         if not isinstance(p, int | float) or isinstance(p, bool) or not 0 <= p <= 1:
             raise ValueError(f"{name} must be a probability from 0 to 1, got {p!r}")
-
-
-_INTEGERS = (torch.int64, torch.int32)
-
-
-def _refuse(what: str, **others: Tensor | None) -> None:
-    """Raise ValueError where an argument is given that says what the input itself says already."""
-    for name, given in others.items():
-        if given is not None:
-            raise ValueError(f"{name} cannot be given together with {what}; leave one of them out")
-
-
-def _check(name: str, given: Tensor | None, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
-    """Raise ValueError where a tensor that is given has not this shape and one of these dtypes."""
-    if given is None:
-        return
-    _check_kind(name, given)
-    if given.shape != shape or given.dtype not in dtypes:
-        kinds = " or ".join(str(dtype).replace("torch.", "") for dtype in dtypes)
-        raise ValueError(f"{name} must be {[*shape]} {kinds} for this input, got {_described(given)}")
-
-
-def _check_kind(name: str, given: object) -> None:
-    if not isinstance(given, Tensor):
-        raise TypeError(f"{name} must be a tensor, got a {type(given).__name__}; torch.tensor({name}) makes one of it")
-
-
-def _described(tensor: Tensor) -> str:
-    return f"{[*tensor.shape]} {tensor.dtype}".replace("torch.", "")
 
 
 _CELL_WEIGHTS = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
@@ -509,6 +433,8 @@ class GRUCell(torch.nn.RNNCellBase):
     """
 
     backend: str = "auto"
+
+    _kept: Stack | None = None  # the description of the sizes that it last ran with
 
     def __init__(
         self,
@@ -545,9 +471,24 @@ class GRUCell(torch.nn.RNNCellBase):
             h = torch.zeros(x.size(0), self.hidden_size, dtype=x.dtype, device=x.device)  # dense, though x were sparse
         else:
             h = hx if is_batched else hx.unsqueeze(0)
-        spec = GRUSpec(self.input_size, self.hidden_size, bias=self.bias)
-        h = ops.cell(self.backend, spec, x, h, weights)
+        h = ops.cell(self.backend, self._stack(), x, h, weights)
         return h if is_batched else h.squeeze(0)
+
+    def _stack(self) -> Stack:
+        """This cell as a backend sees it; made anew where a size has changed."""
+        spec = GRUSpec(self.input_size, self.hidden_size, bias=self.bias)
+        if is_compiling():
+            return stack_of(spec)
+        kept = self._kept
+        if kept is None or kept.spec != spec:
+            kept = stack_of(spec, packed_weights(1))
+            self.__dict__["_kept"] = kept
+        return kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: without what is kept for this very module."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {name: value for name, value in state.items() if name != "_kept"}
 
     def _weights(self) -> list[Tensor]:
         """The weights as they are now; a look at the parameters takes a tenth of the attributes' time."""

@@ -12,10 +12,11 @@ SOURCE = Path(fastgru.__file__).parent
 # From the ground up. A module belongs to the first room that its name starts with. The package itself is on every
 # floor: it holds the version and looks its public names up at first use.
 FLOORS = [
-    ["fastgru._native", "fastgru.arguments", "fastgru.common"],
+    ["fastgru._native", "fastgru.common"],
     ["fastgru.core"],
     ["fastgru.backends"],
     ["fastgru.ops"],
+    ["fastgru.inputs"],
     ["fastgru.nn"],
     ["fastgru.about", "fastgru.convert"],
     ["fastgru.models"],

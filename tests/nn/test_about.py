@@ -69,8 +69,8 @@ def test_native_finds_what_the_kernel_says_of_this_cpu() -> None:
 def test_auto_takes_backends_in_order() -> None:
     gru = fastgru.GRU(3, 4)
     x, weights = torch.zeros(1, 1, 3), list(gru.parameters())
-    assert backends.pick("auto", gru.spec, x, None, weights) is backends.BACKENDS[0]
-    assert backends.pick("reference", gru.spec, x, None, weights).name == "reference"
+    assert backends.pick("auto", gru._stack(), x, None, weights) is backends.BACKENDS[0]
+    assert backends.pick("reference", gru._stack(), x, None, weights).name == "reference"
 
 
 def test_info_refuses_what_is_not_ours() -> None:

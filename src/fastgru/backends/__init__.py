@@ -10,10 +10,10 @@ from typing import Literal, Protocol, TypeAlias
 from torch import Tensor
 
 from fastgru.backends.aten import AtenBackend
-from fastgru.backends.cpu import CpuBackend
+from fastgru.backends.cpu import CpuBackend, clear_caches
 from fastgru.backends.reference import ReferenceBackend
 from fastgru.core.layer import Layer
-from fastgru.core.spec import GRUSpec
+from fastgru.core.stack import Stack
 from fastgru.core.steps import PLAIN, Steps
 
 
@@ -28,7 +28,7 @@ class Composed(Protocol):
     composed: Literal[True]
 
     def why_not(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
+        self, stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> str | None:
         """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
 
@@ -46,7 +46,7 @@ class Kernel(Protocol):
     composed: Literal[False]
 
     def why_not(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
+        self, stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> str | None:
         """Why it cannot serve this layer on such tensors, in words for the user; None where it can."""
 
@@ -62,6 +62,8 @@ class Kernel(Protocol):
         """
 
 
+__all__ = ["BACKENDS", "Backend", "Composed", "Kernel", "check_name", "clear_caches", "pick"]
+
 Backend: TypeAlias = Composed | Kernel
 
 BACKENDS: tuple[Backend, ...] = (CpuBackend(), AtenBackend(), ReferenceBackend())
@@ -76,7 +78,7 @@ def check_name(name: str) -> None:
 
 def pick(
     name: str,
-    spec: GRUSpec,
+    stack: Stack,
     x: Tensor,
     h0: Tensor | None,
     weights: Sequence[Tensor],
@@ -90,7 +92,7 @@ def pick(
     for backend in BACKENDS:
         if name not in ("auto", backend.name):
             continue
-        reason = backend.why_not(spec, x, h0, weights, steps)
+        reason = backend.why_not(stack, x, h0, weights, steps)
         if reason is None:
             return backend
         reasons.append(f"{backend.name}: {reason}")

@@ -5,12 +5,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from fastgru.core import reference
 from fastgru.core.layer import Layer
 from fastgru.core.spec import GRUSpec
+from fastgru.core.stack import Stack
 from fastgru.core.steps import Steps
+from fastgru.core.torch_internals import has_batched_tangents, is_vmapped, transforms
 
 
 class AtenBackend:
@@ -20,23 +21,24 @@ class AtenBackend:
     composed: Literal[True] = True
 
     def why_not(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
+        self, stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> str | None:
         """Whatever torch.nn.GRU takes, where torch has rules for its operator in the present mode."""
+        spec = stack.spec
         if not spec.reset_after:
             return "torch's operator computes the form reset_after=True alone"
         if spec.is_noisy or spec.tbptt or spec.layer_norm:
             return "torch's operator knows no recurrent_dropout, zoneout, tbptt or layer_norm"
         if steps.offsets is not None or steps.lengths is not None or steps.resets is not None:
             return "torch's operator knows no lengths, offsets or resets"
-        if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        levels = transforms()
+        if levels and torch.compiler.is_compiling():
             return "a torch.func transform is being compiled"
-        levels = torch._C._functorch.get_interpreter_stack() or []
-        if any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels):
+        if is_vmapped():
             return "torch's operator has no rule for vmap"
         if levels and steps.batch_sizes is not None:
             return "torch's operator for packed sequences has no rule for torch.func"
-        if not levels and _has_batched_tangents((x, *weights) if h0 is None else (x, h0, *weights)):
+        if not levels and has_batched_tangents((x, *weights) if h0 is None else (x, h0, *weights)):
             return "torch's operator has no rule for batches of tangents"
         return None
 
@@ -60,11 +62,3 @@ class AtenBackend:
     def cell(self, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Call torch.gru_cell."""
         return torch.gru_cell(x, h, *weights)
-
-
-def _has_batched_tangents(tensors: Sequence[Tensor]) -> bool:
-    """Whether forward mode computes for a batch of directions at once, outside of torch.func."""
-    if forward_ad._current_level < 0:
-        return False
-    tangents = [forward_ad.unpack_dual(tensor).tangent for tensor in tensors]
-    return any(t is not None and torch._C._functorch.is_legacy_batchedtensor(t) for t in tangents)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastgru.core import reference
 from fastgru.core.layer import Layer
-from fastgru.core.spec import GRUSpec
+from fastgru.core.stack import Stack
 from fastgru.core.steps import Steps
 
 
@@ -18,10 +18,10 @@ class ReferenceBackend:
     composed: Literal[True] = True
 
     def why_not(
-        self, spec: GRUSpec, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
+        self, stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
     ) -> str | None:
         """It takes everything that makes sense."""
-        if spec.layer_norm and not spec.reset_after:
+        if stack.spec.layer_norm and not stack.spec.reset_after:
             return reference.NORM_NEEDS_RESET_AFTER
         return None if steps.batch_sizes is None else reference.why_not_packed(x, steps.batch_sizes)
 

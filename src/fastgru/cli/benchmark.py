@@ -61,11 +61,9 @@ def compare(shape: Shape, rounds: int = 30) -> list[Row]:
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
-    options = {"batch_first": True, "bidirectional": shape.directions == 2}
     modules: dict[str, torch.nn.RNNBase] = {
-        "LSTM": torch.nn.LSTM(shape.input_size, shape.hidden_size, **options),
-        "torch.nn.GRU": torch.nn.GRU(shape.input_size, shape.hidden_size, **options),
-        "fastgru.GRU": GRU(shape.input_size, shape.hidden_size, **options),
+        name: kind(shape.input_size, shape.hidden_size, batch_first=True, bidirectional=shape.directions == 2)
+        for name, kind in (("LSTM", torch.nn.LSTM), ("torch.nn.GRU", torch.nn.GRU), ("fastgru.GRU", GRU))
     }
     x = torch.randn(shape.batch, shape.steps, shape.input_size, requires_grad=True)
     forward = _interleaved({name: partial(_infer, module, x) for name, module in modules.items()}, rounds)

@@ -108,7 +108,7 @@ def _change_class(module: torch.nn.Module, target: type[torch.nn.Module]) -> Non
     if parametrize.is_parametrized(module):  # the derived class holds the properties that compute the parameters
         target = type(kind.__name__, (target,), dict(vars(kind)))
     module.__class__ = target
-    for option in ("backend", *OPTIONS):  # fastgru's own; their defaults stand on the class
+    for option in ("backend", "_kept", *OPTIONS):  # fastgru's own; their defaults stand on the class
         vars(module).pop(option, None)
 
 

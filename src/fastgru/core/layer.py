@@ -1,7 +1,7 @@
 """Layer: all that one layer's output depends on, in one record that the rooms above pass on."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -18,6 +18,10 @@ class Layer(NamedTuple):
     x [T, B, I], or rows [N, I] where `steps` says so; h0 [D, B, H] or None: zeros; initial [D, H] or None: zeros, the
     state that a reset leaves; weights: for each direction w_ih [3H, I], w_hh [3H, H], with bias b_ih, b_hh [3H] and,
     with layer_norm, the gains g_ih, g_hh [3H].
+    packed: the native module's PackedWeights, where the kernels keep what they make of the weights for later calls;
+    None where the layer belongs to no module. No number depends on it.
+
+    csrc/binding/layer.cpp reads this record, field by field, and checks all of it.
     """
 
     variant: Variant
@@ -27,6 +31,7 @@ class Layer(NamedTuple):
     h0: Tensor | None
     initial: Tensor | None
     weights: Sequence[Tensor]
+    packed: Any = None
 
     @property
     def hidden_size(self) -> int:

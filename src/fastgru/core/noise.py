@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastgru.core.spec import GRUSpec
 from fastgru.core.steps import Steps, batch_of
+from fastgru.core.torch_internals import are_transforms_active
 
 
 class Noise(NamedTuple):
@@ -98,7 +99,7 @@ def _dropout(y: Tensor, p: float, steps: Steps) -> Tensor:
 
     Under torch.func.vmap and torch.compile, which cannot count them, it draws for all steps.
     """
-    uncounted = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    uncounted = torch.compiler.is_compiling() or are_transforms_active()
     if steps.lengths is None or uncounted:
         return F.dropout(y, p)
     real = real_steps(steps.lengths, y)

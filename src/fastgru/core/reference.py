@@ -38,8 +38,9 @@ from torch import Tensor
 from fastgru.core.layer import Layer
 from fastgru.core.noise import real_steps
 from fastgru.core.spec import GRUSpec
-from fastgru.core.stack import run_layers
+from fastgru.core.stack import run_layers, stack_of
 from fastgru.core.steps import Steps, batch_of
+from fastgru.core.torch_internals import is_batchedtensor
 
 EPSILON = 1e-5  # of layer norm, as torch.nn.LayerNorm has it
 NORM_NEEDS_RESET_AFTER = (
@@ -104,7 +105,7 @@ def gru(
     step in each direction (h0 where there is none). Between layers, in training, dropout draws its mask from torch's
     generator, for the real steps only, in the order of time: for the same seed these are torch.nn.GRU's masks.
     """
-    outputs, h_n = run_layers(layer, spec, x, h0, initial, weights, Steps(lengths=lengths, resets=resets))
+    outputs, h_n = run_layers(layer, stack_of(spec), x, h0, initial, weights, Steps(lengths=lengths, resets=resets))
     return outputs[-1], h_n
 
 
@@ -133,7 +134,7 @@ def _padded_layer(given: Layer) -> tuple[Tensor, Tensor]:
     x, (_, _, lengths, resets) = given.x, given.steps
     if x.size(0) == 0:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-    if lengths is not None and not torch._C._functorch.is_batchedtensor(lengths):
+    if lengths is not None and not is_batchedtensor(lengths):
         check_lengths(lengths, x.size(0))
     real = None if lengths is None else real_steps(lengths, x)
     fresh = None if resets is None else _fresh(resets, real)

@@ -1,6 +1,7 @@
 """GRUSpec: one frozen description of a GRU's variant and sizes; Variant: what of it matters to one layer."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 MEMORIES = ("gates", "recompute", "checkpoint")
 
@@ -109,3 +110,22 @@ class GRUSpec(NamedTuple):
         return Variant(
             self.bias, self.bidirectional, self.reset_after, keep, self.tbptt, self.layer_norm, memory=self.memory
         )
+
+
+def sizes_of_layers(hidden_size: Any, num_layers: int | None) -> tuple[int, ...] | None:
+    """H of each layer, where a GRU is given a sequence of them; None where it is given one for all.
+
+    Raises what torch does for a size that is none, and ValueError where the layers are not as many as the sizes.
+    """
+    if not isinstance(hidden_size, Sequence) or isinstance(hidden_size, str):
+        return None
+    sizes = tuple(hidden_size)
+    for size in sizes:
+        if not isinstance(size, int):
+            raise TypeError(f"hidden_size should be of type int for each layer, got: {type(size).__name__}")
+        if size <= 0:
+            raise ValueError(f"hidden_size must be greater than zero for each layer, got {[*sizes]}")
+    if not sizes or num_layers not in (None, len(sizes)):
+        layers = "" if num_layers is None else f" and num_layers={num_layers}"
+        raise ValueError(f"hidden_size must have one size for each layer, got {[*sizes]}{layers}; leave num_layers out")
+    return sizes

@@ -1,19 +1,49 @@
-"""The layers of a GRU one after the other: which part of the tensors is whose, and what happens between them."""
+"""Stack: the one description of a GRU, and its layers one after the other: which part of the tensors is whose."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastgru.core import noise
 from fastgru.core.layer import Layer
-from fastgru.core.spec import GRUSpec
+from fastgru.core.noise import SILENCE
+from fastgru.core.spec import GRUSpec, Variant
 from fastgru.core.steps import Steps
+
+
+class Stack(NamedTuple):
+    """A GRU besides its tensors; a module makes it once, and keeps it until one of its options changes.
+
+    spec: the options; variant: what of them matters to each layer; shapes: those of all weights, in torch's order;
+    each: how many weights a layer has; is_noisy: whether this mode draws masks;
+    packed: each layer's PackedWeights, or None (`fastgru.core.layer.Layer`).
+    """
+
+    spec: GRUSpec
+    variant: Variant
+    shapes: tuple[tuple[int, ...], ...]
+    each: int
+    is_noisy: bool
+    packed: Sequence[Any]
+
+
+def stack_of(spec: GRUSpec, packed: Sequence[Any] | None = None) -> Stack:
+    """The description of a GRU of these options."""
+    return Stack(
+        spec,
+        spec.variant,
+        tuple(spec.weight_shapes),
+        spec.directions * spec.weights_per_direction,
+        spec.training and bool(spec.dropout or spec.recurrent_dropout or spec.zoneout or spec.weight_dropout),
+        (None,) * spec.num_layers if packed is None else packed,
+    )
 
 
 def run_layers(
     compute: Callable[[Layer], tuple[Tensor, Tensor]],
-    spec: GRUSpec,
+    stack: Stack,
     x: Tensor,
     h0: Tensor | None,
     initial: Tensor | None,
@@ -27,21 +57,22 @@ def run_layers(
     initial [L*D, H], [D, sum(H)] where they differ, or None: zeros; the states that a reset leaves.
     weights: layer by layer, forward before reverse.
     """
-    each = spec.directions * spec.weights_per_direction
+    spec, variant = stack.spec, stack.variant
+    if spec.num_layers == 1 and not stack.is_noisy:
+        x, h_n = compute(Layer(variant, steps, SILENCE, x, h0, initial, weights, stack.packed[0]))
+        return [x], h_n
     starts, fresh = _by_layer(spec, h0), _by_layer(spec, initial)
-    variant = spec.variant
     outputs: list[Tensor] = []
     states = []
     for number in range(spec.num_layers):
-        if number > 0:
-            x = noise.between_layers(spec, x, steps)
-        own = noise.drop_weights(spec, weights[number * each : (number + 1) * each])
-        masks = noise.draw(spec, own[1].size(1), x, steps)
-        x, h_n = compute(Layer(variant, steps, masks, x, starts[number], fresh[number], own))
+        own, masks = weights[number * stack.each : (number + 1) * stack.each], SILENCE
+        if stack.is_noisy:
+            x = noise.between_layers(spec, x, steps) if number > 0 else x
+            own = noise.drop_weights(spec, own)
+            masks = noise.draw(spec, own[1].size(1), x, steps)
+        x, h_n = compute(Layer(variant, steps, masks, x, starts[number], fresh[number], own, stack.packed[number]))
         outputs.append(x)
         states.append(h_n)
-    if spec.num_layers == 1:
-        return outputs, states[0]
     return outputs, torch.cat(states, dim=0 if isinstance(spec.hidden_size, int) else -1)
 
 

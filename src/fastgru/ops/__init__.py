@@ -16,19 +16,18 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch._C import _are_functorch_transforms_active, _is_any_autocast_enabled
 
 from fastgru.backends import Kernel, pick
 from fastgru.backends.aten import AtenBackend
 from fastgru.core import reference
 from fastgru.core.layer import Layer
 from fastgru.core.noise import SILENCE
-from fastgru.core.spec import GRUSpec
-from fastgru.core.stack import run_layers
+from fastgru.core.stack import Stack, run_layers
 from fastgru.core.steps import PLAIN, Steps
+from fastgru.core.torch_internals import any_requires_grad, are_transforms_active, is_any_autocast_enabled, is_traced
 from fastgru.ops import precision
-from fastgru.ops.functions import LayerForward
-from fastgru.ops.library import Traced, is_traced
+from fastgru.ops.functions import TransformedLayer, differentiable_layer
+from fastgru.ops.library import Traced
 from fastgru.ops.memory import checkpointed, thrifty
 from fastgru.ops.precision import HALF
 from fastgru.ops.step import cell_step, step
@@ -38,7 +37,7 @@ __all__ = ["cell", "cell_step", "gru", "step"]
 
 def gru(
     name: str,
-    spec: GRUSpec,
+    stack: Stack,
     x: Tensor,
     h0: Tensor | None,
     weights: Sequence[Tensor],
@@ -53,31 +52,34 @@ def gru(
     The tensors are as `fastgru.core.stack.run_layers` has them. Raises RuntimeError where that backend cannot serve
     them.
     """
-    if _is_any_autocast_enabled() and precision.is_autocast(x):
+    if is_any_autocast_enabled() and precision.is_autocast(x):
         with torch.autocast(x.device.type, enabled=False):
             initial = None if initial is None else initial.to(torch.get_autocast_dtype(x.device.type))
-            return gru(name, spec, *precision.lowered(x, h0, weights), steps, initial, every)
-    backend = pick(name, spec, x, h0, weights, steps)
-    is_whole = isinstance(spec.hidden_size, int) and spec.memory == "gates"
-    by_layers = every or spec.variational or spec.weight_dropout or not is_whole
-    if isinstance(backend, AtenBackend) and not by_layers:
-        y, h_n = backend.gru(spec, x, h0, weights, steps)
-        return [y], h_n
-    compute = partial(checkpointed, backend.layer) if backend.composed else partial(_layer, backend)
-    return run_layers(compute, spec, x, h0, initial, weights, steps)
+            stack = precision.of_copies(stack)
+            return gru(name, stack, *precision.lowered(x, h0, weights), steps, initial, every)
+    backend = pick(name, stack, x, h0, weights, steps)
+    if backend.composed:
+        spec = stack.spec
+        is_whole = isinstance(spec.hidden_size, int) and spec.memory == "gates"
+        if isinstance(backend, AtenBackend) and is_whole and not (every or spec.variational or spec.weight_dropout):
+            y, h_n = backend.gru(spec, x, h0, weights, steps)
+            return [y], h_n
+        return run_layers(partial(checkpointed, backend.layer), stack, x, h0, initial, weights, steps)
+    return run_layers(partial(_layer, backend), stack, x, h0, initial, weights, steps)
 
 
-def cell(name: str, spec: GRUSpec, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def cell(name: str, stack: Stack, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Run one step on the backend of this name: x [B, I], h [B, H] to h' [B, H]."""
-    if _is_any_autocast_enabled() and precision.is_autocast(x):
+    if is_any_autocast_enabled() and precision.is_autocast(x):
         with torch.autocast(x.device.type, enabled=False):
             x, lowered, weights = precision.lowered(x, h, weights)
-            return cell(name, spec, x, h if lowered is None else lowered, weights)
-    backend = pick(name, spec, x, h, weights)
+            return cell(name, precision.of_copies(stack), x, h if lowered is None else lowered, weights)
+    backend = pick(name, stack, x, h, weights)
     if backend.composed:
         return backend.cell(x, h, weights)
     reference.check_cell(x, h, weights)
-    return _layer(backend, Layer(spec.variant, PLAIN, SILENCE, x[None], h[None], None, weights))[1][0]
+    given = Layer(stack.variant, PLAIN, SILENCE, x[None], h[None], None, weights, stack.packed[0])
+    return _layer(backend, given)[1][0]
 
 
 def _layer(kernel: Kernel, given: Layer) -> tuple[Tensor, Tensor]:
@@ -86,29 +88,15 @@ def _layer(kernel: Kernel, given: Layer) -> tuple[Tensor, Tensor]:
     if dtype in HALF:
         y, h_n = _layer(kernel, precision.cast_layer(torch.float32, given))
         return y.to(dtype), h_n.to(dtype)
-    differentiate = torch.is_grad_enabled() and _wants_gradient(given)
     traced = is_traced()
-    if _are_functorch_transforms_active():
+    if are_transforms_active():
         # Who differentiates may be below the level seen here, where nothing seems to want a gradient.
         run = Traced(kernel) if traced else thrifty(kernel, given.variant)
-        y, h_n, _ = LayerForward.apply(run, given.variant, torch.is_grad_enabled(), *given.tensors)  # type: ignore[no-untyped-call]
+        y, h_n, _ = TransformedLayer.apply(run, given.variant, torch.is_grad_enabled(), *given.tensors)  # type: ignore[no-untyped-call]
     elif traced:
-        y, h_n, _ = Traced(kernel).forward(given, differentiate)
-    elif differentiate:
-        kernel = thrifty(kernel, given.variant)
-        y, h_n, _ = LayerForward.apply(kernel, given.variant, True, *given.tensors)  # type: ignore[no-untyped-call]
+        y, h_n, _ = Traced(kernel).forward(given, save=False)
+    elif torch.is_grad_enabled() and any_requires_grad(given.x, given.h0, given.initial, *given.weights):
+        y, h_n = differentiable_layer(thrifty(kernel, given.variant), given)
     else:
         y, h_n, _ = kernel.forward(given, save=False)
     return y, h_n
-
-
-def _wants_gradient(given: Layer) -> bool:
-    """Whether any of its tensors does; written out, for any() over them takes 0.5 us longer."""
-    if given.x.requires_grad or (given.h0 is not None and given.h0.requires_grad):
-        return True
-    if given.initial is not None and given.initial.requires_grad:
-        return True
-    for weight in given.weights:  # noqa: SIM110
-        if weight.requires_grad:
-            return True
-    return False

@@ -9,30 +9,75 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from fastgru.backends import Kernel
-from fastgru.core.layer import FIXED, layer_of
-from fastgru.core.spec import Variant
-from fastgru.core.steps import Steps
+from fastgru.core.layer import FIXED, Layer, layer_of
+from fastgru.core.noise import SILENCE
+from fastgru.core.steps import PLAIN, Steps
+from fastgru.core.torch_internals import (
+    are_transforms_active,
+    direct_apply,
+    is_forward_mode,
+    is_functorch_wrapped_tensor,
+    is_legacy_batchedtensor,
+    is_plain,
+    is_traced,
+)
 from fastgru.ops import definition, samples
 from fastgru.ops.folding import fold, fold_fixed, members, stacked, unfold
-from fastgru.ops.library import Traced, is_traced
+from fastgru.ops.library import Traced
 from fastgru.ops.memory import Thrifty
 
 Maybe = Tensor | None
 
-_functorch = torch._C._functorch
-
 # Where a layer's tensors begin among the arguments of each Function: each must be an argument of its own.
-_FORWARD, _BACKWARD = 3, 8
+_LAYER, _FORWARD, _BACKWARD = 2, 3, 8
 
 
-class LayerForward(torch.autograd.Function):
-    """y, h_n [D, B, H] and, where `save` is true, what backward needs."""
+class DifferentiableLayer(torch.autograd.Function):
+    """y and h_n [D, B, H], outside of torch.func: a forward that takes ctx is bound to no signature at each call."""
 
     @staticmethod
-    def forward(kernel: Kernel, variant: Variant, save: bool, *tensors: Maybe) -> tuple[Tensor, Tensor, Maybe]:
+    def forward(ctx: Any, kernel: Kernel, given: Layer, *leaves: Maybe) -> tuple[Tensor, Tensor]:
+        """Run the kernel's forward pass; `leaves` are the layer's, for torch to see them."""
+        y, h_n, saved = kernel.forward(given, save=True)
+        ctx.kernel, ctx.variant = kernel, given.variant
+        ctx.is_simple = given.steps is PLAIN and given.noise is SILENCE
+        ctx.set_materialize_grads(False)
+        kept = None if given.variant.memory == "checkpoint" else y
+        if ctx.is_simple:
+            ctx.save_for_backward(kept, saved, *leaves)
+        else:
+            ctx.save_for_backward(kept, saved, *given.steps, *given.noise, *leaves)
+        return y, h_n
+
+    @staticmethod
+    def backward(ctx: Any, dy: Maybe, dh_n: Maybe) -> tuple[Maybe, ...]:
+        """The gradients of the leaves."""
+        y, saved, *tensors = ctx.saved_tensors
+        if ctx.is_simple:
+            x, h0, initial, *weights = tensors
+            given = Layer(ctx.variant, PLAIN, SILENCE, x, h0, initial, weights)
+        else:
+            given = layer_of(ctx.variant, tensors)
+        wanted = ctx.needs_input_grad[_LAYER:]
+        return None, None, *_gradients(ctx.kernel, given, wanted, y, saved, dy, dh_n)
+
+
+_apply: Any = direct_apply(DifferentiableLayer)
+
+
+def differentiable_layer(kernel: Kernel, given: Layer) -> tuple[Tensor, Tensor]:
+    """y and h_n [D, B, H] of a layer of which a gradient is wanted, where no transform of torch.func is active."""
+    found: tuple[Tensor, Tensor] = _apply(kernel, given, given.x, given.h0, given.initial, *given.weights)
+    return found
+
+
+class TransformedLayer(torch.autograd.Function):
+    """y, h_n [D, B, H] and, where `save` is true, what backward needs: as torch.func's transforms want it."""
+
+    @staticmethod
+    def forward(kernel: Kernel, variant: Any, save: bool, *tensors: Maybe) -> tuple[Tensor, Tensor, Maybe]:
         """Run the kernel's forward pass."""
         return kernel.forward(layer_of(variant, tensors), save=save)
 
@@ -49,22 +94,11 @@ class LayerForward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Maybe, dh_n: Maybe, _: Maybe) -> tuple[Maybe, ...]:
-        """Run the kernel's backward pass, or the definition's where no kernel takes the cotangents."""
-        y, saved, *tensors = ctx.saved_tensors
+        """The gradients of the leaves."""
         none = (None,) * (_FORWARD + FIXED)
+        y, saved, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[len(none) :]
-        if dy is None and dh_n is None:
-            return none + (None,) * len(wanted)
-        given = layer_of(ctx.variant, tensors)
-        if forward_ad._current_level >= 0 or _is_legacy_batch(dy) or _is_legacy_batch(dh_n):
-            return none + definition.gradients(given, wanted, dy, dh_n)
-        kernel = Traced(ctx.kernel) if is_traced() else ctx.kernel
-        # What torch.func has wrapped only apply unwraps, wrappers of transforms that have ended among it.
-        transformed = torch._C._are_functorch_transforms_active() or _functorch.is_functorch_wrapped_tensor(saved)
-        if transformed or torch.is_grad_enabled():
-            arguments = (kernel, ctx.variant, None, wanted, y, saved, dy, dh_n, *tensors)
-            return (*none, *LayerBackward.apply(*arguments))  # type: ignore[no-untyped-call]
-        return (*none, *kernel.backward(given, y, saved, dy, dh_n, wanted))
+        return none + _gradients(ctx.kernel, layer_of(ctx.variant, tensors), wanted, y, saved, dy, dh_n)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Maybe, ...], tuple[Any, ...]]:
@@ -73,15 +107,35 @@ class LayerForward(torch.autograd.Function):
         tensors = _folded(arguments[_FORWARD:], in_dims[_FORWARD:], count)
         if tensors is None:
             each = members(arguments, in_dims, count)
-            return stacked([LayerForward.apply(*member) for member in each])  # type: ignore[no-untyped-call]
+            return stacked([TransformedLayer.apply(*member) for member in each])  # type: ignore[no-untyped-call]
         kernel, variant, save = arguments[:_FORWARD]
         rows = Steps(tensors[0]).rows_dim
-        y, h_n, saved = LayerForward.apply(kernel, variant, save, *tensors)  # type: ignore[no-untyped-call]
+        y, h_n, saved = TransformedLayer.apply(kernel, variant, save, *tensors)  # type: ignore[no-untyped-call]
         results = unfold(y, count, rows), unfold(h_n, count, 1), unfold(saved, count, 1) if save else None
         return results, (rows + 1, 2, 2 if save else None)
 
 
-class LayerBackward(torch.autograd.Function):
+def _gradients(
+    kernel: Kernel, given: Layer, wanted: Sequence[bool], y: Any, saved: Tensor, dy: Maybe, dh_n: Maybe
+) -> tuple[Maybe, ...]:
+    """Run the kernel's backward pass, or the definition's where no kernel takes the cotangents."""
+    if dy is None and dh_n is None:
+        return (None,) * len(wanted)
+    # Batches of `torch.autograd.grad(is_grads_batched=True)`, which is older than torch.func.
+    is_batch = (dy is not None and is_legacy_batchedtensor(dy)) or (dh_n is not None and is_legacy_batchedtensor(dh_n))
+    if is_batch or not is_plain():
+        if is_batch or is_forward_mode():
+            return definition.gradients(given, wanted, dy, dh_n)
+        kernel = Traced(kernel) if is_traced() else kernel
+    # What torch.func has wrapped only apply unwraps, wrappers of transforms that have ended among it.
+    if torch.is_grad_enabled() or are_transforms_active() or is_functorch_wrapped_tensor(saved):
+        arguments = (kernel, given.variant, None, wanted, y, saved, dy, dh_n, *given.tensors)
+        found: tuple[Maybe, ...] = LayerGradients.apply(*arguments)  # type: ignore[no-untyped-call]
+        return found
+    return tuple(kernel.backward(given, y, saved, dy, dh_n, wanted))
+
+
+class LayerGradients(torch.autograd.Function):
     """A layer's gradients, which can be differentiated again: a function of dy, dh_n and the layer's leaves.
 
     count: None, or V where the batch is V samples folded into one; the gradients of initial and of the weights are then
@@ -91,7 +145,7 @@ class LayerBackward(torch.autograd.Function):
     @staticmethod
     def forward(
         kernel: Kernel,
-        variant: Variant,
+        variant: Any,
         count: int | None,
         wanted: Sequence[bool],
         y: Any,  # None where the kernel saved what stands for it
@@ -133,15 +187,15 @@ class LayerBackward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Maybe, ...], tuple[Any, ...]]:
-        """As LayerForward's; the gradients of what the samples share come out one for each sample."""
+        """As TransformedLayer's; the gradients of what the samples share come out one for each sample."""
         size = info.batch_size
         tensors = _folded(arguments[_BACKWARD:], in_dims[_BACKWARD:], size)
         if tensors is None:
             each = members(arguments, in_dims, size)
-            return stacked([LayerBackward.apply(*member) for member in each])  # type: ignore[no-untyped-call]
+            return stacked([LayerGradients.apply(*member) for member in each])  # type: ignore[no-untyped-call]
         kernel, variant, count, wanted, y, saved, dy, dh_n = arguments[:_BACKWARD]
         rows = Steps(tensors[0]).rows_dim
-        dx, dh0, *shared = LayerBackward.apply(  # type: ignore[no-untyped-call]
+        dx, dh0, *shared = LayerGradients.apply(  # type: ignore[no-untyped-call]
             kernel,
             variant,
             size if count is None else count * size,
@@ -168,8 +222,3 @@ def _folded(tensors: Sequence[Maybe], dims: Sequence[int | None], count: int) ->
     x, h0, *shared = tensors[FIXED:]
     rows = Steps(fixed[0]).rows_dim
     return [*fixed, fold(x, dims[FIXED], count, rows), fold(h0, dims[FIXED + 1], count, 1), *shared]
-
-
-def _is_legacy_batch(cotangent: Maybe) -> bool:
-    """Whether it is a batch of cotangents of `torch.autograd.grad(is_grads_batched=True)`, older than torch.func."""
-    return cotangent is not None and _functorch.is_legacy_batchedtensor(cotangent)

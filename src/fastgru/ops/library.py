@@ -9,25 +9,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch._C import _get_tracing_state, _len_torch_dispatch_stack
-from torch._C._autograd import _profiler_enabled
-from torch.compiler import is_compiling
 from torch.utils.flop_counter import register_flop_formula
 
 from fastgru.backends import BACKENDS, Kernel
-from fastgru.core import reference
 from fastgru.core.layer import FIXED, Layer, layer_of
 from fastgru.core.spec import Variant
 from fastgru.core.steps import batch_of
+from fastgru.core.torch_internals import after_autograd, any_requires_grad, below_autograd
 from fastgru.ops import definition
 from fastgru.ops.memory import thrifty
 
 Maybe = Tensor | None
-
-
-def is_traced() -> bool:
-    """Whether somebody writes down what torch runs: a call of a kernel must then be one operator that he can see."""
-    return is_compiling() or _get_tracing_state() is not None or _len_torch_dispatch_stack() > 0 or _profiler_enabled()
 
 
 class Traced:
@@ -40,7 +32,10 @@ class Traced:
         self.why_not = kernel.why_not
 
     def forward(self, given: Layer, save: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Kernel.forward`, differentiable; without `save` the last result is empty."""
+        """As `Kernel.forward`, differentiable; the last result is empty where neither `save` nor a gradient wants it.
+
+        Whether a gradient does is seen when the operator runs: who writes down this call may run it in another mode.
+        """
         batch = batch_of(given.steps, given.x) if given.h0 is None else given.h0.size(1)
         if given.variant.memory == "checkpoint":  # how many states there are only values tell
             given = given._replace(variant=given.variant._replace(memory="recompute"))
@@ -82,20 +77,19 @@ def _layer_of(arguments: Sequence[Any]) -> Layer:
 
 
 def _kernel(name: str) -> Kernel:
-    return next(backend for backend in BACKENDS if backend.name == name and not backend.composed)
+    for backend in BACKENDS:
+        if backend.name == name and not backend.composed:
+            return backend
+    names = [backend.name for backend in BACKENDS if not backend.composed]
+    raise ValueError(f"kernel must be one of {', '.join(map(repr, names))}, got {name!r}")
 
 
 def _layer_op(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     *flat, batch, save = arguments
     given = _layer_of(flat)
-    batch_sizes = given.steps.batch_sizes
-    if batch_sizes is not None:  # a tracer could not look at its values
-        problem = reference.why_not_packed(given.x, batch_sizes)
-        if problem is None and int(batch_sizes[0]) != batch:
-            problem = f"the initial state is of {batch} sequences, and the packed ones are {int(batch_sizes[0])}"
-        if problem is not None:
-            raise RuntimeError(problem)
     y, h_n, saved = thrifty(_kernel(kernel), given.variant).forward(given, save)
+    if h_n.size(1) != batch:  # what the initial state's size, or a tracer, took it for
+        raise RuntimeError(f"the initial state is of {batch} sequences, and the packed ones are {h_n.size(1)}")
     return y, h_n, given.x.new_empty(0) if saved is None else saved
 
 
@@ -125,20 +119,41 @@ def _layer_backward_fake(kernel: str, *arguments: Any) -> list[Tensor]:
     return [given.x.new_empty(leaf.shape) for leaf, want in pairs if want and leaf is not None]
 
 
-def _layer_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    given = _layer_of(inputs[1 : 1 + _COUNT])
-    ctx.kernel, ctx.variant = Traced(_kernel(inputs[0])), given.variant
-    y, _, saved = output
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(y, saved, *given.tensors)
+class _DifferentiableOperator(torch.autograd.Function):
+    """`fastgru::layer` where a gradient is wanted: it then saves what backward needs, whatever its `save` says."""
+
+    @staticmethod
+    def forward(ctx: Any, keyset: Any, kernel: str, given: Layer, batch: Any, *leaves: Maybe) -> Any:
+        """Run the operator; `leaves` are the layer's, for torch to see them."""
+        y, h_n, saved = _below(keyset, kernel, given, batch, save=True)
+        ctx.kernel, ctx.variant = Traced(_kernel(kernel)), given.variant
+        ctx.mark_non_differentiable(saved)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(y, saved, *given.steps, *given.noise, *leaves)
+        return y, h_n, saved
+
+    @staticmethod
+    def backward(ctx: Any, dy: Maybe, dh_n: Maybe, _: Maybe) -> tuple[Maybe, ...]:
+        """The gradients of the leaves."""
+        y, saved, *tensors = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[4:]
+        if dy is None and dh_n is None:
+            return (None,) * (4 + len(wanted))
+        return (None,) * 4 + tuple(ctx.kernel.backward(layer_of(ctx.variant, tensors), y, saved, dy, dh_n, wanted))
 
 
-def _layer_gradients(ctx: Any, dy: Maybe, dh_n: Maybe, _: Maybe) -> tuple[Any, ...]:
-    y, saved, *tensors = ctx.saved_tensors
-    given = layer_of(ctx.variant, tensors)
-    wanted = [leaf is not None and leaf.requires_grad for leaf in given.leaves]
-    dx, dh0, dinitial, *dweights = ctx.kernel.backward(given, y, saved, dy, dh_n, wanted)
-    return None, dx, dh0, dinitial, dweights, *(None,) * (_COUNT - 4 + 2)
+def _layer_autograd(keyset: Any, kernel: str, *arguments: Any) -> Any:
+    """What torch calls first: the operator is differentiated, or passed on to who traces it or runs it."""
+    *flat, batch, save = arguments
+    given = _layer_of(flat)
+    if torch.is_grad_enabled() and any_requires_grad(*given.leaves):
+        return _DifferentiableOperator.apply(keyset, kernel, given, batch, *given.leaves)  # type: ignore[no-untyped-call]
+    return _below(keyset, kernel, given, batch, save)
+
+
+def _below(keyset: Any, kernel: str, given: Layer, batch: Any, save: bool) -> Any:
+    with below_autograd():
+        return torch.ops.fastgru.layer.default.redispatch(keyset & after_autograd, kernel, *_flat(given), batch, save)
 
 
 def _layer_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -163,7 +178,7 @@ _library.impl("layer", _layer_op, "CompositeExplicitAutograd")
 _library.impl("layer_backward", _layer_backward_op, "CompositeExplicitAutograd")
 torch.library.register_fake("fastgru::layer", _layer_fake, lib=_library)
 torch.library.register_fake("fastgru::layer_backward", _layer_backward_fake, lib=_library)
-torch.library.register_autograd("fastgru::layer", _layer_gradients, setup_context=_layer_setup, lib=_library)
+_library.impl("layer", _layer_autograd, "Autograd", with_keyset=True)
 torch.library.register_autograd(
     "fastgru::layer_backward", _layer_second_gradients, setup_context=_layer_backward_setup, lib=_library
 )

@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from fastgru.backends import Kernel
 from fastgru.core.layer import Layer, layer_of
 from fastgru.core.noise import Noise
 from fastgru.core.spec import Variant
+from fastgru.core.torch_internals import are_transforms_active, is_forward_mode
 from fastgru.ops.windows import Window, Windows, is_reverse
 
 Maybe = Tensor | None
@@ -180,9 +180,9 @@ def checkpointed(compute: Callable[[Layer], tuple[Tensor, Tensor]], given: Layer
 
     Not under torch.func and torch.compile, nor in forward mode, which have their own ways to keep what they need.
     """
-    if given.variant.memory == "gates" or not torch.is_grad_enabled() or forward_ad._current_level >= 0:
+    if given.variant.memory == "gates" or not torch.is_grad_enabled() or is_forward_mode():
         return compute(given)
-    if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+    if are_transforms_active() or torch.compiler.is_compiling():
         return compute(given)
 
     def run(*tensors: Maybe) -> tuple[Tensor, Tensor]:

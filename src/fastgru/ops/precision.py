@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastgru.core.layer import Layer
 from fastgru.core.noise import Noise
+from fastgru.core.stack import Stack
 
 HALF = frozenset((torch.float16, torch.bfloat16))
 
@@ -41,4 +42,10 @@ def cast_layer(dtype: torch.dtype, given: Layer) -> Layer:
     x, h0, weights = cast(dtype, given.x, given.h0, given.weights)
     initial = None if given.initial is None else given.initial.to(dtype)
     noise = Noise(*(None if mask is None else mask.to(dtype) for mask in given.noise))
-    return given._replace(x=x, h0=h0, initial=initial, weights=weights, noise=noise)
+    packed = None if given.packed is None else given.packed.of_copies
+    return given._replace(x=x, h0=h0, initial=initial, weights=weights, noise=noise, packed=packed)
+
+
+def of_copies(stack: Stack) -> Stack:
+    """The stack as one whose weights are copies, made for one call: kernels then keep nothing by their addresses."""
+    return stack._replace(packed=[None if packed is None else packed.of_copies for packed in stack.packed])

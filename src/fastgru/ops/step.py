@@ -4,14 +4,11 @@ Nothing is kept from step to step: the native module looks at the address, shape
 that was written to, replaced or moved is never stale. What a step cannot serve, it leaves to `ops.gru`.
 """
 
-from collections.abc import Sequence
-
-from torch import Tensor, is_grad_enabled
-from torch._C import _are_functorch_transforms_active, _is_any_autocast_enabled
-from torch.autograd import forward_ad
+import torch
+from torch import Tensor
 
 from fastgru.backends.cpu import CELL_STEP, STEP
-from fastgru.ops.library import is_traced
+from fastgru.core.torch_internals import any_requires_grad, is_plain
 
 
 def step(
@@ -21,8 +18,9 @@ def step(
 
     x [I], [B, I] or [1, B, I]; state [L, H] beside [I], otherwise [L, B, H], or None: zeros; y in the form of x; keep
     as in `Variant`. It serves B up to 2, beyond which packed weights are faster, and float32 and float64 on a CPU.
+    Raises RuntimeError where the memory of one of the tensors was freed.
     """
-    if STEP is None or not _is_plain_mode() or (is_grad_enabled() and _wants_gradient(x, state, weights)):
+    if STEP is None or not is_plain() or (torch.is_grad_enabled() and any_requires_grad(x, state, *weights)):
         return None
     found: tuple[Tensor, Tensor] | None = STEP(x, state, weights, layers, keep)
     return found
@@ -30,23 +28,7 @@ def step(
 
 def cell_step(x: Tensor, h: Tensor | None, weights: list[Tensor]) -> Tensor | None:
     """As `step`: the next h [B, H] or [H] of a cell."""
-    if CELL_STEP is None or not _is_plain_mode() or (is_grad_enabled() and _wants_gradient(x, h, weights)):
+    if CELL_STEP is None or not is_plain() or (torch.is_grad_enabled() and any_requires_grad(x, h, *weights)):
         return None
     found: Tensor | None = CELL_STEP(x, h, weights)
     return found
-
-
-def _is_plain_mode() -> bool:
-    """Whether nobody traces, transforms, casts or differentiates forwards."""
-    return not (
-        is_traced()
-        or _are_functorch_transforms_active()
-        or _is_any_autocast_enabled()
-        or forward_ad._current_level >= 0
-    )
-
-
-def _wants_gradient(x: Tensor, state: Tensor | None, weights: Sequence[Tensor]) -> bool:
-    if x.requires_grad or (state is not None and state.requires_grad):
-        return True
-    return any(weight.requires_grad for weight in weights)

@@ -1,0 +1,103 @@
+// A layer as fastgru.core.layer.Layer has it, read and checked: what fits together does so from here on.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "gru.h"
+#include "packed_cache.h"
+#include "tensor.h"
+
+namespace fastgru::binding {
+
+// Where the steps of the sequences lie: the tables of gru.h's Steps, empty for a null pointer there.
+struct Places {
+  int64_t T = 0, B = 0;
+  std::vector<int64_t> rows, first, order, time, batch;
+
+  Steps steps() const noexcept;
+};
+
+struct Layer {
+  nb::handle like;  // x as Python gave it: results are made by its new_empty
+  Form form;
+  bool bias, reverse;
+  double keep;
+  int64_t tbptt;
+  int64_t I, H, D;
+  int64_t rows;  // of x, and of what is saved for each direction
+  Places places;
+  View lengths;  // there: x and y have padding
+  View x, h0, initial, resets, recurrent, zoneout;
+  std::vector<View> weights;  // [D * per_direction]
+  int64_t per_direction;
+  PackedOwner* packed;  // null: the layer has no owner
+
+  bool is_double() const noexcept { return x.dtype.bits == 64; }
+  bool has_steps() const noexcept { return x.ndim == 3; }  // [T, B, ...], not rows [N, ...]
+  int64_t saved_size() const noexcept { return saved_pitch(form, H); }
+  // Products of numbers in a forward pass: how long it will take.
+  int64_t work() const noexcept { return rows * D * 3 * H * (I + H); }
+};
+
+// Reads a Layer. The reader holds what had to be copied. Raises TypeError, ValueError or RuntimeError, in words, where
+// anything is not what fastgru.core.layer and fastgru.core.steps say.
+Layer read_layer(nb::handle given, Reader& reader);
+
+// A tensor of the layer's dtype and of such sizes, or None.
+View read_as(const Layer& layer, Reader& reader, nb::handle tensor, const char* name,
+             std::initializer_list<int64_t> sizes, Layout layout);
+
+// One that has x's rows, of `width` numbers each.
+View read_rows(const Layer& layer, Reader& reader, nb::handle tensor, const char* name, int64_t width);
+
+// The resets, and with tbptt the bits that stop the gradient alone, as Resets of gru.h has them: [rows], one byte each.
+std::vector<uint8_t> cut_resets(const Layer& layer);
+
+// Zeroes the rows of a tensor [T, B, width] at which no sequence has a step.
+void zero_padding(const Layer& layer, const View& tensor);
+
+template <class Real>
+Series<Real> series(const View& view) noexcept {
+  if (!view.there) return {nullptr, 0, 0};
+  return {static_cast<Real*>(view.data), view.strides[0], view.strides[view.ndim == 3 ? 1 : 0]};
+}
+
+// weights or their gradients: torch's order to that of gru.h.
+template <class Real>
+void set_parameters(const Layer& layer, const std::vector<View>& from, Parameters<Real> (&to)[2]) noexcept {
+  for (int64_t d = 0; d < layer.D; ++d) {
+    const auto at = [&](int64_t i) {
+      return static_cast<Real*>(from[static_cast<size_t>(d * layer.per_direction + i)].data);
+    };
+    const bool normed = layer.form == Form::normed;
+    const int64_t gains = layer.per_direction - 2;
+    to[d] = {at(0),
+             at(1),
+             layer.bias ? at(2) : nullptr,
+             layer.bias ? at(3) : nullptr,
+             normed ? at(gains) : nullptr,
+             normed ? at(gains + 1) : nullptr};
+  }
+}
+
+// What ForwardArgs and BackwardArgs have in common. `layer` must outlive it.
+template <class Args, class Real>
+void set_layer(const Layer& layer, Args& args) noexcept {
+  args.I = layer.I;
+  args.H = layer.H;
+  args.D = layer.D;
+  args.form = layer.form;
+  args.reverse = layer.reverse;
+  args.steps = layer.places.steps();
+  args.x = series<const Real>(layer.x);
+  args.h0 = static_cast<const Real*>(layer.h0.data);
+  args.resets.at = series<const uint8_t>(layer.resets);
+  args.resets.initial = static_cast<const Real*>(layer.initial.data);
+  args.noise.recurrent = static_cast<const Real*>(layer.recurrent.data);
+  args.noise.zoneout = series<const Real>(layer.zoneout);
+  args.noise.keep = static_cast<Real>(layer.keep);
+  set_parameters(layer, layer.weights, args.parameters);
+}
+
+}  // namespace fastgru::binding
