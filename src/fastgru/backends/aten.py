@@ -11,7 +11,7 @@ from fastgru.core.layer import Layer
 from fastgru.core.spec import GRUSpec
 from fastgru.core.stack import Stack
 from fastgru.core.steps import Steps
-from fastgru.core.torch_internals import has_batched_tangents, is_vmapped, transforms
+from fastgru.core.torch_internals import are_transforms_active, has_batched_tangents, is_vmapped, transforms
 
 
 class AtenBackend:
@@ -31,9 +31,9 @@ class AtenBackend:
             return "torch's operator knows no recurrent_dropout, zoneout, tbptt or layer_norm"
         if steps.offsets is not None or steps.lengths is not None or steps.resets is not None:
             return "torch's operator knows no lengths, offsets or resets"
-        levels = transforms()
-        if levels and torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and are_transforms_active():
             return "a torch.func transform is being compiled"
+        levels = transforms()
         if is_vmapped():
             return "torch's operator has no rule for vmap"
         if levels and steps.batch_sizes is not None:
