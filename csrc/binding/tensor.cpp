@@ -1,5 +1,7 @@
 #include "tensor.h"
 
+#include <nanobind/stl/string.h>
+
 #include <algorithm>
 #include <stdexcept>
 

@@ -1,11 +1,16 @@
-from typing import TypeAlias
+from collections.abc import Sequence
 
-# csrc/gru.h says what each tensor must hold. Addresses are data_ptr(), 0 for a tensor that is not there.
+from torch import Tensor
 
-Sizes: TypeAlias = tuple[int, int, int, int, int]  # I, H, D, T, B
-Steps: TypeAlias = tuple[int, int, int]  # addresses of rows, first, order
-Series: TypeAlias = tuple[int, int, int]  # address, time stride, batch stride
-Parameters: TypeAlias = tuple[int, ...]  # 8 addresses: w_ih, w_hh, b_ih, b_hh of each direction
+from fastgru.core.layer import Layer
+
+class PackedWeights:
+    """Keeps a layer's packed weights from call to call, while it lives."""
+
+    def __init__(self) -> None: ...
+    @property
+    def of_copies(self) -> PackedWeights:
+        """Keeps those of copies of the weights that are made for one call, and lie elsewhere each time."""
 
 def instruction_sets() -> list[str]:
     """The instruction sets that this CPU and operating system can run, slowest first."""
@@ -19,39 +24,36 @@ def force_instruction_set(name: str) -> None:
 def microkernel_gflops(threads: int) -> float:
     """The rate of the product's innermost tile in float32, on memory that stays in L1, in GFLOP/s."""
 
-def clear_packed() -> None:
-    """Free the packed weights kept for later calls; the next call of each layer packs them anew."""
+def use_tensors(tensor: type, parameter: type, in_place: bool = True) -> None:
+    """Torch's types, to be told once. in_place false: tensors are read through their Python methods."""
 
-def forward_f32(
-    sizes: Sizes,
-    steps: Steps,
-    parameters: Parameters,
-    x: Series,
-    h0: int,
-    y: Series,
-    h_n: int,
-    saved: int,
+def clear_caches() -> None:
+    """Free the packed weights and the workspace kept for later calls."""
+
+def packed_bytes() -> int:
+    """Bytes of packed weights kept now."""
+
+def takes(x: Tensor, h0: Tensor | None, weights: list[Tensor], shapes: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether all are plain dense tensors on the CPU, of one floating dtype, and the weights of these shapes."""
+
+def forward(layer: Layer, save: bool, threads: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Run a layer: y in the form of x, h_n [D, B, H] and what backward needs, None without `save`."""
+
+def backward(
+    layer: Layer,
+    y: Tensor,
+    saved: Tensor,
+    dy: Tensor | None,
+    dh_n: Tensor | None,
+    wanted: Sequence[bool],
     threads: int,
-) -> None:
-    """Run a layer; without `saved`, packed weights are kept for the next call."""
+) -> list[Tensor | None]:
+    """Differentiate a layer: the gradients of its leaves, None where not wanted or not there."""
 
-forward_f64 = forward_f32
+def step(
+    x: Tensor, state: Tensor | None, weights: list[Tensor], layers: int, keep: float
+) -> tuple[Tensor, Tensor] | None:
+    """One step without gradients of one or two sequences; None, with nothing done, where another way must be taken."""
 
-def backward_f32(
-    sizes: Sizes,
-    steps: Steps,
-    parameters: Parameters,
-    x: Series,
-    h0: int,
-    y: Series,
-    saved: int,
-    dy: Series,
-    dh_n: int,
-    dx: Series,
-    dh0: int,
-    gradients: Parameters,
-    threads: int,
-) -> None:
-    """Differentiate a layer."""
-
-backward_f64 = backward_f32
+def cell_step(x: Tensor, h: Tensor | None, weights: list[Tensor]) -> Tensor | None:
+    """As step, for a cell."""

@@ -1,0 +1,194 @@
+"""What C++ is given it checks: nothing that Python can pass ends the process. Each case has a process of its own."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+FREED = "storage"  # ours: "... is larger than its storage, which was freed"; torch's: "out of bounds for storage"
+
+START = """
+import torch, fastgru, fastgru.ops
+torch.manual_seed(0)
+T, B, I, H = 5, 3, 4, 6
+def raises(kind, words, call):
+    try:
+        call()
+    except kind as error:
+        assert words in str(error), str(error)
+    else:
+        raise AssertionError("nothing was raised")
+"""
+
+
+def run(program: str) -> None:
+    command = [sys.executable, "-c", START + textwrap.dedent(program)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+@pytest.mark.parametrize("left", [0, 8])
+def test_freed_memory_is_an_error_in_words(left: int) -> None:
+    run(f"""
+    words, left = {FREED!r}, {left}
+    for name in ("x", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+        for grad in (False, True):  # without gradients T = 1 is a step
+            for steps in (1, 5):
+                gru, x = fastgru.GRU(I, H), torch.randn(steps, 1, I)
+                target = x if name == "x" else getattr(gru, name)
+                target.untyped_storage().resize_(left)
+                with torch.set_grad_enabled(grad):
+                    raises(RuntimeError, words, lambda: gru(x))
+    for name in ("x", "weight_hh_l0", "bias_hh_l0"):  # before backward
+        gru, x = fastgru.GRU(I, H), torch.randn(T, B, I)
+        y, _ = gru(x)
+        (x if name == "x" else getattr(gru, name)).untyped_storage().resize_(left)
+        raises(RuntimeError, words, lambda: y.sum().backward())
+    for name in ("x", "weight_ih", "weight_hh", "bias_ih", "bias_hh"):  # a cell, whose step is native for B = 1
+        for grad in (False, True):
+            for batch in (1, 3):
+                cell, x = fastgru.GRUCell(I, H), torch.randn(batch, I)
+                (x if name == "x" else getattr(cell, name)).untyped_storage().resize_(left)
+                with torch.set_grad_enabled(grad):
+                    raises(RuntimeError, words, lambda: cell(x))
+    gru, x, state = fastgru.GRU(I, H), torch.randn(1, I), torch.randn(1, 1, H)
+    state.untyped_storage().resize_(left)
+    with torch.no_grad():
+        raises(RuntimeError, words, lambda: gru.step(x, state))
+    """)
+
+
+def test_zero_tensors_compute_as_in_torch() -> None:
+    run("""
+    theirs, ours = torch.nn.GRU(I, H), fastgru.GRU(I, H)
+    ours.load_state_dict(theirs.state_dict())
+    for shape in ((T, B, I), (1, 1, I)):
+        zero = torch._efficientzerotensor(shape)
+        for grad in (False, True):
+            with torch.set_grad_enabled(grad):
+                for got, expected in zip(ours(zero), theirs(torch.zeros(shape)), strict=True):
+                    torch.testing.assert_close(got, expected)
+    names = dict(theirs.named_parameters())
+    names["weight_hh_l0"] = torch._efficientzerotensor((3 * H, H))
+    x = torch.randn(T, B, I, requires_grad=True)
+    y, _ = torch.func.functional_call(ours, names, x)
+    names["weight_hh_l0"] = torch.zeros(3 * H, H)
+    expected, _ = torch.func.functional_call(theirs, names, x)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), x), torch.autograd.grad(expected.sum(), x))
+    """)
+
+
+def test_the_operators_check_what_they_are_given() -> None:
+    run("""
+    layer, backward = torch.ops.fastgru.layer, torch.ops.fastgru.layer_backward
+    x, h0 = torch.randn(T, B, I), torch.randn(1, B, H)
+    weights = [torch.randn(3 * H, I), torch.randn(3 * H, H), torch.randn(3 * H), torch.randn(3 * H)]
+    good = dict(kernel="cpu", x=x, h0=h0, initial=None, weights=weights, batch_sizes=None, offsets=None, lengths=None,
+                resets=None, recurrent=None, zoneout=None, bias=True, bidirectional=False, reset_after=True, keep=1.0,
+                tbptt=0, layer_norm=False, reverse=False, memory="gates")
+    y, h_n, saved = layer(**good, batch=B, save=True)
+    wanted = [True, True, False] + 4 * [True]
+    rest = dict(y=y, saved=saved, dy=torch.randn_like(y), dh_n=torch.randn_like(h_n), wanted=wanted)
+    backward(**good, **rest)
+    wrong = [
+        ("x", x.double()), ("x", x[0]), ("x", x[..., :3]), ("x", x.to("meta")), ("x", x.long()), ("x", x.to_sparse()),
+        ("x", x.half()), ("h0", h0[:, :2]), ("h0", h0[0]), ("h0", h0.double()), ("h0", torch.randn(1, B, H + 1)),
+        ("weights", weights[:3]), ("weights", weights[:1]), ("weights", []), ("weights", [*weights, weights[3]]),
+        ("weights", [weights[0], weights[1][:3], *weights[2:]]), ("weights", [weights[0][:1], *weights[1:]]),
+        ("weights", [*weights[:3], weights[3][:1]]), ("weights", [w.double() for w in weights]),
+        ("weights", [weights[0].to("meta"), *weights[1:]]), ("lengths", torch.full((400,), T)),
+        ("lengths", torch.tensor([1, 2, T + 1])), ("lengths", torch.tensor([1, 2, -1])), ("lengths", torch.ones(B)),
+        ("resets", torch.zeros(1, 1, dtype=torch.bool)), ("resets", torch.zeros(T, B)), ("keep", float("nan")),
+        ("keep", 2.0), ("tbptt", -1), ("recurrent", torch.ones(1, B, H - 1)), ("zoneout", torch.ones(T, B, 2 * H)),
+        ("bidirectional", True), ("bias", False), ("layer_norm", True), ("initial", torch.zeros(2, H)),
+        ("kernel", "reference"), ("memory", "all"), ("batch_sizes", torch.tensor([B] * T)),
+        ("offsets", torch.tensor([0, T])),
+    ]
+    for name, value in wrong:
+        for call, others in ((layer, dict(batch=B, save=True)), (backward, rest)):
+            raises(Exception, "", lambda: call(**{**good, name: value}, **others))
+    raises(RuntimeError, "sequences", lambda: layer(**good, batch=2, save=True))
+    wrong = [
+        ("y", y[:1]), ("y", None), ("y", y.double()), ("saved", saved[:, :1]), ("saved", saved[..., :1]),
+        ("saved", torch.empty(0)), ("dy", rest["dy"][:, :1]), ("dy", rest["dy"].double()), ("dh_n", h_n[..., :1]),
+        ("wanted", [True] * 3), ("wanted", [True] * 9), ("wanted", []), ("saved", saved.to("meta")),
+    ]
+    for name, value in wrong:
+        raises(Exception, "", lambda: backward(**good, **{**rest, name: value}))
+    packed = {**good, "x": torch.randn(5, I), "h0": None}
+    for sizes in ([3, 1], [1, 4], [5, 0], [2, 2, 2], [2**62, 2**62, 2**62], []):
+        steps = {"batch_sizes": torch.tensor(sizes).long()}
+        raises(Exception, "", lambda: layer(**{**packed, **steps}, batch=3, save=True))
+    for offsets in ([0, 3], [1, 5], [0, 6], [0, 4, 2, 5], [5], []):
+        steps = {"offsets": torch.tensor(offsets).long()}
+        raises(Exception, "", lambda: layer(**{**packed, **steps}, batch=1, save=True))
+    """)
+
+
+@pytest.mark.parametrize("how", ["trace", "export", "make_fx", "frozen trace", "frozen export", "frozen make_fx"])
+def test_programs_made_without_gradients_have_them_when_they_run(how: str) -> None:
+    run(f"""
+    import warnings
+    from torch.fx.experimental.proxy_tensor import make_fx
+    warnings.filterwarnings("ignore")
+    frozen, way = {"frozen" in how}, {how.split()[-1]!r}
+    theirs, ours = torch.nn.GRU(I, H, 2, bidirectional=True), fastgru.GRU(I, H, 2, bidirectional=True)
+    ours.load_state_dict(theirs.state_dict())
+    for module in (theirs, ours):
+        module.requires_grad_(not frozen)
+    x = torch.randn(T, B, I)
+    with torch.set_grad_enabled(frozen):
+        if way == "trace":
+            program = torch.jit.trace(ours, (x,))
+        elif way == "export":
+            program = torch.export.export(ours, (x,)).module()
+        else:
+            program = make_fx(ours)(x)
+    x = torch.randn(T, B, I, requires_grad=True)
+    (y, h_n), expected = program(x), theirs(x)
+    torch.testing.assert_close((y, h_n), tuple(expected))
+    cotangents = torch.randn_like(y), torch.randn_like(h_n)
+    torch.testing.assert_close(
+        torch.autograd.grad((y, h_n), x, cotangents), torch.autograd.grad(expected, x, cotangents)
+    )
+    if not frozen and way != "make_fx":  # make_fx holds the weights as constants
+        y, _ = program(x)
+        y.sum().backward()
+        theirs(x)[0].sum().backward()
+        for name, parameter in theirs.named_parameters():
+            got = dict(program.named_parameters())[name].grad
+            torch.testing.assert_close(got, parameter.grad)
+    """)
+
+
+def test_a_traced_module_passes_torchs_own_check() -> None:
+    run("""
+    import warnings
+    warnings.filterwarnings("ignore")
+    x = torch.randn(T, B, I)
+    for module in (fastgru.GRU(I, H), fastgru.GRU(I, H).eval()):
+        torch.jit.trace(module, (x,))
+    torch.jit.trace(fastgru.GRUCell(I, H), (x[0], torch.zeros(B, H)))
+    """)
+
+
+def test_without_an_exchange_table_tensors_are_read_all_the_same() -> None:
+    run("""
+    gru, x = fastgru.GRU(I, H, 2, bidirectional=True), torch.randn(T, B, I, requires_grad=True)
+    lengths = torch.tensor([5, 0, 2])
+    def outcome():
+        y, h_n = gru(x, lengths=lengths)
+        with torch.no_grad():
+            cell = gru(x[:1, :1])[0]
+        return y, h_n, cell, *torch.autograd.grad(y.sum(), [x, *gru.parameters()])
+    expected = outcome()
+    fastgru._native.use_tensors(torch.Tensor, torch.nn.Parameter, in_place=False)
+    torch.testing.assert_close(outcome(), expected, rtol=0, atol=0)
+    raises(RuntimeError, "no backend can serve", lambda: fastgru.GRU(I, H, backend="cpu")(x.to("meta")))
+    layer = (gru._stack().variant, *[tuple([None] * n) for n in (4, 2)], x.to_sparse(), None, None, gru.weights(), None)
+    raises(RuntimeError, "x must be a dense tensor", lambda: fastgru._native.forward(layer, True, 1))
+    x.data.untyped_storage().resize_(8)
+    raises(RuntimeError, "larger than its storage", lambda: gru(x))
+    """)
