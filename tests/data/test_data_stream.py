@@ -22,8 +22,9 @@ from fastgru.common.errors import InputError
 from fastgru.data import hub, stream
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pairs import load_pairs
-from fastgru.data.split import load_splits, normalise
+from fastgru.data.split import normalise
 from fastgru.data.stream import StreamedTexts, TextSplits, stream_splits
+from fastgru.data.texts import load_splits
 from fastgru.models import TextClassifier
 from fastgru.training.batches import Share
 from fastgru.training.classify.module import ClassifyModule

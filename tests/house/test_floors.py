@@ -1,6 +1,8 @@
-"""The rooms of the package stand on floors, and imports only run downwards."""
+"""The rooms of the package stand on floors, and imports only run downwards and never in a circle."""
 
 import ast
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,15 @@ def climbs(module: str, source: str) -> list[str]:
     return [name for name in sorted(imports(source)) if name.split(".")[1] != room and floor(name) >= floor(module)]
 
 
+def circle(sources: Mapping[str, str]) -> list[str]:
+    """The modules of a circle of imports, the first one again at the end; none where there is no circle."""
+    try:
+        TopologicalSorter({module: imports(source) for module, source in sources.items()}).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))
+    return []
+
+
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if name_of(path) != "fastgru")
 
 
@@ -80,3 +91,17 @@ def test_an_import_that_climbs_is_found() -> None:
     assert climbs("fastgru.nn", "from fastgru.core.spec import GRUSpec\nimport torch") == []
     with pytest.raises(LookupError, match=r"fastgru\.attic stands on no floor"):
         floor("fastgru.attic")
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circle({name_of(path): path.read_text() for path in MODULES}) == []
+
+
+def test_a_circle_is_found() -> None:
+    split, stream = "fastgru.data.split", "fastgru.data.stream"
+    late = "def f():\n    from fastgru.data.stream import stream_splits"
+    for_types = "if TYPE_CHECKING:\n    from fastgru.data import stream"
+    for source in (late, for_types):
+        found = circle({split: source, stream: "from fastgru.data.split import Splits"})
+        assert found in ([split, stream, split], [stream, split, stream])
+    assert circle({split: late, stream: "from fastgru.data.hub import open_hub"}) == []

@@ -21,7 +21,7 @@ from rich.console import Console
 from task_data import write_reviews
 
 from fastgru.common.errors import InputError
-from fastgru.data.split import load_splits
+from fastgru.data.texts import load_splits
 from fastgru.models import TextClassifier
 from fastgru.training import run as training
 from fastgru.training.callbacks import History

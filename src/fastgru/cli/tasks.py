@@ -17,7 +17,8 @@ from fastgru.cli import tables
 from fastgru.common.errors import InputError
 from fastgru.common.processes import rank
 from fastgru.training.options import TrainOptions
-from fastgru.training.tasks import TASKS, AnyTask, task_of_run
+from fastgru.training.run_folder import RunFolder, task_of_run
+from fastgru.training.tasks import TASKS, AnyTask
 
 Out = Annotated[
     Path, typer.Option(help="Folder for the run: model, log (CSV, and TensorBoard if installed), curves, checkpoint.")
@@ -59,7 +60,6 @@ def _train(
     from rich.console import Console
 
     from fastgru.training import run as room
-    from fastgru.training.run_folder import RunFolder
 
     if not str(out) or out == Path() or given.get("data") == "":
         raise InputError("--data and --out need a name, and --out one of a folder below this one")

@@ -2,9 +2,10 @@
 
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pronunciations import load_pronunciations
-from fastgru.data.split import complete, read_parts
+from fastgru.data.split import complete
 from fastgru.data.stream import TextSplits, stream_splits
 from fastgru.data.table import read_labelled
+from fastgru.data.texts import read_parts
 
 PRONUNCIATIONS = "pronunciations"
 SHARE = 0.05  # of the pairs, to test on, and as many to validate with

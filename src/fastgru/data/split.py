@@ -5,14 +5,10 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
-
-if TYPE_CHECKING:
-    from fastgru.data.stream import TextSplits
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +30,8 @@ class Labelled(Protocol):
         """SHA-256 (hex) that tells whether the rows are still what they were."""
 
 
-Train = TypeVar("Train", bound=Labelled)
-Rows = TypeVar("Rows", bound=Labelled)
+Train = TypeVar("Train", bound=Labelled, covariant=True)
+Rows = TypeVar("Rows", bound=Labelled, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -80,38 +76,6 @@ class Splits(Generic[Train, Rows]):
         return self
 
 
-def load_splits(data: str, text: str, label: str, test: str | None = None, *, stream: bool = False) -> "TextSplits":
-    """Load `data` and split it.
-
-    `data`: "reviews" (the movie reviews), a table file, or the name or folder of a Hugging Face dataset.
-    `test`: a table file to test on. Otherwise the dataset's own test part, otherwise a tenth of the data.
-    `stream`: leave the training part where it is (`fastgru.data.stream.stream_splits` says of what data).
-    A text of the test part never stays in the others. InputError for bad data, for fewer than two labels, and
-    for a label that only the validation or the test part has.
-    """
-    from fastgru.data.reviews import load_reviews
-    from fastgru.data.table import read_labelled
-
-    if stream:
-        from fastgru.data.stream import stream_splits
-
-        return stream_splits(data, text, label, test).check(data, "texts", test)
-    parts = {"train": load_reviews()} if data == "reviews" else read_parts(data, text, label)
-    if test is not None:
-        parts["test"] = read_labelled(test, text, label)
-    return complete(parts).check(data, "texts", test)
-
-
-def read_parts(data: str, text: str, label: str) -> dict[str, LabelledTexts]:
-    """Read a table file ("train" alone), or the parts that a Hugging Face dataset has; InputError for bad data."""
-    from fastgru.data.hub import load_hub
-    from fastgru.data.table import is_table, read_labelled
-
-    if is_table(data) or Path(data).is_file():
-        return {"train": read_labelled(data, text, label)}
-    return load_hub(data, text, label)
-
-
 def split(rows: LabelledTexts, shares: tuple[float, ...], seed: int = 0) -> list[LabelledTexts]:
     """Split `rows` into parts of these shares (summing to 1).
 
@@ -147,7 +111,7 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def complete(parts: dict[str, LabelledTexts], share: float = 0.1) -> "TextSplits":
+def complete(parts: dict[str, LabelledTexts], share: float = 0.1) -> Splits[LabelledTexts, LabelledTexts]:
     """Give all three parts: where validation or test is missing, it is a `share` of the training part.
 
     A text of one part never stays in another.

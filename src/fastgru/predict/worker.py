@@ -12,7 +12,7 @@ import torch
 from fastgru.common.errors import InputError
 from fastgru.common.files import written_whole
 from fastgru.data.parquet import Stretch, read
-from fastgru.training.tasks import task_of_run
+from fastgru.training.run_folder import task_of_run
 
 BATCH_ROWS = 2048  # of one batch: what is in memory at a time, and enough inputs to sort by length
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from fastgru.common.errors import InputError
 from fastgru.common.files import locked, written_whole
 from fastgru.training.options import TrainOptions
-from fastgru.training.tasks import TASKS, AnyTask
+from fastgru.training.tasks import TASKS, AnyTask, task_of_model
 
 # What a run of any task writes into its folder, and what --overwrite may take away; each task adds its own files.
 COMMON = (
@@ -171,6 +171,12 @@ class RunFolder:
     def _write(self, content: dict[str, Any]) -> None:
         with written_whole(self._options) as beside:
             beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def task_of_run(name: str) -> AnyTask:
+    """Find the task of a run's folder, or of a model that has none."""
+    run = RunFolder(Path(name))
+    return run.task if run.is_run else task_of_model(name)
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -42,7 +42,7 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
     def load_data(self, options: ClassifyOptions) -> "TextSplits":
         """Load and split the texts."""
-        from fastgru.data.split import load_splits
+        from fastgru.data.texts import load_splits
 
         return load_splits(options.data, options.text, options.label, options.test, stream=options.stream)
 
