@@ -1,4 +1,4 @@
-"""The rooms of the package stand on floors, and imports only run downwards and never in a circle."""
+"""The rooms of the package stand on floors, imports only run downwards and never in a circle, and no file is long."""
 
 import ast
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ import pytest
 import fastgru
 
 SOURCE = Path(fastgru.__file__).parent
+ROOT = Path(__file__).parents[2]
+LONGEST = 400  # lines of a file
 
 # From the ground up. A module belongs to the first room that its name starts with. The package itself is on every
 # floor: it holds the version and looks its public names up at first use.
@@ -105,3 +107,10 @@ def test_a_circle_is_found() -> None:
         found = circle({split: source, stream: "from fastgru.data.split import Splits"})
         assert found in ([split, stream, split], [stream, split, stream])
     assert circle({split: late, stream: "from fastgru.data.hub import open_hub"}) == []
+
+
+def test_no_file_is_longer_than_a_reader_can_hold() -> None:
+    code = [*(ROOT / "src").rglob("*.py"), *(ROOT / "csrc").rglob("*.*"), *(ROOT / "tests").rglob("*.py")]
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in code}
+    assert len(lines) > 100
+    assert {path: count for path, count in lines.items() if count > LONGEST} == {}
