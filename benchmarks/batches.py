@@ -12,7 +12,7 @@ import torch
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.lengths import Batching
 from fastgru.data.reviews import load_reviews
-from fastgru.data.text import train_tokenizer
+from fastgru.data.tokenizer import train_tokenizer
 from fastgru.models import TextClassifier, TextClassifierConfig
 from fastgru.training.classify.batches import EncodedTexts
 

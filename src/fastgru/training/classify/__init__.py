@@ -48,7 +48,7 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
     def build_model(self, options: ClassifyOptions, data: "TextSplits") -> "TextClassifier":
         """Train the tokenizer, and make a model for it."""
-        from fastgru.data.text import train_tokenizer
+        from fastgru.data.tokenizer import train_tokenizer
         from fastgru.models import TextClassifier, TextClassifierConfig
 
         tokenizer = train_tokenizer(data.train.texts)
