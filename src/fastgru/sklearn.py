@@ -33,6 +33,11 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     After `fit`: `model_` is the TextClassifier, with its `save_pretrained`; `classes_ [C]` are the labels, sorted;
     `history_` holds what was measured each epoch.
+
+    >>> from fastgru.sklearn import GRUTextClassifier
+    >>> model = GRUTextClassifier(epochs=2).fit(["a fine film", "a dull film"] * 20, ["good", "bad"] * 20)
+    >>> model.predict_proba(["fine", "dull", "film"]).shape
+    (3, 2)
     """
 
     def __init__(

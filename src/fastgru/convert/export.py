@@ -46,6 +46,11 @@ def export_onnx(
     Raises ImportError without onnxscript or onnxruntime, ValueError where nothing is dynamic or the weights are too
     large for one file, RuntimeError where a GRU is not of float32 on the CPU, has layer_norm or zoneout, or the results
     differ; and what torch.export and torch.onnx raise for the rest of the model.
+
+    >>> import fastgru, torch
+    >>> model = fastgru.GRU(8, 16, batch_first=True)
+    >>> fastgru.export_onnx(model, "model.onnx", torch.randn(2, 5, 8))
+    {'input': ['input_0', 'input_1', 8]}
     """
     _check_packages()
     _check_weights(model)

@@ -15,7 +15,13 @@ Row = TypeVar("Row", bound=Sequence[Any] | Tensor)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one input: the likeliest label, and the probability of each label (summing to 1)."""
+    """What a model says of one input: the likeliest label, and the probability of each label (summing to 1).
+
+    >>> from fastgru.models import Prediction
+    >>> found = Prediction("good", {"bad": 0.1, "good": 0.9})
+    >>> found.probabilities[found.label]
+    0.9
+    """
 
     label: str
     probabilities: dict[str, float]

@@ -18,6 +18,14 @@ class Seq2SeqEnsemble(nn.Module, Writer):
 
     `models`: those that write, with the same tokenizers, as trainings on the same data with other seeds have them;
     sizes and attention may differ. ValueError where there is none, or one has other tokens.
+
+    >>> from fastgru.models import Seq2Seq, Seq2SeqConfig, Seq2SeqEnsemble
+    >>> from fastgru.models.tokens import source_tokenizer, target_tokenizer
+    >>> tokens = source_tokenizer("characters", "act", fold=True), target_tokenizer("words", ["AE", "K", "T"])
+    >>> models = [Seq2Seq(Seq2SeqConfig(6, 7, encoder_size=size), *tokens) for size in (16, 32)]
+    >>> (written,) = Seq2SeqEnsemble(models).predict(["cat"], best=3)
+    >>> len(written)
+    3
     """
 
     def __init__(self, models: Sequence[Seq2Seq]) -> None:

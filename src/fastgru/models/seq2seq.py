@@ -48,6 +48,10 @@ class Seq2SeqConfig:
     `ngrams`: how many n-grams of the source's tokens have a vector of E / 2 features, which is added to that of the
     token in their middle (`fastgru.models.ngrams`); `longest_ngram`: tokens in the longest of them, an odd number.
     `dropout`: on embeddings, n-grams, between layers, on the decoder's states before and after the attention.
+
+    >>> from fastgru.models import Seq2SeqConfig
+    >>> Seq2SeqConfig(source_size=30, target_size=43, attention="gnmt", decoder_layers=2).encoder_size
+    256
     """
 
     source_size: int
@@ -115,6 +119,14 @@ class Seq2Seq(Pretrained, Writer, model_card_template=MODEL_CARD, library_name="
 
     `source_tokenizer`, `target_tokenizer`: as `fastgru.models.tokens` trains them. The folder of a model holds both,
     config.json, model.safetensors and a model card.
+
+    >>> from fastgru.models import Seq2Seq, Seq2SeqConfig
+    >>> from fastgru.models.tokens import source_tokenizer, target_tokenizer
+    >>> letters, sounds = source_tokenizer("characters", "act", fold=True), target_tokenizer("words", ["AE", "K", "T"])
+    >>> model = Seq2Seq(Seq2SeqConfig(source_size=6, target_size=7), letters, sounds)
+    >>> (written,) = model.predict(["cat"], best=3)
+    >>> len(written)
+    3
     """
 
     model_type = "seq2seq"

@@ -38,6 +38,10 @@ class SequenceClassifierConfig:
     `dropout`: on the pooled states, and between layers.
     `pooling`: what the last layer sees, names out of `fastgru.models.pooling.POOLINGS`.
     `features`: for a model of sounds, what it hears of them.
+
+    >>> from fastgru.models import LogMel, SequenceClassifierConfig
+    >>> SequenceClassifierConfig(["yes", "no"], input_size=40, features=LogMel(num_bins=40)).bidirectional
+    True
     """
 
     labels: list[str]
@@ -71,6 +75,13 @@ class SequenceClassifier(Classifier, model_card_template=MODEL_CARD, library_nam
     logits = W pooling(y, h_n) + b,  y, h_n = GRU((x - mean) / deviation)
 
     `mean [I]`, `deviation [I]`: buffers, those of the training part (`fit_standardisation`).
+
+    >>> import numpy
+    >>> from fastgru.models import SequenceClassifier, SequenceClassifierConfig
+    >>> model = SequenceClassifier(SequenceClassifierConfig(["down", "up"], input_size=3))
+    >>> (found,) = model.predict([numpy.zeros((20, 3))])
+    >>> list(found.probabilities)
+    ['down', 'up']
     """
 
     model_type = "sequence_classifier"

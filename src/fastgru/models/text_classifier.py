@@ -42,6 +42,10 @@ class TextClassifierConfig:
     `word_dropout`: share of the tokens that become `[UNK]` in training.
     `embedding_dropout`, `dropout`: on the word vectors, and on the features that enter the last linear layer.
     `pooling`: what these features are made of, names out of `fastgru.models.pooling.POOLINGS`.
+
+    >>> from fastgru.models import TextClassifierConfig
+    >>> TextClassifierConfig(["bad", "good"], vocab_size=5000, pooling=["max", "attention"]).hidden_size
+    64
     """
 
     labels: list[str]
@@ -66,6 +70,14 @@ class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="f
     logits = W pooling(y, h_n) + b, by default of [h_n forward; h_n backward; max over t of y; mean over t of y]
 
     Its folder holds config.json, model.safetensors, tokenizer.json and a model card.
+
+    >>> from fastgru.data.tokenizer import train_tokenizer
+    >>> from fastgru.models import TextClassifier, TextClassifierConfig
+    >>> tokenizer = train_tokenizer(["a fine film", "a dull film"], min_count=1)
+    >>> model = TextClassifier(TextClassifierConfig(["bad", "good"], tokenizer.get_vocab_size()), tokenizer)
+    >>> (found,) = model.predict(["a fine story"])
+    >>> list(found.probabilities)
+    ['bad', 'good']
     """
 
     model_type = "text_classifier"

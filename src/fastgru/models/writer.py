@@ -16,7 +16,13 @@ BEGIN_ID, END_ID = 2, 3  # of the target
 
 @dataclass(frozen=True)
 class Written:
-    """What a model wrote: the text, and the natural logarithm of its probability."""
+    """What a model wrote: the text, and the natural logarithm of its probability.
+
+    >>> import math
+    >>> from fastgru.models import Written
+    >>> round(math.exp(Written("K AE T", score=-0.105).score), 2)
+    0.9
+    """
 
     text: str
     score: float
@@ -28,6 +34,11 @@ class Alignment:
 
     `source [S]`: the tokens that it read, the end included; `target [T]`: those that it wrote, the end included.
     `weights [T, S]`: for each token that it wrote the attention to each that it read; a row sums to 1.
+
+    >>> from fastgru.models import Alignment
+    >>> found = Alignment(["a", "t", "[EOS]"], ["AE", "T"], [[0.8, 0.1, 0.1], [0.1, 0.7, 0.2]])
+    >>> [found.source[row.index(max(row))] for row in found.weights]
+    ['a', 't']
     """
 
     source: list[str]
@@ -36,7 +47,12 @@ class Alignment:
 
 
 class Writer(ABC):
-    """Writes by search; who extends it says how a search begins and how texts become tokens and come back."""
+    """Writes by search; who extends it says how a search begins and how texts become tokens and come back.
+
+    >>> from fastgru.models import Seq2Seq, Seq2SeqEnsemble, Writer
+    >>> issubclass(Seq2Seq, Writer) and issubclass(Seq2SeqEnsemble, Writer)
+    True
+    """
 
     @property
     @abstractmethod

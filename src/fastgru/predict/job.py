@@ -49,6 +49,17 @@ def predict_parquet(
     `prefix`, the fields of the model's answer. It appears whole, at the end. Until then the shards lie in a hidden
     folder beside it, from which the same call goes on after whatever stopped it.
     InputError for bad input, and then nothing is left.
+
+    >>> import pandas
+    >>> from pathlib import Path
+    >>> from fastgru.predict import predict_parquet
+    >>> from fastgru.sklearn import GRUTextClassifier
+    >>> from fastgru.training.classify import ClassifyPredictOptions
+    >>> model = GRUTextClassifier(epochs=1).fit(["a fine film", "a dull film"] * 20, ["good", "bad"] * 20)
+    >>> _ = model.model_.save_pretrained("model")
+    >>> pandas.DataFrame({"text": ["fine", "dull"]}).to_parquet("texts.parquet")
+    >>> predict_parquet("model", "texts.parquet", Path("out"), "text", ClassifyPredictOptions())
+    2
     """
     if engine not in ENGINES:
         raise InputError(f"--engine must be one of {', '.join(ENGINES)}, got {engine!r}")
