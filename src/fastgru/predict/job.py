@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import save
 
 from fastgru.common.errors import InputError
-from fastgru.common.files import locked, written_whole
+from fastgru.common.files import atomic_write, locked
 from fastgru.data.parquet import cut, find_parquet, read_schema
 from fastgru.predict.engines import ENGINES
 from fastgru.predict.worker import Job, Shard, Worker
@@ -123,8 +123,8 @@ def _prepare(staging: Path, plan: dict[str, Any]) -> None:
         if not same or file.name.startswith("."):  # what a killed worker left
             file.unlink()
     if not same:
-        with written_whole(path) as beside:
-            beside.write_text(text, encoding="utf-8")
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _check(staging: Path, shards: list[Shard]) -> None:

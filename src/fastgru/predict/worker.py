@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import torch
 
 from fastgru.common.errors import InputError
-from fastgru.common.files import written_whole
+from fastgru.common.files import atomic_write
 from fastgru.data.parquet import Stretch, read
 from fastgru.training.run_folder import task_of_run
 
@@ -61,7 +61,7 @@ class Worker:
     def write(self, shard: Shard, schema: pa.Schema) -> None:
         """Predict the rows of `shard` and write them by `schema`; InputError, naming the row, for a bad input."""
         target = Path(self.job.folder) / shard.name
-        with written_whole(target, attempt=uuid4().hex) as beside, pq.ParquetWriter(beside, schema) as writer:
+        with atomic_write(target, attempt=uuid4().hex) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             first = shard.stretch.start
             for batch in read(shard.stretch, BATCH_ROWS):
                 writer.write_batch(self._extended(batch, schema, f"{shard.stretch.path}, row", first))

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from rich.console import Console
 
 from fastgru.common.errors import InputError
-from fastgru.common.processes import rank, shape
+from fastgru.common.processes import rank, torchrun_world
 from fastgru.training.batches import TaskData
 from fastgru.training.callbacks import History, Keep
 from fastgru.training.curves import draw_curves
@@ -109,7 +109,7 @@ def _load_or_refuse(trainer: Trainer, module: TaskModule[Any], data: TaskData, c
 
 
 def _trainer(options: TrainOptions, callbacks: list[Callback]) -> Trainer:
-    devices, machines = shape() or (options.devices, 1)
+    devices, machines = torchrun_world() or (options.devices, 1)
     return Trainer(
         max_epochs=options.epochs,
         callbacks=callbacks,

@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fastgru.common.errors import InputError
-from fastgru.common.files import locked, written_whole
+from fastgru.common.files import atomic_write, locked
 from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask, task_of_model
 
@@ -169,8 +169,8 @@ class RunFolder:
         return content if isinstance(content, dict) else {}
 
     def _write(self, content: dict[str, Any]) -> None:
-        with written_whole(self._options) as beside:
-            beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with atomic_write(self._options) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def task_of_run(name: str) -> AnyTask:
