@@ -17,7 +17,6 @@ def atomic_write(path: Path, attempt: str = "tmp") -> Iterator[Path]:
     file, which the next writer replaces. `attempt`: a name for this writer, where several write the same file at a
     time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{attempt}")
     try:
         yield temporary

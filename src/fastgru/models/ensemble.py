@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from fastgru.common.eval_mode import eval_mode
 from fastgru.models.search import Step
 from fastgru.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from fastgru.models.writer import Alignment, Writer
@@ -93,10 +94,6 @@ class Seq2SeqEnsemble(nn.Module, Writer):
     def _first(self) -> Seq2Seq:
         return next(iter(self))
 
-    @contextmanager
-    def in_eval_mode(self) -> Iterator[None]:
+    def in_eval_mode(self) -> AbstractContextManager[None]:
         """Keep all models in eval mode in here; afterwards each part is as it was."""
-        with ExitStack() as stack:
-            for model in self:
-                stack.enter_context(model.in_eval_mode())
-            yield
+        return eval_mode(self)
