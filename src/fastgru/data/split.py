@@ -76,17 +76,17 @@ class Splits(Generic[Train, Rows]):
         return self
 
 
-def split(rows: LabelledTexts, shares: tuple[float, ...], seed: int = 0) -> list[LabelledTexts]:
-    """Split `rows` into parts of these shares (summing to 1).
+def split(rows: LabelledTexts, fractions: tuple[float, ...], seed: int = 0) -> list[LabelledTexts]:
+    """Split `rows` into parts of these fractions (summing to 1).
 
     Texts that are equal but for case and white space stay together.
     """
     keys = [normalise(text) for text in rows.texts]
-    return [rows.take(part) for part in share_out(keys, shares, seed)]
+    return [rows.take(part) for part in split_groups(keys, fractions, seed)]
 
 
-def share_out(keys: list[str], shares: tuple[float, ...], seed: int = 0) -> list[list[int]]:
-    """Share the indices of `keys` out to parts of these shares (summing to 1); rows with equal keys stay together.
+def split_groups(keys: list[str], fractions: tuple[float, ...], seed: int = 0) -> list[list[int]]:
+    """Split the indices of `keys` into parts of these fractions (summing to 1); rows with equal keys stay together.
 
     The keys are ordered by the SHA-256 of the seed and the key, so that the parts are the same on every machine and
     for every order of the rows.
@@ -95,11 +95,11 @@ def share_out(keys: list[str], shares: tuple[float, ...], seed: int = 0) -> list
     for row, key in enumerate(keys):
         groups[key].append(row)
     order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\n{key}".encode()).digest())
-    parts: list[list[int]] = [[] for _ in shares]
-    bounds = [sum(shares[: part + 1]) * len(keys) for part in range(len(shares))]
+    parts: list[list[int]] = [[] for _ in fractions]
+    bounds = [sum(fractions[: part + 1]) * len(keys) for part in range(len(fractions))]
     part = done = 0
     for key in order:
-        while part < len(shares) - 1 and done >= round(bounds[part]):
+        while part < len(fractions) - 1 and done >= round(bounds[part]):
             part += 1
         parts[part] += groups[key]
         done += len(groups[key])
@@ -111,20 +111,20 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def complete(parts: dict[str, LabelledTexts], share: float = 0.1) -> Splits[LabelledTexts, LabelledTexts]:
-    """Give all three parts: where validation or test is missing, it is a `share` of the training part.
+def complete(parts: dict[str, LabelledTexts], fraction: float = 0.1) -> Splits[LabelledTexts, LabelledTexts]:
+    """Give all three parts: where validation or test is missing, it is a `fraction` of the training part.
 
     A text of one part never stays in another.
     """
     train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
     if test is None and validation is None:
-        test, validation, train = split(train, (share, share, 1 - 2 * share))
+        test, validation, train = split(train, (fraction, fraction, 1 - 2 * fraction))
         return Splits(train, validation, test)
     if test is None:
-        test, train = split(train, (share, 1 - share))
+        test, train = split(train, (fraction, 1 - fraction))
     train = without(train, test)
     if validation is None:
-        validation, train = split(train, (share, 1 - share))
+        validation, train = split(train, (fraction, 1 - fraction))
     validation = without(validation, test)
     return Splits(without(train, validation), validation, test)
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fastgru.common.eval_mode import eval_mode
+from fastgru.models.generation import Alignment, TextGenerator
 from fastgru.models.search import Step
 from fastgru.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from fastgru.models.writer import Alignment, Writer
 
 
-class Seq2SeqEnsemble(nn.Module, Writer):
+class Seq2SeqEnsemble(nn.Module, TextGenerator):
     """p(y_t | y_1 ... y_{t-1}, x) = mean over the models of theirs: fewer errors than any of them makes alone.
 
     `models`: those that write, with the same tokenizers, as trainings on the same data with other seeds have them;

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from fastgru.core.noise import dropout
 from fastgru.models.decoder import BahdanauDecoder, GNMTDecoder, GRUDecoder, Source
+from fastgru.models.generation import END_ID, Alignment, TextGenerator
 from fastgru.models.ngrams import NGramEmbedding
 from fastgru.models.pretrained import CONFIG, WEIGHTS, Pretrained, load_tokenizer
 from fastgru.models.search import Step
 from fastgru.models.text_classifier import PAD_ID, encode_texts, pad_ids
-from fastgru.models.writer import END_ID, Alignment, Writer
 from fastgru.nn import GRU
 
 ATTENTIONS = ("luong", "gnmt", "bahdanau", "none")
@@ -114,7 +114,7 @@ def _source_embedding(config: Seq2SeqConfig) -> nn.Embedding:
     )
 
 
-class Seq2Seq(Pretrained, Writer, model_card_template=MODEL_CARD, library_name="fastgru"):
+class Seq2Seq(Pretrained, TextGenerator, model_card_template=MODEL_CARD, library_name="fastgru"):
     """p(y | x) = product over t of softmax(W f_t + b), f_t: the decoder's features after y_1 ... y_{t-1}.
 
     `source_tokenizer`, `target_tokenizer`: as `fastgru.models.tokens` trains them. The folder of a model holds both,
@@ -181,11 +181,11 @@ class Seq2Seq(Pretrained, Writer, model_card_template=MODEL_CARD, library_name="
 
     def encode(self, ids: Tensor, lengths: Tensor) -> tuple[Source, Tensor]:
         """Read the sources: what the decoder looks at, and the state that it starts from `[L, B, H]`."""
-        past = torch.arange(ids.shape[1], device=ids.device) >= lengths[:, None]
-        x = self.source_embedding(ids.masked_fill(past, PAD_ID))
+        padding = torch.arange(ids.shape[1], device=ids.device) >= lengths[:, None]
+        x = self.source_embedding(ids.masked_fill(padding, PAD_ID))
         memory, h_n = self.encoder(self._drop(x), lengths=lengths)
         memory = self._drop(memory)
-        source = Source(memory, self.decoder.keys(memory), past)
+        source = Source(memory, self.decoder.keys(memory), padding)
         return source, h_n if self.bridge is None else self._bridge(h_n)
 
     def _bridge(self, h_n: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class SequenceClassifierConfig:
 
     def __post_init__(self) -> None:
         """ValueError for a configuration that no model can have."""
-        check_config(self, sizes=("input_size", "hidden_size", "num_layers"), shares=("dropout",))
+        check_config(self, sizes=("input_size", "hidden_size", "num_layers"), fractions=("dropout",))
         if not isinstance(self.bidirectional, bool):
             raise ValueError(f"bidirectional must be true or false, got {self.bidirectional!r}")
         if not isinstance(self.noise, float | int) or not 0 <= self.noise < float("inf"):

@@ -61,7 +61,7 @@ class TextClassifierConfig:
     def __post_init__(self) -> None:
         """ValueError for a configuration that no model can have."""
         sizes = ("vocab_size", "embedding_size", "hidden_size", "num_layers")
-        check_config(self, sizes=sizes, shares=("word_dropout", "embedding_dropout", "dropout"))
+        check_config(self, sizes=sizes, fractions=("word_dropout", "embedding_dropout", "dropout"))
 
 
 class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="fastgru"):

@@ -114,8 +114,8 @@ class History(Callback):
         self._elapsed = float(state_dict["elapsed"])
 
 
-class Keep(Checkpoint):
-    """Keeps the best model in the run folder, and the state to resume from.
+class CheckpointWriter(Checkpoint):
+    """Writes the best model into the run folder, and the checkpoint to resume from.
 
     A `Checkpoint`, so that Lightning runs it after every other callback and their state is complete. The best
     model goes first: a run that is killed between the two repeats the epoch and writes the same model again.
