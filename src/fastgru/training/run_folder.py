@@ -88,6 +88,7 @@ class RunFolder:
 
         In an order that leaves a run that can be gone on with, the earlier or the new one, whenever it is killed.
         """
+        self.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.checkpoint.parent, ignore_errors=True)
         self._write({"task": options.task, "finished": False, "data_sha256": fingerprint, "options": asdict(options)})
         for path in (self.path / name for name in FILES if name != self._options.name):
