@@ -14,8 +14,13 @@ from fastgru.models import Seq2Seq, Seq2SeqConfig, Seq2SeqEnsemble
 from fastgru.models.generation import BEGIN_ID, END_ID, GeneratedText
 from fastgru.models.search import beam_search
 from fastgru.models.seq2seq import FILES
-from fastgru.models.text_classifier import pad_ids
-from fastgru.models.tokens import source_tokenizer, target_tokenizer, train_source_tokenizer, train_target_tokenizer
+from fastgru.models.tokens import (
+    pad_ids,
+    source_tokenizer,
+    target_tokenizer,
+    train_source_tokenizer,
+    train_target_tokenizer,
+)
 
 WORDS = ["abba", "c", "cab", "baccab"]
 KINDS = ["luong", "gnmt", "bahdanau", "none"]

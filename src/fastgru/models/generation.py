@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastgru.models.search import Step, beam_search
-from fastgru.models.text_classifier import pad_ids
+from fastgru.models.tokens import pad_ids
 
 BEGIN_ID, END_ID = 2, 3  # of the target
 

@@ -14,7 +14,7 @@ from fastgru.models.generation import END_ID, Alignment, TextGenerator
 from fastgru.models.ngrams import NGramEmbedding
 from fastgru.models.pretrained import CONFIG, WEIGHTS, Pretrained, load_tokenizer
 from fastgru.models.search import Step
-from fastgru.models.text_classifier import PAD_ID, encode_texts, pad_ids
+from fastgru.models.tokens import PAD_ID, encode_texts, pad_ids
 from fastgru.nn import GRU
 
 ATTENTIONS = ("luong", "gnmt", "bahdanau", "none")

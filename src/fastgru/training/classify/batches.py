@@ -8,7 +8,8 @@ from torch import Tensor
 
 from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
-from fastgru.models.text_classifier import TextClassifier, pad_ids
+from fastgru.models.text_classifier import TextClassifier
+from fastgru.models.tokens import pad_ids
 from fastgru.training.classify.options import ClassifyOptions
 
 

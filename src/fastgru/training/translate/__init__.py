@@ -47,8 +47,7 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
         """Train the tokenizers, and make a model for them."""
         from fastgru.models import Seq2Seq, Seq2SeqConfig
         from fastgru.models.ngrams import frequent_ngrams
-        from fastgru.models.text_classifier import encode_texts
-        from fastgru.models.tokens import train_source_tokenizer, train_target_tokenizer
+        from fastgru.models.tokens import encode_texts, train_source_tokenizer, train_target_tokenizer
 
         most = options.max_tokens
         source = train_source_tokenizer(options.source_tokens, data.train.texts, max_tokens=most)
