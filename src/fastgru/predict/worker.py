@@ -61,6 +61,7 @@ class Worker:
     def write(self, shard: Shard, schema: pa.Schema) -> None:
         """Predict the rows of `shard` and write them by `schema`; InputError, naming the row, for a bad input."""
         target = Path(self.job.folder) / shard.name
+        target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target, attempt=uuid4().hex) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             first = shard.row_range.start
             for batch in read(shard.row_range, BATCH_ROWS):
