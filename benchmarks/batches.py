@@ -9,10 +9,10 @@ import time
 
 import torch
 
+from fastgru.data.bucketing import Batching
 from fastgru.data.labelled import LabelledTexts
-from fastgru.data.lengths import Batching
 from fastgru.data.reviews import load_reviews
-from fastgru.data.text import train_tokenizer
+from fastgru.data.tokenizer import train_tokenizer
 from fastgru.models import TextClassifier, TextClassifierConfig
 from fastgru.training.classify.batches import EncodedTexts
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from fastgru import GRU
-from fastgru.data.lengths import Batching
-from fastgru.data.split import load_splits
+from fastgru.data.bucketing import Batching
+from fastgru.data.texts import load_splits
 from fastgru.models import TextClassifier, attribution
 
 BATCHES, TEXTS = 60, 50

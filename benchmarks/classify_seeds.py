@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fastgru.data.labelled import LabelledTexts
-from fastgru.data.split import load_splits
+from fastgru.data.texts import load_splits
 from fastgru.models.text_classifier import TextClassifier
 from fastgru.training.classify import ClassifyOptions
 from fastgru.training.classify.measure import measure

@@ -1,13 +1,17 @@
 """What every test gets: a seed, compilations of its own, and fresh memory filled with NaN: unwritten output shows."""
 
+import os
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+
+os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # scripts that tests start import what tests share
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,11 @@ def info(layer: GRU | None = None, x: Tensor | None = None) -> Info:
 
     Raises TypeError for anything but a fastgru.GRU, and ValueError, as the layer itself does, where FASTGRU_ISA names
     an instruction set that is not there.
+
+    >>> import fastgru
+    >>> found = fastgru.info(fastgru.GRU(8, 16, backend="reference"))
+    >>> found.backend, found.verdict("reference")
+    ('reference', 'serves this layer')
     """
     layer = GRU(128, 128) if layer is None else layer
     if not isinstance(layer, GRU):

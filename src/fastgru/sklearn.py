@@ -27,12 +27,18 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A bidirectional GRU that learns the labels of texts; trained as `fastgru train classify` trains.
 
     `embedding_size`, `hidden_size`, `dropout`, `pooling`, `epochs`, `patience`, `batch_size`, `lr`, `threads`: as that
-    command's. `class_weight`: None, "balanced" or a weight a label, as elsewhere in scikit-learn. `validation_share`:
-    of the texts, taken by the same hash of a text as the command's; they choose the epoch and are not trained on.
+    command's. `class_weight`: None, "balanced" or a weight a label, as elsewhere in scikit-learn.
+    `validation_fraction`: of the texts, taken by the same hash of a text as the command's; they choose the epoch and
+    are not trained on.
     `random_state`: the same number gives the same model. `verbose`: show the epochs on stderr.
 
     After `fit`: `model_` is the TextClassifier, with its `save_pretrained`; `classes_ [C]` are the labels, sorted;
     `history_` holds what was measured each epoch.
+
+    >>> from fastgru.sklearn import GRUTextClassifier
+    >>> model = GRUTextClassifier(epochs=2).fit(["a fine film", "a dull film"] * 20, ["good", "bad"] * 20)
+    >>> model.predict_proba(["fine", "dull", "film"]).shape
+    (3, 2)
     """
 
     def __init__(
@@ -47,7 +53,7 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         patience: int = 4,
         batch_size: int = 64,
         lr: float = 2e-3,
-        validation_share: float = 0.1,
+        validation_fraction: float = 0.1,
         random_state: int = 0,
         threads: int = 1,
         verbose: bool = False,
@@ -61,7 +67,7 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.patience = patience
         self.batch_size = batch_size
         self.lr = lr
-        self.validation_share = validation_share
+        self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.threads = threads
         self.verbose = verbose
@@ -126,10 +132,10 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _splits(self, rows: LabelledTexts) -> Splits[LabelledTexts, LabelledTexts]:
         """Keep some texts to validate on, of labels that are left to train on; all, where there are too few."""
-        share = self.validation_share
-        if not 0 < share < 1:
-            raise ValueError(f"validation_share must lie between 0 and 1, got {share!r}")
-        validation, training = split(rows, (share, 1 - share))
+        fraction = self.validation_fraction
+        if not 0 < fraction < 1:
+            raise ValueError(f"validation_fraction must lie between 0 and 1, got {fraction!r}")
+        validation, training = split(rows, (fraction, 1 - fraction))
         known = set(training.labels)
         alone = [row for row, label in enumerate(validation.labels) if label not in known]
         others = [row for row, label in enumerate(validation.labels) if label in known]

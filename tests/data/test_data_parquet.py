@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastgru.common.errors import InputError
-from fastgru.data.parquet import Stretch, cut, cut_groups, find_parquet, read, read_schema, whole
+from fastgru.data.parquet import RowRange, cut, cut_groups, find_parquet, read, read_schema, whole
 
 
 def write(path: Path, rows: int, first: int = 0, group: int = 7) -> str:
@@ -15,8 +15,8 @@ def write(path: Path, rows: int, first: int = 0, group: int = 7) -> str:
     return str(path)
 
 
-def numbers(stretch: Stretch, batch_rows: int = 3) -> list[int]:
-    return list(chain.from_iterable(batch["n"].to_pylist() for batch in read(stretch, batch_rows)))
+def numbers(row_range: RowRange, batch_rows: int = 3) -> list[int]:
+    return list(chain.from_iterable(batch["n"].to_pylist() for batch in read(row_range, batch_rows)))
 
 
 def test_find_a_file_a_folder_and_a_pattern(tmp_path: Path) -> None:
@@ -35,17 +35,17 @@ def test_find_nothing(tmp_path: Path, nothing: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 6, 7, 8, 50])
-def test_stretches_hold_every_row_once_and_in_order(tmp_path: Path, rows: int) -> None:
+def test_row_ranges_hold_every_row_once_and_in_order(tmp_path: Path, rows: int) -> None:
     files = [write(tmp_path / "1.parquet", 23), write(tmp_path / "2.parquet", 0), write(tmp_path / "3.parquet", 9, 23)]
-    stretches = cut(files, rows)
-    assert max(map(len, stretches)) <= rows
-    assert [numbers(stretch) for stretch in stretches] == [
+    ranges = cut(files, rows)
+    assert max(map(len, ranges)) <= rows
+    assert [numbers(row_range) for row_range in ranges] == [
         [*range(23)[first : first + rows]] for first in range(0, 23, rows)
     ] + [[*range(23, 32)[first : first + rows]] for first in range(0, 9, rows)]
 
 
 def test_read_gives_batches_of_the_columns_asked_for(tmp_path: Path) -> None:
-    batches = list(read(Stretch(write(tmp_path / "1.parquet", 23), 5, 18), 4, ["text"]))
+    batches = list(read(RowRange(write(tmp_path / "1.parquet", 23), 5, 18), 4, ["text"]))
     assert all(batch.schema.names == ["text"] and 0 < len(batch) <= 4 for batch in batches)
     assert sum(map(len, batches)) == 13
 
@@ -78,8 +78,8 @@ def test_a_file_that_is_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("parts", "least", "longest"), [(1, 1, 7), (3, 1, 3), (100, 1, 1), (100, 5, 5)])
 def test_row_groups_are_cut_and_never_joined(tmp_path: Path, parts: int, least: int, longest: int) -> None:
     files = [write(tmp_path / "1.parquet", 23), write(tmp_path / "2.parquet", 0), write(tmp_path / "3.parquet", 9, 23)]
-    stretches = cut_groups(files, parts, least)
-    assert list(chain.from_iterable(map(numbers, stretches))) == [*range(32)]
-    assert max(map(len, stretches)) == longest
-    assert all(stretch.start // 7 == (stretch.stop - 1) // 7 for stretch in stretches)
+    ranges = cut_groups(files, parts, least)
+    assert list(chain.from_iterable(map(numbers, ranges))) == [*range(32)]
+    assert max(map(len, ranges)) == longest
+    assert all(row_range.start // 7 == (row_range.stop - 1) // 7 for row_range in ranges)
     assert list(chain.from_iterable(map(numbers, whole(files)))) == [*range(32)]

@@ -15,9 +15,9 @@ def test_load_reviews_labels_by_the_sign_of_the_rating(tmp_path: Path, monkeypat
     rows = reviews.load_reviews()
     assert rows.texts == ["A fine film.", "Dull caf\u00e9 talk.", "Neither here nor there."]
     assert rows.labels == ["positive", "negative", "negative"]
-    assert rows.beliefs is not None
-    assert [round(belief["positive"], 3) for belief in rows.beliefs] == [0.924, 0.182, 0.5]
-    assert all(sum(belief.values()) == pytest.approx(1) for belief in rows.beliefs)
+    assert rows.soft_labels is not None
+    assert [round(soft_label["positive"], 3) for soft_label in rows.soft_labels] == [0.924, 0.182, 0.5]
+    assert all(sum(soft_label.values()) == pytest.approx(1) for soft_label in rows.soft_labels)
 
 
 def test_the_real_reviews() -> None:

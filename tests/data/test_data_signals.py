@@ -162,7 +162,7 @@ def test_windows_hold_the_training_part_once_in_an_order_of_their_number(
 
 
 def test_a_stream_keeps_so_many_sequences_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "HELD", 4)
+    monkeypatch.setattr(signals, "HELD_OUT", 4)
     splits = load_signals(arrays(tmp_path / "data", 60), stream=True)
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (112, 4, 4)
 

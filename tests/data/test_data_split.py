@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
-from fastgru.data.split import load_splits, normalise, split
+from fastgru.data.split import normalise, split
+from fastgru.data.texts import load_splits
 
 
 def rows_of(texts: list[str]) -> LabelledTexts:

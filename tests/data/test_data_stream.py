@@ -22,10 +22,11 @@ from fastgru.common.errors import InputError
 from fastgru.data import hub, stream
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pairs import load_pairs
-from fastgru.data.split import load_splits, normalise
+from fastgru.data.split import normalise
 from fastgru.data.stream import StreamedTexts, TextSplits, stream_splits
+from fastgru.data.texts import load_splits
 from fastgru.models import TextClassifier
-from fastgru.training.batches import Share
+from fastgru.training.batches import MicroBatch
 from fastgru.training.classify.module import ClassifyModule
 
 ROWS = 1_000
@@ -110,7 +111,7 @@ def test_windows_mix_what_lies_apart(tmp_path: Path) -> None:
 
 
 def test_the_parts_are_the_same_for_every_order_of_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "HELD", 40)
+    monkeypatch.setattr(stream, "HELD_OUT", 40)
     rows = rows_of()
     shuffled = random.Random(0).sample(rows, len(rows))
     one, other = (
@@ -265,10 +266,10 @@ def test_training_that_stopped_inside_an_epoch_goes_on_with_the_same_windows(
     assert CliRunner().invoke(app, [*command, str(whole)]).exit_code == 0
     step = ClassifyModule.training_step
 
-    def broken(module: ClassifyModule[TextClassifier], share: Share, batch_index: int) -> Tensor:
+    def broken(module: ClassifyModule[TextClassifier], micro_batch: MicroBatch, batch_index: int) -> Tensor:
         if module.global_step == 19:  # of 12 in an epoch, with windows of 100 rows
             raise InputError("stopped here")
-        return step(module, share, batch_index)
+        return step(module, micro_batch, batch_index)
 
     with monkeypatch.context() as patch:
         patch.setattr(ClassifyModule, "training_step", broken)

@@ -24,7 +24,7 @@ def test_read_labelled_of_every_format(tmp_path: Path, suffix: str) -> None:
     rows = read_labelled(str(path), "body", "folder")
     assert rows.texts == list(FRAME["body"])
     assert rows.labels == ["1", "0", "1"]
-    assert rows.beliefs is None
+    assert rows.soft_labels is None
 
 
 @pytest.mark.parametrize(

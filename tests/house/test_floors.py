@@ -1,6 +1,8 @@
-"""The rooms of the package stand on floors, and imports only run downwards."""
+"""The rooms of the package stand on floors, imports only run downwards and never in a circle, and no file is long."""
 
 import ast
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ import pytest
 import fastgru
 
 SOURCE = Path(fastgru.__file__).parent
+ROOT = Path(__file__).parents[2]
+LONGEST = 400  # lines of a file
 
 # From the ground up. A module belongs to the first room that its name starts with. The package itself is on every
 # floor: it holds the version and looks its public names up at first use.
@@ -66,6 +70,15 @@ def climbs(module: str, source: str) -> list[str]:
     return [name for name in sorted(imports(source)) if name.split(".")[1] != room and floor(name) >= floor(module)]
 
 
+def circle(sources: Mapping[str, str]) -> list[str]:
+    """The modules of a circle of imports, the first one again at the end; none where there is no circle."""
+    try:
+        TopologicalSorter({module: imports(source) for module, source in sources.items()}).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))
+    return []
+
+
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if name_of(path) != "fastgru")
 
 
@@ -81,3 +94,24 @@ def test_an_import_that_climbs_is_found() -> None:
     assert climbs("fastgru.nn", "from fastgru.core.spec import GRUSpec\nimport torch") == []
     with pytest.raises(LookupError, match=r"fastgru\.attic stands on no floor"):
         floor("fastgru.attic")
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circle({name_of(path): path.read_text() for path in MODULES}) == []
+
+
+def test_a_circle_is_found() -> None:
+    split, stream = "fastgru.data.split", "fastgru.data.stream"
+    late = "def f():\n    from fastgru.data.stream import stream_splits"
+    for_types = "if TYPE_CHECKING:\n    from fastgru.data import stream"
+    for source in (late, for_types):
+        found = circle({split: source, stream: "from fastgru.data.split import Splits"})
+        assert found in ([split, stream, split], [stream, split, stream])
+    assert circle({split: late, stream: "from fastgru.data.hub import open_hub"}) == []
+
+
+def test_no_file_is_longer_than_a_reader_can_hold() -> None:
+    code = [*(ROOT / "src").rglob("*.py"), *(ROOT / "csrc").rglob("*.*"), *(ROOT / "tests").rglob("*.py")]
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in code}
+    assert len(lines) > 100
+    assert {path: count for path, count in lines.items() if count > LONGEST} == {}

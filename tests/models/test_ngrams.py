@@ -10,8 +10,7 @@ from torch import Tensor
 
 from fastgru.models import Seq2Seq, Seq2SeqConfig, ngrams
 from fastgru.models.ngrams import LEAST, NGramEmbedding, frequent_ngrams, ngram_codes
-from fastgru.models.text_classifier import pad_ids
-from fastgru.models.tokens import source_tokenizer, target_tokenizer
+from fastgru.models.tokens import pad_ids, source_tokenizer, target_tokenizer
 
 DRAW = random.Random(0)
 TEXTS = ["".join(DRAW.choices("abc", k=DRAW.randint(1, 9))) for _ in range(400)]

@@ -11,11 +11,16 @@ from torch import Tensor
 
 from fastgru.common.errors import InputError
 from fastgru.models import Seq2Seq, Seq2SeqConfig, Seq2SeqEnsemble
+from fastgru.models.generation import BEGIN_ID, END_ID, GeneratedText
 from fastgru.models.search import beam_search
 from fastgru.models.seq2seq import FILES
-from fastgru.models.text_classifier import pad_ids
-from fastgru.models.tokens import source_tokenizer, target_tokenizer, train_source_tokenizer, train_target_tokenizer
-from fastgru.models.writer import BEGIN_ID, END_ID, Written
+from fastgru.models.tokens import (
+    pad_ids,
+    source_tokenizer,
+    target_tokenizer,
+    train_source_tokenizer,
+    train_target_tokenizer,
+)
 
 WORDS = ["abba", "c", "cab", "baccab"]
 KINDS = ["luong", "gnmt", "bahdanau", "none"]
@@ -202,7 +207,7 @@ def test_an_ensemble_writes_what_its_models_find_likeliest_on_average() -> None:
 def test_an_ensemble_of_one_is_that_one() -> None:
     model = build("luong")
     assert Seq2SeqEnsemble([model]).predict(WORDS, best=2) == [
-        [Written(one.text, pytest.approx(one.score, abs=1e-5)) for one in several]
+        [GeneratedText(one.text, pytest.approx(one.score, abs=1e-5)) for one in several]
         for several in model.predict(WORDS, best=2)
     ]
 

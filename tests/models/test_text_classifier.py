@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from fastgru.common.errors import InputError
-from fastgru.data.text import train_tokenizer
-from fastgru.models.text_classifier import FILES, TextClassifier, TextClassifierConfig, pad_ids
+from fastgru.data.tokenizer import train_tokenizer
+from fastgru.models.text_classifier import FILES, TextClassifier, TextClassifierConfig
+from fastgru.models.tokens import pad_ids
 
 TEXTS = ["a fine film", "dull", "a dull and flat story of a film", "", "?!", "a fine film"]
 

@@ -17,7 +17,7 @@ import torch
 
 from fastgru.common.errors import InputError
 from fastgru.data.parquet import cut
-from fastgru.data.text import train_tokenizer
+from fastgru.data.tokenizer import train_tokenizer
 from fastgru.models import TextClassifier, TextClassifierConfig
 from fastgru.predict import predict_parquet
 from fastgru.predict.engines import _Actor

@@ -94,7 +94,7 @@ def test_fit_refuses(texts: object, labels: list, message: str) -> None:
     [
         ({"pooling": "median"}, "--pooling takes names out of"),
         ({"class_weight": "heavy"}, "--class-weights takes none, balanced"),
-        ({"validation_share": 1.0}, "validation_share must lie between 0 and 1, got 1.0"),
+        ({"validation_fraction": 1.0}, "validation_fraction must lie between 0 and 1, got 1.0"),
     ],
 )
 def test_fit_refuses_parameters(parameters: dict, message: str) -> None:

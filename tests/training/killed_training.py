@@ -11,7 +11,7 @@ from test_training import options_for
 
 from fastgru.common.errors import Stopped
 from fastgru.training import run as training
-from fastgru.training.callbacks import Keep
+from fastgru.training.callbacks import CheckpointWriter
 from fastgru.training.classify.module import ClassifyModule
 from fastgru.training.run_folder import RunFolder
 
@@ -35,7 +35,7 @@ def save_or_die(trainer: Trainer, path: Path) -> None:
 
 
 if moment == "before the checkpoint":
-    Keep.on_train_epoch_end.__globals__["Trainer"].save_checkpoint = save_or_die
+    CheckpointWriter.on_train_epoch_end.__globals__["Trainer"].save_checkpoint = save_or_die
 else:
     ClassifyModule.training_step = step_or_die
 try:

@@ -10,8 +10,8 @@ from test_cli_tasks import assert_one_line, data, run, trained
 from fastgru.common.errors import InputError
 from fastgru.models import TextClassifier
 from fastgru.training.callbacks import History
-from fastgru.training.run_folder import FILES, RunFolder
-from fastgru.training.tasks import TASKS, task_of_model, task_of_run
+from fastgru.training.run_folder import FILES, RunFolder, task_of_run
+from fastgru.training.tasks import TASKS, task_of_model
 
 __all__ = ["data", "trained"]  # fixtures
 

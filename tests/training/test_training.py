@@ -21,7 +21,7 @@ from rich.console import Console
 from task_data import write_reviews
 
 from fastgru.common.errors import InputError
-from fastgru.data.split import load_splits
+from fastgru.data.texts import load_splits
 from fastgru.models import TextClassifier
 from fastgru.training import run as training
 from fastgru.training.callbacks import History
@@ -351,12 +351,12 @@ def test_average_is_the_formula(data: str, whole: RunFolder) -> None:
             model.classify.bias.add_(1)
 
 
-def test_targets_are_beliefs_where_there_are_some(data: str, whole: RunFolder) -> None:
+def test_targets_are_soft_labels_where_there_are_some(data: str, whole: RunFolder) -> None:
     model = TextClassifier.from_pretrained(whole.path)
     rows = load_splits(data, "text", "label").test
     hard = EncodedTexts(rows, model)
     assert torch.equal(hard.targets, torch.nn.functional.one_hot(hard.labels, 2).float())
-    soft = EncodedTexts(replace(rows, beliefs=[{"good": 0.25, "bad": 0.75}] * len(rows)), model)
+    soft = EncodedTexts(replace(rows, soft_labels=[{"good": 0.25, "bad": 0.75}] * len(rows)), model)
     assert soft.targets.tolist() == [[0.75, 0.25]] * len(rows)
     assert torch.equal(soft.labels, hard.labels)
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from fastgru.data.lengths import Batching
-from fastgru.training.batches import Share, TrainBatches, ValidationBatches, in_memory
+from fastgru.data.bucketing import Batching
+from fastgru.training.batches import MicroBatch, TrainBatches, ValidationBatches, in_memory
 
 LENGTHS = [length % 13 + 1 for length in range(0, 410, 7)]
 
@@ -26,7 +26,7 @@ class Rows:
 
 
 def batches_of(rank: int = 0, world: int = 1, accumulate: int = 1, **batching: Any) -> TrainBatches:
-    kind = Batching(**{"batch_size": 8, "stretch": 3, **batching})
+    kind = Batching(**{"batch_size": 8, "bucket": 3, **batching})
     return TrainBatches(in_memory(Rows()), kind, seed=1, accumulate=accumulate, rank=rank, world=world)
 
 
@@ -76,7 +76,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
 
 def test_rows_of_a_batch_have_like_lengths() -> None:
     lengths = [length for length in range(1, 26) for _ in range(10)]
-    batches = Batching(8, stretch=10).shuffled(lengths, torch.Generator().manual_seed(0))
+    batches = Batching(8, bucket=10).shuffled(lengths, torch.Generator().manual_seed(0))
     spread = [max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in batches]
     assert sum(spread) / len(spread) < 4
 
@@ -85,7 +85,7 @@ def test_rows_of_a_batch_have_like_lengths() -> None:
 def test_a_start_inside_an_epoch_gives_what_follows(accumulate: int) -> None:
     whole, resumed = batches_of(accumulate=accumulate), batches_of(accumulate=accumulate)
     list(whole)
-    second: list[Share] = list(whole)
+    second: list[MicroBatch] = list(whole)
     resumed.start = (1, 3)
     assert list(resumed) == second[3 * accumulate :]
     assert list(resumed) == list(whole)

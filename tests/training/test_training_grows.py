@@ -91,7 +91,7 @@ def test_process_beside_the_first_writes_and_says_nothing(
     task: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(training, "_load_or_refuse", lambda *given: None)
+    monkeypatch.setattr(training, "_fit", lambda *given: None)
     training.train(options_for(task, data), RunFolder(tmp_path / "run"), Console(stderr=True))
     assert not (tmp_path / "run").exists()
     assert capfd.readouterr() == ("", "")

@@ -37,8 +37,8 @@ def predict_table(task: AnyTask, run: str, source: str, out: Path, options: Any,
     column = getattr(options, task.input_column)
     if column is None:
         raise InputError(f"name the column of inputs with --{task.input_column.replace('_', '-')}")
-    with progress() as told:
-        rows = predict_parquet(run, source, out, column, options, **choices, progress=told)
+    with progress() as report:
+        rows = predict_parquet(run, source, out, column, options, **choices, progress=report)
     typer.echo(f"{rows:,} rows are in {out}")
 
 

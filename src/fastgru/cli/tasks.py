@@ -17,7 +17,8 @@ from fastgru.cli import tables
 from fastgru.common.errors import InputError
 from fastgru.common.processes import rank
 from fastgru.training.options import TrainOptions
-from fastgru.training.tasks import TASKS, AnyTask, task_of_run
+from fastgru.training.run_folder import RunFolder, task_of_run
+from fastgru.training.tasks import TASKS, AnyTask
 
 Out = Annotated[
     Path, typer.Option(help="Folder for the run: model, log (CSV, and TensorBoard if installed), curves, checkpoint.")
@@ -41,7 +42,7 @@ def train_command(task: AnyTask) -> Callable[..., None]:
     def train(context: typer.Context, out: Path, resume: bool, overwrite: bool, **given: Any) -> None:
         _train(task, context, out, resume, overwrite, given)
 
-    _take(
+    _set_parameters(
         train,
         _parameter("context", typer.Context),
         _parameter("out", Out),
@@ -58,8 +59,7 @@ def _train(
 ) -> None:
     from rich.console import Console
 
-    from fastgru.training import run as room
-    from fastgru.training.run_folder import RunFolder
+    from fastgru.training import run as training
 
     if not str(out) or out == Path() or given.get("data") == "":
         raise InputError("--data and --out need a name, and --out one of a folder below this one")
@@ -68,9 +68,9 @@ def _train(
     run, console = RunFolder(out), Console(stderr=True)
     if resume:
         _refuse_other_options(context, task, run)
-        history = room.resume(run, console)
+        history = training.resume(run, console)
     else:
-        history = room.train(task.options(**given), run, console, overwrite=overwrite)
+        history = training.train(task.options(**given), run, console, overwrite=overwrite)
     best, name = history.best, task.best.replace("_", " ")
     if rank() == 0:
         typer.echo(f"best {name} {best[task.best]:.4f} in epoch {best['epoch']}; the model is in {out}")
@@ -169,18 +169,18 @@ def _parameters(options: type[Any], *, named: Iterable[str] | None = None, optio
     return [_parameter(name, Annotated[kind | None, *notes], None) for name, (kind, notes) in kinds.items()]
 
 
-def _once(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:
+def _unique(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:
     """Keep the first parameter of each name: tasks share options such as --text."""
     return list({parameter.name: parameter for parameter in reversed(list(parameters))}.values())[::-1]
 
 
-def _take(command: Any, *parameters: inspect.Parameter) -> None:
+def _set_parameters(command: Any, *parameters: inspect.Parameter) -> None:
     """Give a command, which takes keywords, the parameters that typer makes its options of."""
     command.__signature__ = inspect.Signature(parameters)
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
 
 
-_take(
+_set_parameters(
     evaluate,
     _parameter("run", Run),
     _parameter(
@@ -193,11 +193,11 @@ _take(
     _parameter(
         "plot", Annotated[Path | None, typer.Option(help="Draw the result, a confusion matrix, into this image.")], None
     ),
-    *_once(
+    *_unique(
         parameter for task in TASKS.values() for parameter in _parameters(task.options, named=task.reads, optional=True)
     ),
 )
-_take(
+_set_parameters(
     predict,
     _parameter("run", Run),
     _parameter("inputs", Annotated[list[str] | None, typer.Argument(help="What to predict from.")], None),
@@ -208,5 +208,5 @@ _take(
     _parameter("engine", tables.Engine, None),
     _parameter("workers", tables.Workers, None),
     _parameter("prefix", tables.Prefix, None),
-    *_once(parameter for task in TASKS.values() for parameter in _parameters(task.predict_options, optional=True)),
+    *_unique(parameter for task in TASKS.values() for parameter in _parameters(task.predict_options, optional=True)),
 )

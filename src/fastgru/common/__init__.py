@@ -1,1 +1,1 @@
-"""What every room may use: errors that a command prints as one line, files written whole, a lock, a process's rank."""
+"""What every room may use: errors that a command prints as one line, atomic writes, a lock, a process's rank."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, one process at a time in a folder, and images that can be written."""
+"""Atomic writes, a lock on a folder, and images that can be written."""
 
 import fcntl
 import os
@@ -10,25 +10,25 @@ from fastgru.common.errors import InputError
 
 
 @contextmanager
-def written_whole(path: Path, attempt: str = "tmp") -> Iterator[Path]:
-    """Give a path beside `path` to write to; at the end the file is brought to the disk and takes `path`'s place.
+def atomic_write(path: Path, attempt: str = "tmp") -> Iterator[Path]:
+    """Write a file whole or not at all: give a temporary path beside `path`, then fsync it and rename it to `path`.
 
-    Where the block raises, what it wrote goes and `path` stays as it was. A killed process may leave the file beside,
-    which the next writer replaces. `attempt`: a name for this writer, where several write the same file at a time.
+    Where the block raises, what it wrote goes and `path` stays as it was. A killed process may leave the temporary
+    file, which the next writer replaces. `attempt`: a name for this writer, where several write the same file at a
+    time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{attempt}")
+    temporary = path.with_name(f".{path.name}.{attempt}")
     try:
-        yield beside
-        _bring_to_disk(beside)
-        os.replace(beside, path)
-        _bring_to_disk(path.parent)  # the new name too outlives a power cut
+        yield temporary
+        _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(path.parent)  # the new name too outlives a power cut
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def _bring_to_disk(path: Path) -> None:
+def _fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,18 +1,18 @@
-"""Which of several processes this one is, where a training is spread over some."""
+"""The rank of this process in a distributed training, and the size of the world, as torchrun tells them."""
 
 import os
 
 
 def rank() -> int:
-    """Give this process's number: 0 for the one that writes and speaks, or where there is only one.
+    """Give this process's rank: 0 for the one that writes and logs, or where there is only one.
 
     As torchrun tells it (`RANK`), otherwise as Lightning tells the processes that it starts (`LOCAL_RANK`).
     """
     return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
 
 
-def shape() -> tuple[int, int] | None:
-    """Give how many processes a machine has, and how many machines there are, as torchrun tells; otherwise None."""
+def torchrun_world() -> tuple[int, int] | None:
+    """Give torchrun's local world size and the number of machines; None where torchrun did not start this process."""
     if "LOCAL_WORLD_SIZE" not in os.environ:
         return None
     local = int(os.environ["LOCAL_WORLD_SIZE"])

@@ -2,17 +2,19 @@
 
 import inspect
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fastgru.common.eval_mode import eval_mode
+from fastgru.common.files import atomic_write
 from fastgru.convert.translation import translations
 from fastgru.nn import GRU, GRUCell
 
@@ -46,18 +48,23 @@ def export_onnx(
     Raises ImportError without onnxscript or onnxruntime, ValueError where nothing is dynamic or the weights are too
     large for one file, RuntimeError where a GRU is not of float32 on the CPU, has layer_norm or zoneout, or the results
     differ; and what torch.export and torch.onnx raise for the rest of the model.
+
+    >>> import fastgru, torch
+    >>> model = fastgru.GRU(8, 16, batch_first=True)
+    >>> fastgru.export_onnx(model, "model.onnx", torch.randn(2, 5, 8))
+    {'input': ['input_0', 'input_1', 8]}
     """
     _check_packages()
     _check_weights(model)
     given = inspect.signature(model.forward).bind(*((args,) if isinstance(args, Tensor) else args), **(kwargs or {}))
     args, kwargs = given.args, given.kwargs  # now in the order of the model's own signature
     dynamic_shapes = _all_dynamic(given.arguments) if dynamic_shapes is None else dynamic_shapes
-    with _in_eval(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         program = _program(model, args, kwargs, dynamic_shapes)
         converted = _converted(program, dynamic_shapes, opset_version)
-        with _whole_or_absent(Path(path)) as file:
-            converted.save(file, external_data=False)
-            return _check(model, file, [(args, kwargs), _resized(program, args, kwargs)], rtol, atol)
+        with atomic_write(Path(path), attempt=uuid4().hex) as file:
+            converted.save(str(file), external_data=False)
+            return _check(model, str(file), [(args, kwargs), _resized(program, args, kwargs)], rtol, atol)
 
 
 def _check_packages() -> None:
@@ -84,31 +91,6 @@ def _check_weights(model: torch.nn.Module) -> None:
             raise RuntimeError(
                 f"the GRU {name!r} is of {kind}, and onnxruntime's of float32: export model.float().cpu()"
             )
-
-
-@contextmanager
-def _whole_or_absent(path: Path) -> Iterator[str]:
-    """A name to write to, which becomes the path where all goes well and vanishes where not."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode is for secrets
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-@contextmanager
-def _in_eval(model: torch.nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager
@@ -282,9 +264,3 @@ def _check(
                     "nothing was written"
                 )
     return {put.name: list(put.shape) for put in session.get_inputs()}
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

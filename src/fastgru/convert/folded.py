@@ -38,35 +38,72 @@ class _Folded(NamedTuple):
 
 
 def from_equinox(*cells: Any, bidirectional: bool = False, batch_first: bool = False) -> GRU:
-    """A GRU of `equinox.nn.GRUCell`s, or of mappings with the keys `weight_ih weight_hh bias bias_n`."""
+    """A GRU of `equinox.nn.GRUCell`s, or of mappings with the keys `weight_ih weight_hh bias bias_n`.
+
+    >>> import equinox, jax
+    >>> from fastgru.convert import from_equinox
+    >>> from_equinox(equinox.nn.GRUCell(8, 16, key=jax.random.key(0)))
+    GRU(8, 16)
+    """
     what = "an equinox.nn.GRUCell or a mapping of its arrays"
     names = ("weight_ih", "weight_hh", "bias", "bias_n")
     return _build([_read(cell, what, names) for cell in cells], bidirectional, batch_first)
 
 
 def to_equinox(gru: AnyGRU) -> list[dict[str, Array]]:
-    """The arrays of `equinox.nn.GRUCell`, by attribute."""
+    """The arrays of `equinox.nn.GRUCell`, by attribute.
+
+    >>> import fastgru
+    >>> (cell,) = fastgru.convert.to_equinox(fastgru.GRU(8, 16))
+    >>> {name: array.shape for name, array in cell.items()}
+    {'weight_ih': (48, 8), 'weight_hh': (48, 16), 'bias': (48,), 'bias_n': (16,)}
+    """
     return [_present(folded, ("weight_ih", "weight_hh", "bias", "bias_n")) for folded in _folded(gru)]
 
 
 def from_mlx(*layers: Any, bidirectional: bool = False, batch_first: bool = True) -> GRU:
-    """A GRU of `mlx.nn.GRU`s, or of mappings with the keys `Wx Wh b bhn`."""
+    """A GRU of `mlx.nn.GRU`s, or of mappings with the keys `Wx Wh b bhn`.
+
+    >>> import mlx.nn
+    >>> from fastgru.convert import from_mlx
+    >>> from_mlx(mlx.nn.GRU(8, 16))
+    GRU(8, 16, batch_first=True)
+    """
     what = "an mlx.nn.GRU or a mapping of its arrays"
     return _build([_read(layer, what, ("Wx", "Wh", "b", "bhn")) for layer in layers], bidirectional, batch_first)
 
 
 def to_mlx(gru: AnyGRU) -> list[dict[str, Array]]:
-    """The arrays of `mlx.nn.GRU`, by name."""
+    """The arrays of `mlx.nn.GRU`, by name.
+
+    >>> import fastgru
+    >>> (layer,) = fastgru.convert.to_mlx(fastgru.GRU(8, 16))
+    >>> {name: array.shape for name, array in layer.items()}
+    {'Wx': (48, 8), 'Wh': (48, 16), 'b': (48,), 'bhn': (16,)}
+    """
     return [_present(folded, ("Wx", "Wh", "b", "bhn")) for folded in _folded(gru)]
 
 
 def from_flax(*params: Mapping[str, Any], bidirectional: bool = False, batch_first: bool = True) -> GRU:
-    """A GRU of `flax.linen.GRUCell`s' params: `ir iz in hr hz hn`, each a `kernel` and, but for hr and hz, a `bias`."""
+    """A GRU of `flax.linen.GRUCell`s' params: `ir iz in hr hz hn`, each a `kernel` and, but for hr and hz, a `bias`.
+
+    >>> import flax.linen, jax
+    >>> from fastgru.convert import from_flax
+    >>> key, h, x = jax.random.key(0), jax.numpy.zeros((1, 16)), jax.numpy.zeros((1, 8))
+    >>> from_flax(flax.linen.GRUCell(16).init(key, h, x)["params"])
+    GRU(8, 16, batch_first=True)
+    """
     return _build([_read_flax(each) for each in params], bidirectional, batch_first)
 
 
 def to_flax(gru: AnyGRU) -> list[dict[str, dict[str, Array]]]:
-    """The params of `flax.linen.GRUCell`, which always has biases: zeros for a GRU without."""
+    """The params of `flax.linen.GRUCell`, which always has biases: zeros for a GRU without.
+
+    >>> import fastgru
+    >>> (params,) = fastgru.convert.to_flax(fastgru.GRU(8, 16))
+    >>> params["hn"]["kernel"].shape, params["hn"]["bias"].shape
+    ((16, 16), (16,))
+    """
     return [_write_flax(folded) for folded in _folded(gru)]
 
 

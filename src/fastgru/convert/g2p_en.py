@@ -19,6 +19,12 @@ def from_g2p_en(checkpoint: Mapping[str, Any], part: str) -> GRU:
 
     checkpoint: what `numpy.load` gives for checkpoint20.npz; part: "encoder" or "decoder".
     Raises InputError where the checkpoint lacks an array or has one of another shape.
+
+    >>> import g2p_en, numpy
+    >>> from fastgru.convert import from_g2p_en
+    >>> file = g2p_en.__path__[0] + "/checkpoint20.npz"
+    >>> from_g2p_en(numpy.load(file), "encoder")
+    GRU(256, 256, batch_first=True)
     """
     if part not in _PREFIXES:
         raise InputError(f"part must be 'encoder' or 'decoder', got {part!r}")

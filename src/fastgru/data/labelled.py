@@ -15,13 +15,13 @@ class LabelledTexts:
 
     `texts [N]`: as they came, not normalised.
     `labels [N]`: the name of each text's label.
-    `beliefs [N]`: how probable each label is to human raters, where the source knows more than the label:
+    `soft_labels [N]`: how probable each label is to human raters, where the source knows more than the label:
     a mapping of label name to probability, summing to 1. A training signal only; never used to measure.
     """
 
     texts: list[str]
     labels: list[str]
-    beliefs: list[dict[str, float]] | None = None
+    soft_labels: list[dict[str, float]] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -34,8 +34,8 @@ class LabelledTexts:
     def take(self, rows: Iterable[int]) -> "LabelledTexts":
         """Give the rows of these indices, in this order."""
         rows = list(rows)
-        beliefs = None if self.beliefs is None else [self.beliefs[row] for row in rows]
-        return LabelledTexts([self.texts[row] for row in rows], [self.labels[row] for row in rows], beliefs)
+        soft_labels = None if self.soft_labels is None else [self.soft_labels[row] for row in rows]
+        return LabelledTexts([self.texts[row] for row in rows], [self.labels[row] for row in rows], soft_labels)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over texts and labels: tells whether a source still holds what it held."""

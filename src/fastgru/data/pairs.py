@@ -2,12 +2,13 @@
 
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pronunciations import load_pronunciations
-from fastgru.data.split import complete, read_parts
+from fastgru.data.split import complete
 from fastgru.data.stream import TextSplits, stream_splits
 from fastgru.data.table import read_labelled
+from fastgru.data.texts import read_parts
 
 PRONUNCIATIONS = "pronunciations"
-SHARE = 0.05  # of the pairs, to test on, and as many to validate with
+FRACTION = 0.05  # of the pairs, to test on, and as many to validate with
 
 
 def load_pairs(
@@ -21,14 +22,14 @@ def load_pairs(
     All targets of one source are in one part. InputError for bad data.
     """
     if stream:
-        return stream_splits(data, source, target, test, share=SHARE).check_sizes(data, "sources", test)
+        return stream_splits(data, source, target, test, fraction=FRACTION).check_sizes(data, "sources", test)
     if data == PRONUNCIATIONS:
         parts = {"train": load_pronunciations(stress=stress)}
     else:
         parts = read_parts(data, source, target)
     if test is not None:
         parts["test"] = read_labelled(test, source, target)
-    return complete(parts, SHARE).check_sizes(data, "sources", test)
+    return complete(parts, FRACTION).check_sizes(data, "sources", test)
 
 
 def references(rows: LabelledTexts) -> dict[str, list[str]]:

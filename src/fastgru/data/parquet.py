@@ -1,4 +1,4 @@
-"""Parquet shards that need not fit into memory: which files, one schema, and stretches of rows that are read alone."""
+"""Parquet shards that need not fit into memory: which files, one schema, and row ranges that are read alone."""
 
 import glob
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from fastgru.common.errors import InputError, reason_of
 
 
 @dataclass(frozen=True)
-class Stretch:
+class RowRange:
     """The rows from `start` to before `stop` of the Parquet file at `path`."""
 
     path: str
@@ -65,23 +65,23 @@ def read_schema(files: Sequence[str], columns: Sequence[str] = ()) -> pa.Schema:
     return schema
 
 
-def cut(files: Sequence[str], rows: int) -> list[Stretch]:
-    """Cut `files` into stretches of at most `rows` rows, in order; a file without a row gives none."""
+def cut(files: Sequence[str], rows: int) -> list[RowRange]:
+    """Cut `files` into row ranges of at most `rows` rows, in order; a file without a row gives none."""
     found = []
     for file in files:
         total = _open(file).metadata.num_rows
         bounds = [*range(0, total, rows), total]
-        found += [Stretch(file, start, stop) for start, stop in pairwise(bounds)]
+        found += [RowRange(file, start, stop) for start, stop in pairwise(bounds)]
     return found
 
 
-def whole(files: Sequence[str]) -> list[Stretch]:
-    """Give each of `files` as one stretch."""
-    return [Stretch(file, 0, _open(file).metadata.num_rows) for file in files]
+def whole(files: Sequence[str]) -> list[RowRange]:
+    """Give each of `files` as one range."""
+    return [RowRange(file, 0, _open(file).metadata.num_rows) for file in files]
 
 
-def cut_groups(files: Sequence[str], parts: int, least: int) -> list[Stretch]:
-    """Cut each row group of `files` into at most `parts` stretches of at least `least` rows, as far as it has them."""
+def cut_groups(files: Sequence[str], parts: int, least: int) -> list[RowRange]:
+    """Cut each row group of `files` into at most `parts` row ranges of at least `least` rows, as far as it has them."""
     found = []
     for file in files:
         metadata = _open(file).metadata
@@ -89,19 +89,19 @@ def cut_groups(files: Sequence[str], parts: int, least: int) -> list[Stretch]:
         for group in range(metadata.num_row_groups):
             end = first + metadata.row_group(group).num_rows
             bounds = [*range(first, end, max(least, -(-(end - first) // parts))), end]
-            found += [Stretch(file, start, stop) for start, stop in pairwise(bounds)]
+            found += [RowRange(file, start, stop) for start, stop in pairwise(bounds)]
             first = end
     return found
 
 
-def read(stretch: Stretch, batch_rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Read the rows of `stretch` in order, at most `batch_rows` at a time; all columns, or those named.
+def read(row_range: RowRange, batch_rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Read the rows of `row_range` in order, at most `batch_rows` at a time; all columns, or those named.
 
-    Only row groups with rows of the stretch are read, and those page by page: memory holds a batch, not a group.
+    Only row groups with rows of the range are read, and those page by page: memory holds a batch, not a group.
     """
-    file = _open(stretch.path)
-    groups, skipped = _groups(file.metadata, stretch)
-    left = len(stretch)
+    file = _open(row_range.path)
+    groups, skipped = _groups(file.metadata, row_range)
+    left = len(row_range)
     try:
         for batch in file.iter_batches(batch_rows, row_groups=groups, columns=columns):
             taken = batch.slice(min(skipped, len(batch)), left)
@@ -112,18 +112,18 @@ def read(stretch: Stretch, batch_rows: int, columns: Sequence[str] | None = None
             if not left:
                 return
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{stretch.path} cannot be read: {reason_of(error)}") from error
+        raise InputError(f"{row_range.path} cannot be read: {reason_of(error)}") from error
 
 
-def _groups(metadata: pq.FileMetaData, stretch: Stretch) -> tuple[list[int], int]:
-    """Give the row groups with rows of `stretch`, and how many rows lie before it in the first of them."""
+def _groups(metadata: pq.FileMetaData, row_range: RowRange) -> tuple[list[int], int]:
+    """Give the row groups with rows of `row_range`, and how many rows lie before it in the first of them."""
     groups: list[int] = []
     first = skipped = 0
     for group in range(metadata.num_row_groups):
         end = first + metadata.row_group(group).num_rows
-        if first < stretch.stop and end > stretch.start:
+        if first < row_range.stop and end > row_range.start:
             if not groups:
-                skipped = stretch.start - first
+                skipped = row_range.start - first
             groups.append(group)
         first = end
     return groups, skipped

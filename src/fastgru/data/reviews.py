@@ -30,7 +30,7 @@ REVIEWS = Packaged(
 def load_reviews() -> LabelledTexts:
     """Give the snippets; label "positive" where the mean rating is above 0, otherwise "negative".
 
-    The belief in "positive" is `sigmoid(mean rating)`: 0.5 where people are divided, 0.95 at a rating of 3.
+    The soft label of "positive" is `sigmoid(mean rating)`: 0.5 where people are divided, 0.95 at a rating of 3.
     """
     (file,) = REVIEWS.fetch()
     rows = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines() if line]
@@ -39,5 +39,5 @@ def load_reviews() -> LabelledTexts:
     return LabelledTexts(
         texts=[text for _, _, text in rows],
         labels=["positive" if rating > 0 else "negative" for rating in ratings],
-        beliefs=[{"negative": 1 - p, "positive": p} for p in positive],
+        soft_labels=[{"negative": 1 - p, "positive": p} for p in positive],
     )

@@ -12,11 +12,11 @@ from fastgru.common.errors import InputError
 from fastgru.data.audio import common_rate, is_audio, read_features
 from fastgru.data.sequences import LabelledSequences, Sequence, check_row, fingerprint_of, key_of
 from fastgru.data.series_file import is_series_file, read_labelled_series, read_npy, read_series
-from fastgru.data.split import Splits, share_out
+from fastgru.data.split import Splits, split_groups
 from fastgru.models.log_mel import LogMel
 
 WINDOW = 1 << 27  # bytes of a streamed training part that are in memory at a time
-HELD = 16_384  # sequences of the validation and of the test part of what is streamed, about: they stay in memory
+HELD_OUT = 16_384  # sequences of the validation and of the test part of what is streamed, about: they stay in memory
 
 
 @dataclass(frozen=True)
@@ -93,30 +93,30 @@ def load_signals(
     named by label and hold sound files or .npy files. `test`: such a file or folder to test on; otherwise a tenth of
     each label is. Another tenth of each label validates. Sequences that are equal stay on one side.
     `features`: of sounds; their sample rate is lowered to that of the files.
-    `stream`: leave the training part where it is, a folder; of the others HELD sequences at most are kept, about.
+    `stream`: leave the training part where it is, a folder; of the others HELD_OUT sequences at most are kept, about.
     InputError for bad data, for fewer than two labels, and for a label that only the validation or test part has.
     """
     train: Rows
-    rest = heard = None
+    rest = used = None
     if stream:
         train = _open_folder(data, features or LogMel())
-        heard = train.features
+        used = train.features
     elif data == "vowels":
         from fastgru.data.vowels import load_vowels
 
         train, rest = load_vowels()
     else:
-        heard = _features_for(data, features or LogMel()) if Path(data).is_dir() else None
-        train = read_labelled_signals(data, heard)
+        used = _features_for(data, features or LogMel()) if Path(data).is_dir() else None
+        train = read_labelled_signals(data, used)
     if test is not None:
-        rest = read_labelled_signals(test, heard)
+        rest = read_labelled_signals(test, used)
         if rest.input_size != train.input_size:
             raise InputError(f"{test} has {rest.input_size} features a step, and {data} has {train.input_size}")
-    share = min(0.1, HELD / len(train)) if stream else 0.1
+    fraction = min(0.1, HELD_OUT / len(train)) if stream else 0.1
     if rest is None:
-        rest, train = _split(train, share)
-    validation, train = _split(train, share)
-    splits = SignalSplits(train, validation, rest, heard)
+        rest, train = _split(train, fraction)
+    validation, train = _split(train, fraction)
+    splits = SignalSplits(train, validation, rest, used)
     splits.check(data, "sequences", test)
     return splits
 
@@ -147,18 +147,18 @@ def read_signals(sources: Iterable[str], features: LogMel | None) -> Iterable[tu
             yield source, _read_file(source, features)
 
 
-def _split(rows: Rows, share: float) -> tuple[LabelledSequences, Rows]:
-    """Take a share of each label, at least one sequence where a label has two or more; give it in memory."""
+def _split(rows: Rows, fraction: float) -> tuple[LabelledSequences, Rows]:
+    """Take a fraction of each label, at least one sequence where a label has two or more; give it in memory."""
     keys = rows.keys
     taken: list[int] = []
     for label in sorted(set(rows.labels)):
         own = [row for row, name in enumerate(rows.labels) if name == label]
         if len(own) > 1:
-            part = max(share, 1 / len(own))
-            taken += [own[place] for place in share_out([keys[row] for row in own], (part, 1 - part))[0]]
-    held = rows.take(taken)
+            part = max(fraction, 1 / len(own))
+            taken += [own[position] for position in split_groups([keys[row] for row in own], (part, 1 - part))[0]]
+    held_out = rows.take(taken)
     left = set(range(len(rows))).difference(taken)
-    return held.read() if isinstance(held, StreamedSequences) else held, rows.take(sorted(left))
+    return held_out.read() if isinstance(held_out, StreamedSequences) else held_out, rows.take(sorted(left))
 
 
 def _open_folder(folder: str, features: LogMel) -> StreamedSequences:
@@ -166,16 +166,16 @@ def _open_folder(folder: str, features: LogMel) -> StreamedSequences:
     if not Path(folder).is_dir():
         known = "a folder with a folder of sounds or .npy files for each label"
         raise InputError(f"{folder} cannot be streamed: expected {known}")
-    heard = _features_for(folder, features)
+    used = _features_for(folder, features)
     paths, labels = _files_by_label(folder)
     keys: list[str] = []
     first = None
-    for path, label, sequence in zip(paths, labels, _read_files(paths, heard), strict=True):
+    for path, label, sequence in zip(paths, labels, _read_files(paths, used), strict=True):
         first = sequence if first is None else first
         check_row(sequence, label, path, first, paths[0])
         keys.append(key_of(sequence))
     assert first is not None  # a folder without files is refused
-    return StreamedSequences(paths, labels, keys, int(first.shape[1]), heard)
+    return StreamedSequences(paths, labels, keys, int(first.shape[1]), used)
 
 
 def _features_for(folder: str, features: LogMel) -> LogMel | None:
@@ -186,12 +186,12 @@ def _features_for(folder: str, features: LogMel) -> LogMel | None:
     others = [path for path in files if not is_audio(path)]
     if others:
         raise InputError(f"{others[0]} is no sound file, and {sounds[0]} is one: a folder holds the one or the other")
-    heard = replace(features, sample_rate=min(features.sample_rate, common_rate(sounds)))
+    used = replace(features, sample_rate=min(features.sample_rate, common_rate(sounds)))
     try:
-        heard(np.zeros(heard.sample_rate, dtype=np.float32))
+        used(np.zeros(used.sample_rate, dtype=np.float32))
     except ValueError as error:
-        raise InputError(f"{heard.num_bins} bins are too many at {heard.sample_rate} samples a second") from error
-    return heard
+        raise InputError(f"{used.num_bins} bins are too many at {used.sample_rate} samples a second") from error
+    return used
 
 
 def _files_by_label(folder: str) -> tuple[list[str], list[str]]:

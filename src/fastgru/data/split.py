@@ -5,14 +5,10 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
-
-if TYPE_CHECKING:
-    from fastgru.data.stream import TextSplits
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +30,8 @@ class Labelled(Protocol):
         """SHA-256 (hex) that tells whether the rows are still what they were."""
 
 
-Train = TypeVar("Train", bound=Labelled)
-Rows = TypeVar("Rows", bound=Labelled)
+Train = TypeVar("Train", bound=Labelled, covariant=True)
+Rows = TypeVar("Rows", bound=Labelled, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -80,49 +76,17 @@ class Splits(Generic[Train, Rows]):
         return self
 
 
-def load_splits(data: str, text: str, label: str, test: str | None = None, *, stream: bool = False) -> "TextSplits":
-    """Load `data` and split it.
-
-    `data`: "reviews" (the movie reviews), a table file, or the name or folder of a Hugging Face dataset.
-    `test`: a table file to test on. Otherwise the dataset's own test part, otherwise a tenth of the data.
-    `stream`: leave the training part where it is (`fastgru.data.stream.stream_splits` says of what data).
-    A text of the test part never stays in the others. InputError for bad data, for fewer than two labels, and
-    for a label that only the validation or the test part has.
-    """
-    from fastgru.data.reviews import load_reviews
-    from fastgru.data.table import read_labelled
-
-    if stream:
-        from fastgru.data.stream import stream_splits
-
-        return stream_splits(data, text, label, test).check(data, "texts", test)
-    parts = {"train": load_reviews()} if data == "reviews" else read_parts(data, text, label)
-    if test is not None:
-        parts["test"] = read_labelled(test, text, label)
-    return complete(parts).check(data, "texts", test)
-
-
-def read_parts(data: str, text: str, label: str) -> dict[str, LabelledTexts]:
-    """Read a table file ("train" alone), or the parts that a Hugging Face dataset has; InputError for bad data."""
-    from fastgru.data.hub import load_hub
-    from fastgru.data.table import is_table, read_labelled
-
-    if is_table(data) or Path(data).is_file():
-        return {"train": read_labelled(data, text, label)}
-    return load_hub(data, text, label)
-
-
-def split(rows: LabelledTexts, shares: tuple[float, ...], seed: int = 0) -> list[LabelledTexts]:
-    """Split `rows` into parts of these shares (summing to 1).
+def split(rows: LabelledTexts, fractions: tuple[float, ...], seed: int = 0) -> list[LabelledTexts]:
+    """Split `rows` into parts of these fractions (summing to 1).
 
     Texts that are equal but for case and white space stay together.
     """
     keys = [normalise(text) for text in rows.texts]
-    return [rows.take(part) for part in share_out(keys, shares, seed)]
+    return [rows.take(part) for part in split_groups(keys, fractions, seed)]
 
 
-def share_out(keys: list[str], shares: tuple[float, ...], seed: int = 0) -> list[list[int]]:
-    """Share the indices of `keys` out to parts of these shares (summing to 1); rows with equal keys stay together.
+def split_groups(keys: list[str], fractions: tuple[float, ...], seed: int = 0) -> list[list[int]]:
+    """Split the indices of `keys` into parts of these fractions (summing to 1); rows with equal keys stay together.
 
     The keys are ordered by the SHA-256 of the seed and the key, so that the parts are the same on every machine and
     for every order of the rows.
@@ -131,11 +95,11 @@ def share_out(keys: list[str], shares: tuple[float, ...], seed: int = 0) -> list
     for row, key in enumerate(keys):
         groups[key].append(row)
     order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\n{key}".encode()).digest())
-    parts: list[list[int]] = [[] for _ in shares]
-    bounds = [sum(shares[: part + 1]) * len(keys) for part in range(len(shares))]
+    parts: list[list[int]] = [[] for _ in fractions]
+    bounds = [sum(fractions[: part + 1]) * len(keys) for part in range(len(fractions))]
     part = done = 0
     for key in order:
-        while part < len(shares) - 1 and done >= round(bounds[part]):
+        while part < len(fractions) - 1 and done >= round(bounds[part]):
             part += 1
         parts[part] += groups[key]
         done += len(groups[key])
@@ -147,20 +111,20 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def complete(parts: dict[str, LabelledTexts], share: float = 0.1) -> "TextSplits":
-    """Give all three parts: where validation or test is missing, it is a `share` of the training part.
+def complete(parts: dict[str, LabelledTexts], fraction: float = 0.1) -> Splits[LabelledTexts, LabelledTexts]:
+    """Give all three parts: where validation or test is missing, it is a `fraction` of the training part.
 
     A text of one part never stays in another.
     """
     train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
     if test is None and validation is None:
-        test, validation, train = split(train, (share, share, 1 - 2 * share))
+        test, validation, train = split(train, (fraction, fraction, 1 - 2 * fraction))
         return Splits(train, validation, test)
     if test is None:
-        test, train = split(train, (share, 1 - share))
+        test, train = split(train, (fraction, 1 - fraction))
     train = without(train, test)
     if validation is None:
-        validation, train = split(train, (share, 1 - share))
+        validation, train = split(train, (fraction, 1 - fraction))
     validation = without(validation, test)
     return Splits(without(train, validation), validation, test)
 

@@ -13,15 +13,15 @@ from typing import Any, Protocol
 from fastgru.common.errors import InputError
 from fastgru.data.hub import CHUNK, open_hub, read_chunks, read_hub
 from fastgru.data.labelled import LabelledTexts
-from fastgru.data.parquet import Stretch, cut_groups, find_parquet, read, read_schema, whole
+from fastgru.data.parquet import RowRange, cut_groups, find_parquet, read, read_schema, whole
 from fastgru.data.split import Splits, normalise, without
 from fastgru.data.table import is_table, read_column, read_labelled
 
 WINDOW = 16_384  # rows of the training part that are in memory at a time
-SPANS = 4  # that a row group is cut into, at most: one is only reached by decoding what lies before it in its group
-OPEN = 8  # spans that are read in turns: rows of so many places come together in a window
+RANGES = 4  # that a row group is cut into, at most: one is only reached by decoding what lies before it in its group
+INTERLEAVED = 8  # ranges that are read in turns: rows of so many places come together in a window
 BUILT_IN = ("reviews", "pronunciations")  # names that mean no dataset of the Hub: they fit into memory
-HELD = 16_384  # rows of the validation and of the test part, at most: both stay in memory
+HELD_OUT = 16_384  # rows of the validation and of the test part, at most: both stay in memory
 
 
 class Source(Protocol):
@@ -35,7 +35,7 @@ class Source(Protocol):
 class ParquetSource:
     """Parquet shards; `text`, `label`: their columns.
 
-    Shuffling cuts row groups into SPANS, puts these into a random order, and reads OPEN of them in turns.
+    Shuffling cuts row groups into RANGES, puts these into a random order, and reads INTERLEAVED of them in turns.
     """
 
     files: Sequence[str]
@@ -47,23 +47,23 @@ class ParquetSource:
         if order is None:
             return chain.from_iterable(map(self._read, whole(self.files)))
         draw = random.Random(order)
-        spans = cut_groups(self.files, SPANS, CHUNK)
-        draw.shuffle(spans)
-        return _in_turns(map(self._read, spans), draw)
+        ranges = cut_groups(self.files, RANGES, CHUNK)
+        draw.shuffle(ranges)
+        return _interleave(map(self._read, ranges), draw)
 
-    def _read(self, stretch: Stretch) -> Iterator[LabelledTexts]:
-        row = stretch.start
-        for batch in read(stretch, CHUNK, [self.text, self.label]):
-            source = f"{stretch.path} after row {row}"
+    def _read(self, row_range: RowRange) -> Iterator[LabelledTexts]:
+        row = row_range.start
+        for batch in read(row_range, CHUNK, [self.text, self.label]):
+            source = f"{row_range.path} after row {row}"
             frame = batch.to_pandas()
             texts, labels = (read_column(frame, column, source) for column in (self.text, self.label))
             yield LabelledTexts(texts, [label.strip() for label in labels]).check(source)
             row += len(batch)
 
 
-def _in_turns(readers: Iterator[Iterator[LabelledTexts]], draw: random.Random) -> Iterator[LabelledTexts]:
-    """Give what the readers give, OPEN of them at a time, each time one of these that is drawn."""
-    reading = list(islice(readers, OPEN))
+def _interleave(readers: Iterator[Iterator[LabelledTexts]], draw: random.Random) -> Iterator[LabelledTexts]:
+    """Interleave what the readers give: INTERLEAVED of them are open, and the next to read is drawn among these."""
+    reading = list(islice(readers, INTERLEAVED))
     while reading:
         turn = draw.randrange(len(reading))
         chunk = next(reading[turn], None)
@@ -98,13 +98,13 @@ class StreamedTexts:
     """The training part of a source: all of its rows but those that are held out.
 
     `source`: where they come from. `rows`: how many there are. `digest`: SHA-256 (hex) over the whole source.
-    `held`: whether a text belongs to another part.
+    `held_out`: whether a text belongs to another part.
     """
 
     source: Source
     rows: int
     digest: str
-    held: Callable[[str], bool]
+    held_out: Callable[[str], bool]
 
     def __len__(self) -> int:
         return self.rows
@@ -144,7 +144,7 @@ class StreamedTexts:
     def chunks(self, order: int | None) -> Iterator[LabelledTexts]:
         """Give the rows chunk by chunk, as Source.chunks does."""
         for chunk in self.source.chunks(order):
-            yield chunk.take(row for row, text in enumerate(chunk.texts) if not self.held(text))
+            yield chunk.take(row for row, text in enumerate(chunk.texts) if not self.held_out(text))
 
 
 @dataclass(frozen=True)
@@ -162,52 +162,52 @@ class Column:
 TextSplits = Splits[LabelledTexts | StreamedTexts, LabelledTexts]
 
 
-def stream_splits(data: str, text: str, label: str, test: str | None, *, share: float = 0.1) -> TextSplits:
+def stream_splits(data: str, text: str, label: str, test: str | None, *, fraction: float = 0.1) -> TextSplits:
     """Split `data` into a training part that is streamed, and the two others, which stay in memory.
 
     `data`: Parquet (a file, a folder, a pattern), or the name or folder of a Hugging Face dataset; `text`, `label`: its
-    columns. `test`: a table file to test on. Of a part that is not there it takes `share` of the rows, HELD at most, by
-    the SHA-256 of the text: the same ones on every machine and for every order.
+    columns. `test`: a table file to test on. Of a part that is not there it takes `fraction` of the rows, HELD_OUT at
+    most, by the SHA-256 of the text: the same ones on every machine and for every order.
     A text of one part never stays in another. InputError for bad data.
     """
     source, given = _open(data, text, label)
     if test is not None:
         given["test"] = read_labelled(test, text, label)
-    apart = {_place(text) for part in given.values() for text in part.texts}
+    elsewhere = {_hash_position(text) for part in given.values() for text in part.texts}
     digest = hashlib.sha256("".join(part.fingerprint() for part in given.values()).encode())
-    first = _Drawn(0.0 if "test" in given else share)
-    last = _Drawn(0.0 if "validation" in given else share)
+    first = _HeldOut(0.0 if "test" in given else fraction)
+    last = _HeldOut(0.0 if "validation" in given else fraction)
     rows = 0
     for chunk in source.chunks(None):
         digest.update(chunk.fingerprint().encode())
         for row in zip(chunk.texts, chunk.labels, strict=True):
-            place = _place(row[0])
-            if place not in apart:
+            position = _hash_position(row[0])
+            if position not in elsewhere:
                 rows += 1
-                first.offer(place, row)
-                last.offer(1 - place, row)
+                first.offer(position, row)
+                last.offer(1 - position, row)
 
-    def held(text: str) -> bool:
-        place = _place(text)
-        return place < first.bound or 1 - place < last.bound or place in apart
+    def held_out(text: str) -> bool:
+        position = _hash_position(text)
+        return position < first.bound or 1 - position < last.bound or position in elsewhere
 
-    train = StreamedTexts(source, rows - len(first.rows) - len(last.rows), digest.hexdigest(), held)
+    train = StreamedTexts(source, rows - len(first.rows) - len(last.rows), digest.hexdigest(), held_out)
     tested = given.get("test") or first.texts()
     validation = without(given["validation"], tested) if "validation" in given else last.texts()
     return Splits(train, validation, tested)
 
 
-class _Drawn:
-    """The rows whose place lies below `bound`; with more than HELD of them the bound is halved, and halved again."""
+class _HeldOut:
+    """The rows whose position lies below `bound`, which is halved whenever they become more than HELD_OUT."""
 
     def __init__(self, bound: float) -> None:
         self.bound = bound
         self.rows: list[tuple[float, tuple[str, str]]] = []
 
-    def offer(self, place: float, row: tuple[str, str]) -> None:
-        if place < self.bound:
-            self.rows.append((place, row))
-        while len(self.rows) > HELD:
+    def offer(self, position: float, row: tuple[str, str]) -> None:
+        if position < self.bound:
+            self.rows.append((position, row))
+        while len(self.rows) > HELD_OUT:
             self.bound /= 2
             self.rows = [kept for kept in self.rows if kept[0] < self.bound]
 
@@ -215,8 +215,8 @@ class _Drawn:
         return LabelledTexts([text for _, (text, _) in self.rows], [label for _, (_, label) in self.rows])
 
 
-def _place(text: str) -> float:
-    """Where a text stands between 0 and 1: texts that are equal but for case and white space at the same place."""
+def _hash_position(text: str) -> float:
+    """Hash a text to a number from 0 to 1; texts that are equal but for case and white space have the same."""
     return int.from_bytes(hashlib.sha256(normalise(text).encode()).digest()[:6]) / 2**48
 
 

@@ -3,14 +3,15 @@
 from fastgru.models.classifier import Prediction
 from fastgru.models.ensemble import Seq2SeqEnsemble
 from fastgru.models.g2p_en import seq2seq_from_g2p_en
+from fastgru.models.generation import Alignment, GeneratedText, TextGenerator
 from fastgru.models.log_mel import LogMel
 from fastgru.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from fastgru.models.sequence_classifier import SequenceClassifier, SequenceClassifierConfig
 from fastgru.models.text_classifier import TextClassifier, TextClassifierConfig
-from fastgru.models.writer import Alignment, Writer, Written
 
 __all__ = [
     "Alignment",
+    "GeneratedText",
     "LogMel",
     "Prediction",
     "Seq2Seq",
@@ -20,7 +21,6 @@ __all__ = [
     "SequenceClassifierConfig",
     "TextClassifier",
     "TextClassifierConfig",
-    "Writer",
-    "Written",
+    "TextGenerator",
     "seq2seq_from_g2p_en",
 ]

@@ -1,22 +1,22 @@
 """Attention: which steps of the source a decoder looks at, by Luong's and by Bahdanau's equations.
 
 Letters: B sequences, S steps of the source, T of the target, M features of the memory (the encoder's outputs), H of the
-decoder. `past [B, S] bool` is true where a source has ended; such steps get weight 0.
+decoder. `padding [B, S] bool` is true where a source has ended; such steps get weight 0.
 """
 
 import torch
 from torch import Tensor, nn
 
 
-def attend(states: Tensor, keys: Tensor, memory: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+def attend(states: Tensor, keys: Tensor, memory: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
     """What each state sees, by dot products: the contexts c `[B, T, M]` and the weights a `[B, T, S]`.
 
     a_t = softmax over s of h_t' k_s,  c_t = sum over s of a_ts m_s
 
-    `states [B, T, H]`, `keys [B, S, H]`, `memory [B, S, M]`, `past [B, S]`.
+    `states [B, T, H]`, `keys [B, S, H]`, `memory [B, S, M]`, `padding [B, S]`.
     """
     scores = torch.bmm(states, keys.transpose(1, 2))
-    weights = scores.masked_fill(past[:, None], float("-inf")).softmax(2)
+    weights = scores.masked_fill(padding[:, None], float("-inf")).softmax(2)
     return torch.bmm(weights, memory), weights
 
 
@@ -34,12 +34,12 @@ class LuongAttention(nn.Module):
         self.score = nn.Linear(memory_size, hidden_size, bias=False)
         self.combine = nn.Linear(memory_size + hidden_size, hidden_size)
 
-    def forward(self, states: Tensor, keys: Tensor, memory: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, states: Tensor, keys: Tensor, memory: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """Give the attentional states h~ `[B, T, H]` and the weights a `[B, T, S]`.
 
-        `states [B, T, H]`, `keys [B, S, H]` (what `keys` gives), `memory [B, S, M]`, `past [B, S]`.
+        `states [B, T, H]`, `keys [B, S, H]` (what `keys` gives), `memory [B, S, M]`, `padding [B, S]`.
         """
-        context, weights = attend(states, keys, memory, past)
+        context, weights = attend(states, keys, memory, padding)
         return self.combine(torch.cat([context, states], dim=2)).tanh(), weights
 
     def keys(self, memory: Tensor) -> Tensor:
@@ -62,13 +62,13 @@ class BahdanauAttention(nn.Module):
         self.score = nn.Linear(memory_size, hidden_size, bias=False)
         self.sum = nn.Linear(hidden_size, 1, bias=False)
 
-    def forward(self, state: Tensor, keys: Tensor, memory: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, state: Tensor, keys: Tensor, memory: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """Give the context c_t `[B, M]` and the weights a_t `[B, S]`.
 
-        `state [B, H]`, `keys [B, S, H]` (what `keys` gives), `memory [B, S, M]`, `past [B, S]`.
+        `state [B, H]`, `keys [B, S, H]` (what `keys` gives), `memory [B, S, M]`, `padding [B, S]`.
         """
         scores = self.sum((self.query(state)[:, None] + keys).tanh())[:, :, 0]
-        weights = scores.masked_fill(past, float("-inf")).softmax(1)
+        weights = scores.masked_fill(padding, float("-inf")).softmax(1)
         return torch.bmm(weights[:, None], memory)[:, 0], weights
 
     def keys(self, memory: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgru.models.text_classifier import UNKNOWN_ID, TextClassifier
+from fastgru.models.text_classifier import TextClassifier
+from fastgru.models.tokens import UNKNOWN_ID
 
 POINTS, MOST_POINTS = 32, 512
 BATCH = 128  # texts a call of the model
@@ -21,6 +22,11 @@ class Attribution:
     (from, to). `scores`: what each added to the log odds of `label`, in nats: 0.7 doubles the odds, -0.7 halves them.
     `base`: the log odds of a text of as many tokens that say nothing; base + sum of scores + gap = log(p / (1 - p)).
     `gap`: what the sum of finitely many points left over.
+
+    >>> from fastgru.models.attribution import Attribution
+    >>> found = Attribution("so dull", "bad", 0.9, [(0, 2), (3, 7)], scores=[0.3, 1.8], base=0.1, gap=0.0)
+    >>> [found.text[begin:end] for begin, end in found.spans]
+    ['so', 'dull']
     """
 
     text: str
@@ -42,6 +48,15 @@ def attribute(model: TextClassifier, texts: list[str], label: str | None = None)
     hundredth of F(x) - F(0), or of 1 nat where that is more.
     `label`: which to ask about; each text's likeliest one where it is None. ValueError for one that is none,
     InputError for what is no text. The model is in eval mode while it works, and afterwards as it was.
+
+    >>> from fastgru.data.tokenizer import train_tokenizer
+    >>> from fastgru.models import TextClassifier, TextClassifierConfig
+    >>> from fastgru.models.attribution import attribute
+    >>> tokenizer = train_tokenizer(["a fine film", "a dull film"], min_count=1)
+    >>> model = TextClassifier(TextClassifierConfig(["bad", "good"], tokenizer.get_vocab_size()), tokenizer)
+    >>> (found,) = attribute(model, ["a dull film"], "bad")
+    >>> found.label, len(found.scores)
+    ('bad', 3)
     """
     names = model.config.labels
     if label is not None and label not in names:

@@ -15,7 +15,13 @@ Row = TypeVar("Row", bound=Sequence[Any] | Tensor)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one input: the likeliest label, and the probability of each label (summing to 1)."""
+    """What a model says of one input: the likeliest label, and the probability of each label (summing to 1).
+
+    >>> from fastgru.models import Prediction
+    >>> found = Prediction("good", {"bad": 0.1, "good": 0.9})
+    >>> found.probabilities[found.label]
+    0.9
+    """
 
     label: str
     probabilities: dict[str, float]
@@ -47,10 +53,10 @@ class Classifier(Pretrained):
         return Prediction(max(probabilities, key=probabilities.__getitem__), probabilities)
 
 
-def check_config(config: Any, *, sizes: tuple[str, ...], shares: tuple[str, ...]) -> None:
+def check_config(config: Any, *, sizes: tuple[str, ...], fractions: tuple[str, ...]) -> None:
     """ValueError where a classifier's configuration is none.
 
-    It has `labels` and `pooling`; `sizes` are its fields that must be at least 1, `shares` those from 0 to 1.
+    It has `labels` and `pooling`; `sizes` are its fields that must be at least 1, `fractions` those from 0 to 1.
     """
     names = config.labels
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
@@ -62,7 +68,7 @@ def check_config(config: Any, *, sizes: tuple[str, ...], shares: tuple[str, ...]
         size = getattr(config, field)
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"{field} must be a whole number of at least 1, got {size!r}")
-    for field in shares:
-        share = getattr(config, field)
-        if not isinstance(share, float | int) or not 0 <= share <= 1:
-            raise ValueError(f"{field} must be a number from 0 to 1, got {share!r}")
+    for field in fractions:
+        fraction = getattr(config, field)
+        if not isinstance(fraction, float | int) or not 0 <= fraction <= 1:
+            raise ValueError(f"{field} must be a number from 0 to 1, got {fraction!r}")

@@ -15,16 +15,16 @@ class Source:
     """An encoded source: what a decoder looks at.
 
     `memory [B, S, M]`: the encoder's outputs. `keys [B, S, H]`: the same as the attention compares them with its
-    states (None without attention). `past [B, S] bool`: the steps beyond each source's length.
+    states (None without attention). `padding [B, S] bool`: the steps beyond each source's length.
     """
 
     memory: Tensor
     keys: Tensor | None
-    past: Tensor
+    padding: Tensor
 
     def repeat(self, times: int) -> "Source":
         """Give each sequence `times` times, one beside the other: `[B * times, ...]`."""
-        parts = (self.memory, self.keys, self.past)
+        parts = (self.memory, self.keys, self.padding)
         return Source(*(None if part is None else part.repeat_interleave(times, 0) for part in parts))  # type: ignore[arg-type]
 
 
@@ -56,7 +56,7 @@ class GRUDecoder(nn.Module):
             return y, state, y.new_zeros(*y.shape[:2], 0)
         y = noise.dropout(y, self.dropout, self.training)
         assert source.keys is not None
-        y, weights = self.attention(y, source.keys, source.memory, source.past)
+        y, weights = self.attention(y, source.keys, source.memory, source.padding)
         return y, state, weights
 
 
@@ -90,7 +90,7 @@ class GNMTDecoder(nn.Module):
         """As GRUDecoder.forward, with two layers or more."""
         assert source.keys is not None
         u, first = self.first(x, state[:1], lengths=lengths)
-        context, weights = attend(u, source.keys, source.memory, source.past)
+        context, weights = attend(u, source.keys, source.memory, source.padding)
         seen = noise.dropout(torch.cat([u, context], dim=2), self.dropout, self.training)
         y, above = self.above(seen, state[1:], lengths=lengths)
         return torch.cat([y, context], dim=2), torch.cat([first, above]), weights
@@ -120,7 +120,7 @@ class BahdanauDecoder(nn.Module):
         assert source.keys is not None
         h, steps, weights = state[0], [], []
         for x_t in x.unbind(1):
-            context, a = self.attention(h, source.keys, source.memory, source.past)
+            context, a = self.attention(h, source.keys, source.memory, source.padding)
             h = self.cell(torch.cat([x_t, context], dim=1), h)
             steps.append(torch.cat([h, x_t, context], dim=1))
             weights.append(a)

@@ -2,22 +2,31 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from fastgru.common.eval_mode import eval_mode
+from fastgru.models.generation import Alignment, TextGenerator
 from fastgru.models.search import Step
 from fastgru.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from fastgru.models.writer import Alignment, Writer
 
 
-class Seq2SeqEnsemble(nn.Module, Writer):
+class Seq2SeqEnsemble(nn.Module, TextGenerator):
     """p(y_t | y_1 ... y_{t-1}, x) = mean over the models of theirs: fewer errors than any of them makes alone.
 
     `models`: those that write, with the same tokenizers, as trainings on the same data with other seeds have them;
     sizes and attention may differ. ValueError where there is none, or one has other tokens.
+
+    >>> from fastgru.models import Seq2Seq, Seq2SeqConfig, Seq2SeqEnsemble
+    >>> from fastgru.models.tokens import source_tokenizer, target_tokenizer
+    >>> tokens = source_tokenizer("characters", "act", fold=True), target_tokenizer("words", ["AE", "K", "T"])
+    >>> models = [Seq2Seq(Seq2SeqConfig(6, 7, encoder_size=size), *tokens) for size in (16, 32)]
+    >>> (written,) = Seq2SeqEnsemble(models).predict(["cat"], best=3)
+    >>> len(written)
+    3
     """
 
     def __init__(self, models: Sequence[Seq2Seq]) -> None:
@@ -85,10 +94,6 @@ class Seq2SeqEnsemble(nn.Module, Writer):
     def _first(self) -> Seq2Seq:
         return next(iter(self))
 
-    @contextmanager
-    def in_eval_mode(self) -> Iterator[None]:
+    def in_eval_mode(self) -> AbstractContextManager[None]:
         """Keep all models in eval mode in here; afterwards each part is as it was."""
-        with ExitStack() as stack:
-            for model in self:
-                stack.enter_context(model.in_eval_mode())
-            yield
+        return eval_mode(self)

@@ -50,6 +50,12 @@ def seq2seq_from_g2p_en(checkpoint: Mapping[str, Any]) -> Seq2Seq:
     phonemes with stress; `predict([word], beam=1, max_length=20)` gives what the package's `G2p.predict(word)` gives.
     Raises InputError where the checkpoint lacks an array or has one of another shape.
     Source: g2p_en 2.1.0, `G2p.predict`.
+
+    >>> import g2p_en, numpy
+    >>> from fastgru.models import seq2seq_from_g2p_en
+    >>> model = seq2seq_from_g2p_en(numpy.load(g2p_en.__path__[0] + "/checkpoint20.npz"))
+    >>> model.predict(["fastgru"], beam=1, max_length=20)[0][0].text
+    'F AE1 S T G R UW0'
     """
     encoder, decoder = (from_g2p_en(checkpoint, part) for part in ("encoder", "decoder"))
     read, written = (gru.spec.hidden_sizes[0] for gru in (encoder, decoder))

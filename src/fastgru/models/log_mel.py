@@ -21,6 +21,12 @@ class LogMel:
     `frame_length`, `frame_shift`: milliseconds.
     `centred`: the mean of each band over the sound is subtracted: loudness and the room's colour no longer matter,
         nor does what a sound that never changes sounds like.
+
+    >>> import numpy
+    >>> from fastgru.models import LogMel
+    >>> second = numpy.zeros(16_000, dtype=numpy.float32)
+    >>> LogMel(num_bins=40)(second).shape
+    (98, 40)
     """
 
     sample_rate: int = 16_000

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from fastgru.models.text_classifier import pad_ids
+from fastgru.models.tokens import pad_ids
 
 LEAST = 5  # times that an n-gram is seen before it has a vector: rarer ones tell in training what they will not again
 _CHUNK = 16_384  # texts whose n-grams are counted at once

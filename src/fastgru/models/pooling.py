@@ -41,17 +41,17 @@ class Pooling(nn.Module):
         `y [B, T, F]`: the states, zero past the length. `h_n [D, B, H]`, D H = F: the last layer's final states.
         `lengths [B]`: steps of each sequence, of at least 1.
         """
-        past = torch.arange(y.shape[1], device=y.device) >= lengths[:, None]  # [B, T]
-        return torch.cat([self._pool(name, y, h_n, lengths, past) for name in self.names], dim=1)
+        padding = torch.arange(y.shape[1], device=y.device) >= lengths[:, None]  # [B, T]
+        return torch.cat([self._pool(name, y, h_n, lengths, padding) for name in self.names], dim=1)
 
-    def _pool(self, name: str, y: Tensor, h_n: Tensor, lengths: Tensor, past: Tensor) -> Tensor:
+    def _pool(self, name: str, y: Tensor, h_n: Tensor, lengths: Tensor, padding: Tensor) -> Tensor:
         if name == "last":
             return h_n.transpose(0, 1).flatten(1)
         if name == "max":
-            return y.masked_fill(past[:, :, None], float("-inf")).amax(1)
+            return y.masked_fill(padding[:, :, None], float("-inf")).amax(1)
         if name == "mean":
             return y.sum(1) / lengths[:, None]
-        scores: Tensor = self.attend(y).masked_fill(past[:, :, None], float("-inf"))  # [B, T, 1]
+        scores: Tensor = self.attend(y).masked_fill(padding[:, :, None], float("-inf"))  # [B, T, 1]
         return (scores.softmax(1) * y).sum(1)
 
     def extra_repr(self) -> str:

@@ -1,8 +1,7 @@
 """Pretrained: a model that is saved into a folder or to the Hub and comes back from there, without a pickle."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,6 +14,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from fastgru.common.errors import InputError, reason_of
+from fastgru.common.eval_mode import eval_mode
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -33,16 +33,9 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
     own_files: ClassVar[tuple[str, ...]] = ()
     config: Any
 
-    @contextmanager
-    def in_eval_mode(self) -> Iterator[None]:
+    def in_eval_mode(self) -> AbstractContextManager[None]:
         """Keep the whole model in eval mode in here; afterwards each part is as it was."""
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
+        return eval_mode(self)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-PAD_ID = 0
+from fastgru.models.tokens import PAD_ID
 
 # Takes tokens [N] and the state [N, ...] before them; gives log-probabilities [N, V] of the next, and the state after.
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from fastgru.core.noise import dropout
 from fastgru.models.decoder import BahdanauDecoder, GNMTDecoder, GRUDecoder, Source
+from fastgru.models.generation import END_ID, Alignment, TextGenerator
 from fastgru.models.ngrams import NGramEmbedding
 from fastgru.models.pretrained import CONFIG, WEIGHTS, Pretrained, load_tokenizer
 from fastgru.models.search import Step
-from fastgru.models.text_classifier import PAD_ID, encode_texts, pad_ids
-from fastgru.models.writer import END_ID, Alignment, Writer
+from fastgru.models.tokens import PAD_ID, encode_texts, pad_ids
 from fastgru.nn import GRU
 
 ATTENTIONS = ("luong", "gnmt", "bahdanau", "none")
@@ -48,6 +48,10 @@ class Seq2SeqConfig:
     `ngrams`: how many n-grams of the source's tokens have a vector of E / 2 features, which is added to that of the
     token in their middle (`fastgru.models.ngrams`); `longest_ngram`: tokens in the longest of them, an odd number.
     `dropout`: on embeddings, n-grams, between layers, on the decoder's states before and after the attention.
+
+    >>> from fastgru.models import Seq2SeqConfig
+    >>> Seq2SeqConfig(source_size=30, target_size=43, attention="gnmt", decoder_layers=2).encoder_size
+    256
     """
 
     source_size: int
@@ -110,11 +114,19 @@ def _source_embedding(config: Seq2SeqConfig) -> nn.Embedding:
     )
 
 
-class Seq2Seq(Pretrained, Writer, model_card_template=MODEL_CARD, library_name="fastgru"):
+class Seq2Seq(Pretrained, TextGenerator, model_card_template=MODEL_CARD, library_name="fastgru"):
     """p(y | x) = product over t of softmax(W f_t + b), f_t: the decoder's features after y_1 ... y_{t-1}.
 
     `source_tokenizer`, `target_tokenizer`: as `fastgru.models.tokens` trains them. The folder of a model holds both,
     config.json, model.safetensors and a model card.
+
+    >>> from fastgru.models import Seq2Seq, Seq2SeqConfig
+    >>> from fastgru.models.tokens import source_tokenizer, target_tokenizer
+    >>> letters, sounds = source_tokenizer("characters", "act", fold=True), target_tokenizer("words", ["AE", "K", "T"])
+    >>> model = Seq2Seq(Seq2SeqConfig(source_size=6, target_size=7), letters, sounds)
+    >>> (written,) = model.predict(["cat"], best=3)
+    >>> len(written)
+    3
     """
 
     model_type = "seq2seq"
@@ -169,11 +181,11 @@ class Seq2Seq(Pretrained, Writer, model_card_template=MODEL_CARD, library_name="
 
     def encode(self, ids: Tensor, lengths: Tensor) -> tuple[Source, Tensor]:
         """Read the sources: what the decoder looks at, and the state that it starts from `[L, B, H]`."""
-        past = torch.arange(ids.shape[1], device=ids.device) >= lengths[:, None]
-        x = self.source_embedding(ids.masked_fill(past, PAD_ID))
+        padding = torch.arange(ids.shape[1], device=ids.device) >= lengths[:, None]
+        x = self.source_embedding(ids.masked_fill(padding, PAD_ID))
         memory, h_n = self.encoder(self._drop(x), lengths=lengths)
         memory = self._drop(memory)
-        source = Source(memory, self.decoder.keys(memory), past)
+        source = Source(memory, self.decoder.keys(memory), padding)
         return source, h_n if self.bridge is None else self._bridge(h_n)
 
     def _bridge(self, h_n: Tensor) -> Tensor:

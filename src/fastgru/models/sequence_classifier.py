@@ -38,6 +38,10 @@ class SequenceClassifierConfig:
     `dropout`: on the pooled states, and between layers.
     `pooling`: what the last layer sees, names out of `fastgru.models.pooling.POOLINGS`.
     `features`: for a model of sounds, what it hears of them.
+
+    >>> from fastgru.models import LogMel, SequenceClassifierConfig
+    >>> SequenceClassifierConfig(["yes", "no"], input_size=40, features=LogMel(num_bins=40)).bidirectional
+    True
     """
 
     labels: list[str]
@@ -52,7 +56,7 @@ class SequenceClassifierConfig:
 
     def __post_init__(self) -> None:
         """ValueError for a configuration that no model can have."""
-        check_config(self, sizes=("input_size", "hidden_size", "num_layers"), shares=("dropout",))
+        check_config(self, sizes=("input_size", "hidden_size", "num_layers"), fractions=("dropout",))
         if not isinstance(self.bidirectional, bool):
             raise ValueError(f"bidirectional must be true or false, got {self.bidirectional!r}")
         if not isinstance(self.noise, float | int) or not 0 <= self.noise < float("inf"):
@@ -71,6 +75,13 @@ class SequenceClassifier(Classifier, model_card_template=MODEL_CARD, library_nam
     logits = W pooling(y, h_n) + b,  y, h_n = GRU((x - mean) / deviation)
 
     `mean [I]`, `deviation [I]`: buffers, those of the training part (`fit_standardisation`).
+
+    >>> import numpy
+    >>> from fastgru.models import SequenceClassifier, SequenceClassifierConfig
+    >>> model = SequenceClassifier(SequenceClassifierConfig(["down", "up"], input_size=3))
+    >>> (found,) = model.predict([numpy.zeros((20, 3))])
+    >>> list(found.probabilities)
+    ['down', 'up']
     """
 
     model_type = "sequence_classifier"

@@ -8,17 +8,15 @@ from typing import Self
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
-from fastgru.common.errors import InputError
 from fastgru.models.classifier import Classifier, Prediction, check_config
 from fastgru.models.pooling import Pooling
 from fastgru.models.pretrained import CONFIG, WEIGHTS, load_tokenizer
+from fastgru.models.tokens import PAD_ID, UNKNOWN_ID, encode_texts, pad_ids
 from fastgru.nn import GRU
 
 TOKENIZER = "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
-PAD_ID, UNKNOWN_ID = 0, 1
 
 MODEL_CARD = """---
 {{ card_data }}
@@ -42,6 +40,10 @@ class TextClassifierConfig:
     `word_dropout`: share of the tokens that become `[UNK]` in training.
     `embedding_dropout`, `dropout`: on the word vectors, and on the features that enter the last linear layer.
     `pooling`: what these features are made of, names out of `fastgru.models.pooling.POOLINGS`.
+
+    >>> from fastgru.models import TextClassifierConfig
+    >>> TextClassifierConfig(["bad", "good"], vocab_size=5000, pooling=["max", "attention"]).hidden_size
+    64
     """
 
     labels: list[str]
@@ -57,7 +59,7 @@ class TextClassifierConfig:
     def __post_init__(self) -> None:
         """ValueError for a configuration that no model can have."""
         sizes = ("vocab_size", "embedding_size", "hidden_size", "num_layers")
-        check_config(self, sizes=sizes, shares=("word_dropout", "embedding_dropout", "dropout"))
+        check_config(self, sizes=sizes, fractions=("word_dropout", "embedding_dropout", "dropout"))
 
 
 class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="fastgru"):
@@ -66,6 +68,14 @@ class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="f
     logits = W pooling(y, h_n) + b, by default of [h_n forward; h_n backward; max over t of y; mean over t of y]
 
     Its folder holds config.json, model.safetensors, tokenizer.json and a model card.
+
+    >>> from fastgru.data.tokenizer import train_tokenizer
+    >>> from fastgru.models import TextClassifier, TextClassifierConfig
+    >>> tokenizer = train_tokenizer(["a fine film", "a dull film"], min_count=1)
+    >>> model = TextClassifier(TextClassifierConfig(["bad", "good"], tokenizer.get_vocab_size()), tokenizer)
+    >>> (found,) = model.predict(["a fine story"])
+    >>> list(found.probabilities)
+    ['bad', 'good']
     """
 
     model_type = "text_classifier"
@@ -135,25 +145,3 @@ class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="f
     @classmethod
     def _build(cls, config: TextClassifierConfig, paths: dict[str, str]) -> Self:
         return cls(config, load_tokenizer(paths[TOKENIZER], config.vocab_size))
-
-
-def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    """Give the token ids of each text, `[UNK]` alone where there is none; InputError for what is no text."""
-    for row, text in enumerate(texts):
-        if not isinstance(text, str) or (not text.isprintable() and not _encodes(text)):
-            raise InputError(f"text {row + 1} is not valid text: {ascii(text)[:60]}")
-    return [encoding.ids or [UNKNOWN_ID] for encoding in tokenizer.encode_batch(texts)]
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def pad_ids(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Pad token ids to `ids [B, T] int64` and give their `lengths [B] int64`."""
-    ids = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True, padding_value=PAD_ID)
-    return ids, torch.tensor([len(row) for row in rows])

@@ -1,12 +1,18 @@
-"""Tokenizers for sequences that are read and sequences that are written: characters, words or subwords."""
+"""Tokenizers of characters, words or subwords for what is read and what is written; texts as padded token ids."""
 
 from collections.abc import Iterable
 
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from fastgru.common.errors import InputError
 
 KINDS = ("characters", "words", "subwords")
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"
+PAD_ID, UNKNOWN_ID = 0, 1
 SOURCE_SPECIAL = (PAD, UNKNOWN, END)
 TARGET_SPECIAL = (PAD, UNKNOWN, BEGIN, END)
 
@@ -78,3 +84,25 @@ def _frame(tokenizer: Tokenizer, template: str, special: tuple[str, ...]) -> Tok
     ids = [(token, tokenizer.token_to_id(token)) for token in special]
     tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=ids)
     return tokenizer
+
+
+def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Give the token ids of each text, `[UNK]` alone where there is none; InputError for what is no text."""
+    for row, text in enumerate(texts):
+        if not isinstance(text, str) or (not text.isprintable() and not _encodes(text)):
+            raise InputError(f"text {row + 1} is not valid text: {ascii(text)[:60]}")
+    return [encoding.ids or [UNKNOWN_ID] for encoding in tokenizer.encode_batch(texts)]
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def pad_ids(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Pad token ids to `ids [B, T] int64` and give their `lengths [B] int64`."""
+    ids = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True, padding_value=PAD_ID)
+    return ids, torch.tensor([len(row) for row in rows])

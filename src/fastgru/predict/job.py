@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import save
 
 from fastgru.common.errors import InputError
-from fastgru.common.files import locked, written_whole
+from fastgru.common.files import atomic_write, locked
 from fastgru.data.parquet import cut, find_parquet, read_schema
 from fastgru.predict.engines import ENGINES
 from fastgru.predict.worker import Job, Shard, Worker
@@ -49,6 +49,17 @@ def predict_parquet(
     `prefix`, the fields of the model's answer. It appears whole, at the end. Until then the shards lie in a hidden
     folder beside it, from which the same call goes on after whatever stopped it.
     InputError for bad input, and then nothing is left.
+
+    >>> import pandas
+    >>> from pathlib import Path
+    >>> from fastgru.predict import predict_parquet
+    >>> from fastgru.sklearn import GRUTextClassifier
+    >>> from fastgru.training.classify import ClassifyPredictOptions
+    >>> model = GRUTextClassifier(epochs=1).fit(["a fine film", "a dull film"] * 20, ["good", "bad"] * 20)
+    >>> _ = model.model_.save_pretrained("model")
+    >>> pandas.DataFrame({"text": ["fine", "dull"]}).to_parquet("texts.parquet")
+    >>> predict_parquet("model", "texts.parquet", Path("out"), "text", ClassifyPredictOptions())
+    2
     """
     if engine not in ENGINES:
         raise InputError(f"--engine must be one of {', '.join(ENGINES)}, got {engine!r}")
@@ -59,11 +70,11 @@ def predict_parquet(
     models = tuple(os.path.abspath(name) if Path(name).is_dir() else name for name in (model, *ensemble))
     staging = out.absolute().with_name(f".{out.name}.partial")
     given = read_schema(files, [column])
-    shards = [Shard(index, stretch) for index, stretch in enumerate(cut(files, shard_rows))]
+    shards = [Shard(index, row_range) for index, row_range in enumerate(cut(files, shard_rows))]
     if not shards:
         raise InputError(f"{source}: there are no rows in it")
     worker = Worker(Job(models, column, options, prefix, str(staging)))
-    schema = worker.schema(given, shards[0].stretch)
+    schema = worker.schema(given, shards[0].row_range)
     with locked(staging, f"another process is predicting into {out}: wait, or name another --out"):
         _prepare(staging, _plan(worker, files, shard_rows))
         try:
@@ -73,18 +84,18 @@ def predict_parquet(
             raise
         _check(staging, shards)
         staging.rename(out)
-    return sum(len(shard.stretch) for shard in shards)
+    return sum(len(shard.row_range) for shard in shards)
 
 
 def _write_missing(
     job: Job, schema: pa.Schema, shards: list[Shard], engine: str, workers: int | None, progress: Progress
 ) -> None:
-    total = sum(len(shard.stretch) for shard in shards)
+    total = sum(len(shard.row_range) for shard in shards)
     missing = [shard for shard in shards if not (Path(job.folder) / shard.name).exists()]
-    done = total - sum(len(shard.stretch) for shard in missing)
+    done = total - sum(len(shard.row_range) for shard in missing)
     progress(done, total)
     for shard in ENGINES[engine](job, schema, missing, workers) if missing else ():
-        done += len(shard.stretch)
+        done += len(shard.row_range)
         progress(done, total)
 
 
@@ -112,8 +123,8 @@ def _prepare(staging: Path, plan: dict[str, Any]) -> None:
         if not same or file.name.startswith("."):  # what a killed worker left
             file.unlink()
     if not same:
-        with written_whole(path) as beside:
-            beside.write_text(text, encoding="utf-8")
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _check(staging: Path, shards: list[Shard]) -> None:
@@ -122,5 +133,5 @@ def _check(staging: Path, shards: list[Shard]) -> None:
         file.unlink()
     for shard in shards:
         rows = pq.ParquetFile(staging / shard.name).metadata.num_rows
-        if rows != len(shard.stretch):
-            raise RuntimeError(f"{staging / shard.name} has {rows} rows and should have {len(shard.stretch)}")
+        if rows != len(shard.row_range):
+            raise RuntimeError(f"{staging / shard.name} has {rows} rows and should have {len(shard.row_range)}")

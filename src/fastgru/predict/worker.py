@@ -1,4 +1,4 @@
-"""Worker: predicts one stretch of rows after the other and writes each as one shard."""
+"""Worker: predicts one row range after the other and writes each as one shard."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import torch
 
 from fastgru.common.errors import InputError
-from fastgru.common.files import written_whole
-from fastgru.data.parquet import Stretch, read
-from fastgru.training.tasks import task_of_run
+from fastgru.common.files import atomic_write
+from fastgru.data.parquet import RowRange, read
+from fastgru.training.run_folder import task_of_run
 
 BATCH_ROWS = 2048  # of one batch: what is in memory at a time, and enough inputs to sort by length
 
@@ -35,10 +35,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Shard:
-    """The rows of `stretch`, which become the output's shard number `index`."""
+    """The rows of `row_range`, which become the output's shard number `index`."""
 
     index: int
-    stretch: Stretch
+    row_range: RowRange
 
     @property
     def name(self) -> str:
@@ -61,25 +61,26 @@ class Worker:
     def write(self, shard: Shard, schema: pa.Schema) -> None:
         """Predict the rows of `shard` and write them by `schema`; InputError, naming the row, for a bad input."""
         target = Path(self.job.folder) / shard.name
-        with written_whole(target, attempt=uuid4().hex) as beside, pq.ParquetWriter(beside, schema) as writer:
-            first = shard.stretch.start
-            for batch in read(shard.stretch, BATCH_ROWS):
-                writer.write_batch(self._extended(batch, schema, f"{shard.stretch.path}, row", first))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(target, attempt=uuid4().hex) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+            first = shard.row_range.start
+            for batch in read(shard.row_range, BATCH_ROWS):
+                writer.write_batch(self._extended(batch, schema, f"{shard.row_range.path}, row", first))
                 first += len(batch)
 
-    def schema(self, given: pa.Schema, stretch: Stretch) -> pa.Schema:
+    def schema(self, given: pa.Schema, row_range: RowRange) -> pa.Schema:
         """Give the output's schema: the input's columns, then one for each field of an answer but its first.
 
-        The first row of `stretch` is predicted to see them. InputError where one of these columns is there already.
+        The first row of `row_range` is predicted to see them. InputError where one of these columns is there already.
         """
-        (batch,) = read(Stretch(stretch.path, stretch.start, stretch.start + 1), 1)
-        (answer,) = self._answers(batch, f"{stretch.path}, row", stretch.start)
+        (batch,) = read(RowRange(row_range.path, row_range.start, row_range.start + 1), 1)
+        (answer,) = self._answers(batch, f"{row_range.path}, row", row_range.start)
         # Hugging Face's notes list the columns, and its library refuses a file that has others.
         notes = {key: value for key, value in (given.metadata or {}).items() if key != b"huggingface"}
         schema = given.with_metadata(notes)
         for name, value in self._fields(answer).items():
             if name in given.names:
-                raise InputError(f"{stretch.path} has a column {name!r} already: choose another --prefix")
+                raise InputError(f"{row_range.path} has a column {name!r} already: choose another --prefix")
             hint = get_type_hints(type(answer))[name.removeprefix(self.job.prefix)]
             schema = schema.append(pa.field(name, _arrow_type(hint, value)))
         return schema

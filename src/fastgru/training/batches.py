@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import torch
 from lightning.pytorch import LightningDataModule
 
-from fastgru.data.lengths import Batching
+from fastgru.data.bucketing import Batching
 from fastgru.training.options import TrainOptions
 
 VALIDATION_ROWS = 256  # of one batch in validation
@@ -39,8 +39,8 @@ class Streamed(Protocol[T_co]):
         """Give all rows as the number `order` shuffles them."""
 
 
-class Share(NamedTuple):
-    """What one process computes at a time: a part of a step's batch.
+class MicroBatch(NamedTuple):
+    """What one process computes at a time: a micro-batch, a part of a step's batch.
 
     `batch`: the task's own. `weight`: of its rows, 0 where there are fewer rows than parts; then the batch is a row
     that another part has, and must not count. `scale`: what the part's mean loss is multiplied with so that the mean
@@ -72,12 +72,12 @@ class TrainBatches:
         self.total_parts = accumulate * world
         self.start = (0, 0)
 
-    def __iter__(self) -> Iterator[Share]:
+    def __iter__(self) -> Iterator[MicroBatch]:
         epoch, done = self.start
         for window, rows in islice(self._batches(epoch), done, None):
             whole = window.weight(rows)
             for part in self.parts:
-                yield self._share(window, rows, part, whole)
+                yield self._micro_batch(window, rows, part, whole)
         self.start = (epoch + 1, 0)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Encoded, list[int]]]:
@@ -87,10 +87,10 @@ class TrainBatches:
             for rows in self.batching.shuffled(window.lengths, generator):
                 yield window, rows
 
-    def _share(self, window: Encoded, rows: list[int], part: int, whole: float) -> Share:
+    def _micro_batch(self, window: Encoded, rows: list[int], part: int, whole: float) -> MicroBatch:
         own = rows[part :: self.total_parts]
         weight = window.weight(own) if own else 0.0
-        return Share(window[own or rows[:1]], weight, weight / whole * self.total_parts, part)
+        return MicroBatch(window[own or rows[:1]], weight, weight / whole * self.total_parts, part)
 
 
 class ValidationBatches:
@@ -161,8 +161,8 @@ class TaskData(LightningDataModule):
         """Give the place in the training, for the checkpoint."""
         loop = self._trainer.fit_loop
         epoch = loop.epoch_progress.current
-        shares = loop.epoch_loop.batch_progress.current.ready if epoch.started > epoch.processed else 0
-        return {"epoch": epoch.processed, "step": shares // self.options.accumulate}
+        ready = loop.epoch_loop.batch_progress.current.ready if epoch.started > epoch.processed else 0
+        return {"epoch": epoch.processed, "step": ready // self.options.accumulate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the place of a checkpoint."""

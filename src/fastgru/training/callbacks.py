@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from rich.console import Console
 
-from fastgru.common.files import written_whole
+from fastgru.common.files import atomic_write
 from fastgru.training.run_folder import RunFolder
 from fastgru.training.tasks import AnyTask
 
@@ -99,7 +99,7 @@ class History(Callback):
 
     def _write(self) -> None:
         rows = [{name: round(value, 6) for name, value in row.items()} for row in self.rows]
-        with written_whole(self.run.metrics) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.run.metrics) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(rows)
@@ -114,8 +114,8 @@ class History(Callback):
         self._elapsed = float(state_dict["elapsed"])
 
 
-class Keep(Checkpoint):
-    """Keeps the best model in the run folder, and the state to resume from.
+class CheckpointWriter(Checkpoint):
+    """Writes the best model into the run folder, and the checkpoint to resume from.
 
     A `Checkpoint`, so that Lightning runs it after every other callback and their state is complete. The best
     model goes first: a run that is killed between the two repeats the epoch and writes the same model again.
@@ -147,17 +147,17 @@ class Keep(Checkpoint):
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.run.checkpoint)
             return
-        with written_whole(self.run.checkpoint) as beside:
-            trainer.save_checkpoint(beside)
+        with atomic_write(self.run.checkpoint) as temporary:
+            trainer.save_checkpoint(temporary)
 
     def _save_model(self) -> None:
-        # Written beside and moved into place: a reader or a kill never meets half a model.
-        beside = self.run.checkpoint.parent / "best"
-        shutil.rmtree(beside, ignore_errors=True)
-        self.model.save_pretrained(beside)
-        for file in beside.iterdir():
+        # Into a temporary folder, then renamed file by file: a reader or a kill never meets half a model.
+        temporary = self.run.checkpoint.parent / "best"
+        shutil.rmtree(temporary, ignore_errors=True)
+        self.model.save_pretrained(temporary)
+        for file in temporary.iterdir():
             os.replace(file, self.run.path / file.name)
-        beside.rmdir()
+        temporary.rmdir()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tell who stops the training with Ctrl-C how to go on."""

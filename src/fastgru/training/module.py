@@ -1,4 +1,4 @@
-"""TaskModule: a model in training, and the running average of its weights."""
+"""TaskModule: a model in training, and the exponential moving average (EMA) of its weights."""
 
 import copy
 from abc import abstractmethod
@@ -13,28 +13,28 @@ from torchmetrics import MeanMetric, Metric
 
 from fastgru.common.processes import rank
 from fastgru.models.pretrained import Pretrained
-from fastgru.training.batches import Share
+from fastgru.training.batches import MicroBatch
 
 M = TypeVar("M", bound=Pretrained)
 Weights = tuple[Tensor, ...] | list[Tensor]
 
-AVERAGING = 0.995  # share of the old average kept at each step: about the last 200 steps, 1.5 epochs of the reviews
+EMA_DECAY = 0.995  # about the last 200 steps, 1.5 epochs of the reviews
 
 
 class TaskModule(LightningModule, Generic[M]):
-    """A model in training, and the running average of its weights, which is what is measured and kept.
+    """A model in training, and the exponential moving average (EMA) of its weights, which is measured and kept.
 
-    `averaging`: the share of the old average that is kept at each step, at most.
+    `decay`: of the EMA, at most: the fraction of the old average that is kept at each step.
 
     A task's own gives `loss` and `validation_step`. Its attributes `train_*` and `validation_*` that are torchmetrics
     metrics become columns of the log: it updates them, here they are begun anew with each epoch and logged at its end,
     over all processes. `train_loss` and `validation_loss` are there already, and the first is updated here.
     """
 
-    def __init__(self, model: M, *, lr: float, seed: int, averaging: float = AVERAGING) -> None:
+    def __init__(self, model: M, *, lr: float, seed: int, decay: float = EMA_DECAY) -> None:
         super().__init__()
         self.model = model
-        self.average = AveragedModel(model, multi_avg_fn=partial(_average, averaging)).requires_grad_(False)
+        self.average = AveragedModel(model, multi_avg_fn=partial(_average, decay)).requires_grad_(False)
         self.lr = lr
         self.seed = seed
         self.train_loss = MeanMetric()
@@ -63,17 +63,17 @@ class TaskModule(LightningModule, Generic[M]):
         """Give what the progress bar shows beside the loss: measures over the epoch's training batches so far."""
         return {}
 
-    def training_step(self, share: Share, batch_index: int) -> Tensor:
-        """Give the loss of one share of a step's batch."""
-        # Dropout is a function of the seed, the step and the share: a resumed run draws what an uninterrupted one does.
+    def training_step(self, micro_batch: MicroBatch, batch_index: int) -> Tensor:
+        """Give the loss of one micro-batch of a step's batch."""
+        # Dropout is a function of seed, step and micro-batch: a resumed run draws what an uninterrupted one does.
         # (torch.manual_seed takes 3 ms: it notes who called it, for devices that are not yet in use.)
         seed_all = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
-        seed_all((self.seed * 1_000_003 + self.global_step + (share.part << 53)) % 2**64)
-        if not share.weight:  # the other processes wait for a gradient all the same
+        seed_all((self.seed * 1_000_003 + self.global_step + (micro_batch.part << 53)) % 2**64)
+        if not micro_batch.weight:  # the other processes wait for a gradient all the same
             return sum((weight.sum() for weight in self.model.parameters()), torch.zeros(())) * 0.0
-        loss = self.loss(share.batch)
-        self.train_loss.update(loss.detach(), share.weight)
-        return loss * share.scale
+        loss = self.loss(micro_batch.batch)
+        self.train_loss.update(loss.detach(), micro_batch.weight)
+        return loss * micro_batch.scale
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient's norm to 1."""
@@ -125,7 +125,7 @@ class TaskModule(LightningModule, Generic[M]):
 
 
 @torch.no_grad()
-def _average(averaging: float, averages: Weights, currents: Weights, steps: Tensor | int) -> None:
-    # a += (1 - d) (w - a) with d = min(averaging, (1 + n) / (10 + n)): the first weights are soon forgotten.
-    kept = min(averaging, (1 + int(steps)) / (10 + int(steps)))
+def _average(decay: float, averages: Weights, currents: Weights, steps: Tensor | int) -> None:
+    # a += (1 - d) (w - a) with d = min(decay, (1 + n) / (10 + n)): the first weights are soon forgotten.
+    kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
     torch._foreach_lerp_(averages, currents, 1 - kept)

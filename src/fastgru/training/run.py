@@ -15,9 +15,9 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from rich.console import Console
 
 from fastgru.common.errors import InputError
-from fastgru.common.processes import rank, shape
+from fastgru.common.processes import rank, torchrun_world
 from fastgru.training.batches import TaskData
-from fastgru.training.callbacks import History, Keep
+from fastgru.training.callbacks import CheckpointWriter, History
 from fastgru.training.curves import draw_curves
 from fastgru.training.module import TaskModule
 from fastgru.training.options import TrainOptions
@@ -43,7 +43,7 @@ def train(
         run.check_free(overwrite, options.inputs)
     if data is None:
         data = TASKS[options.task].load_data(options)
-    with _held(run):
+    with _locked(run):
         return _train(options, data, run, console, checkpoint=None)
 
 
@@ -59,11 +59,11 @@ def resume(run: RunFolder, console: Console) -> History:
         return History(run, console, run.task, rows=run.read_log())
     data = run.task.load_data(options)
     run.check_data(data.fingerprint())
-    with _held(run):
-        return _train(options, data, run, console, _readable(run.checkpoint))
+    with _locked(run):
+        return _train(options, data, run, console, _readable_checkpoint(run.checkpoint))
 
 
-def _held(run: RunFolder) -> AbstractContextManager[None]:
+def _locked(run: RunFolder) -> AbstractContextManager[None]:
     return run.locked() if rank() == 0 else nullcontext()
 
 
@@ -77,11 +77,11 @@ def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, 
     history = History(run, console, task, begin=_beginning(options, data, run) if checkpoint is None else None)
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(f"{task.describe(data, model)}; {weights:,} weights", highlight=False, soft_wrap=True)
-    keep = Keep(run, history, module.averaged, options.checkpoint_every)
-    callbacks = [EpochBar(console), history, Tracking(history), _Patience(task, options.patience), keep]
+    writer = CheckpointWriter(run, history, module.averaged, options.checkpoint_every)
+    callbacks = [EpochBar(console), history, Tracking(history), _Patience(task, options.patience), writer]
     with _quiet(), _threads(options.threads), _deterministic(), stoppable():
         trainer = _trainer(options, callbacks)
-        _load_or_refuse(trainer, module, batches, checkpoint)
+        _fit(trainer, module, batches, checkpoint)
     if rank() == 0:
         draw_curves(history.rows, run.curves)
         run.finish()
@@ -98,7 +98,7 @@ def _beginning(options: TrainOptions, data: Data, run: RunFolder) -> Callable[[]
     return begin
 
 
-def _load_or_refuse(trainer: Trainer, module: TaskModule[Any], data: TaskData, checkpoint: Path | None) -> None:
+def _fit(trainer: Trainer, module: TaskModule[Any], data: TaskData, checkpoint: Path | None) -> None:
     """Fit from the checkpoint; InputError where it belongs to another model."""
     if checkpoint is not None:
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
@@ -109,7 +109,7 @@ def _load_or_refuse(trainer: Trainer, module: TaskModule[Any], data: TaskData, c
 
 
 def _trainer(options: TrainOptions, callbacks: list[Callback]) -> Trainer:
-    devices, machines = shape() or (options.devices, 1)
+    devices, machines = torchrun_world() or (options.devices, 1)
     return Trainer(
         max_epochs=options.epochs,
         callbacks=callbacks,
@@ -140,7 +140,7 @@ class _Patience(EarlyStopping):
         trainer.should_stop = self.wait_count >= self.patience
 
 
-def _readable(checkpoint: Path) -> Path | None:
+def _readable_checkpoint(checkpoint: Path) -> Path | None:
     if not checkpoint.is_file():
         return None  # stopped in the first epoch
     try:

@@ -11,9 +11,9 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fastgru.common.errors import InputError
-from fastgru.common.files import locked, written_whole
+from fastgru.common.files import atomic_write, locked
 from fastgru.training.options import TrainOptions
-from fastgru.training.tasks import TASKS, AnyTask
+from fastgru.training.tasks import TASKS, AnyTask, task_of_model
 
 # What a run of any task writes into its folder, and what --overwrite may take away; each task adds its own files.
 COMMON = (
@@ -88,6 +88,7 @@ class RunFolder:
 
         In an order that leaves a run that can be gone on with, the earlier or the new one, whenever it is killed.
         """
+        self.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.checkpoint.parent, ignore_errors=True)
         self._write({"task": options.task, "finished": False, "data_sha256": fingerprint, "options": asdict(options)})
         for path in (self.path / name for name in FILES if name != self._options.name):
@@ -169,8 +170,14 @@ class RunFolder:
         return content if isinstance(content, dict) else {}
 
     def _write(self, content: dict[str, Any]) -> None:
-        with written_whole(self._options) as beside:
-            beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with atomic_write(self._options) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def task_of_run(name: str) -> AnyTask:
+    """Find the task of a run's folder, or of a model that has none."""
+    run = RunFolder(Path(name))
+    return run.task if run.is_run else task_of_model(name)
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The tasks there are, in the order of the commands' help; and which of them a run or a model belongs to."""
+"""The tasks there are, in the order of the commands' help; and which of them a model belongs to."""
 
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,3 @@ def task_of_model(name: str) -> AnyTask:
         if task.model_type == kind:
             return task
     raise InputError(f"{name} holds a {kind}, and there is no task for it; there are: {', '.join(TASKS)}")
-
-
-def task_of_run(name: str) -> AnyTask:
-    """Find the task of a run's folder, or of a model that has none."""
-    from fastgru.training.run_folder import RunFolder
-
-    run = RunFolder(Path(name))
-    return run.task if run.is_run else task_of_model(name)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Classify", "ClassifyOptions"]
 
-STRETCH = 4096  # texts that are sorted by length together: whoever waits sees the first of many soon
+BUCKET = 4096  # texts that are sorted by length together: whoever waits sees the first of many soon
 
 
 class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
@@ -42,13 +42,13 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
     def load_data(self, options: ClassifyOptions) -> "TextSplits":
         """Load and split the texts."""
-        from fastgru.data.split import load_splits
+        from fastgru.data.texts import load_splits
 
         return load_splits(options.data, options.text, options.label, options.test, stream=options.stream)
 
     def build_model(self, options: ClassifyOptions, data: "TextSplits") -> "TextClassifier":
         """Train the tokenizer, and make a model for it."""
-        from fastgru.data.text import train_tokenizer
+        from fastgru.data.tokenizer import train_tokenizer
         from fastgru.models import TextClassifier, TextClassifierConfig
 
         tokenizer = train_tokenizer(data.train.texts)
@@ -125,8 +125,8 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
             from fastgru.training.classify.page import write_page
 
             write_page(attribute(model, inputs), options.explain)
-        for first in range(0, len(inputs), STRETCH):
-            texts = inputs[first : first + STRETCH]
+        for first in range(0, len(inputs), BUCKET):
+            texts = inputs[first : first + BUCKET]
             for text, found in zip(texts, model.predict(texts), strict=True):
                 yield ClassifiedText(text, found.label, found.probabilities)
 

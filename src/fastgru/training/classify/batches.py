@@ -8,7 +8,8 @@ from torch import Tensor
 
 from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
-from fastgru.models.text_classifier import TextClassifier, pad_ids
+from fastgru.models.text_classifier import TextClassifier
+from fastgru.models.tokens import pad_ids
 from fastgru.training.classify.options import ClassifyOptions
 
 
@@ -62,8 +63,8 @@ class EncodedTexts:
         self.lengths = [len(ids) for ids in self.ids]
         self.labels = torch.tensor([names.index(label) for label in rows.labels])
         self.targets = torch.nn.functional.one_hot(self.labels, len(names)).float()
-        if rows.beliefs is not None:
-            self.targets = torch.tensor([[belief[name] for name in names] for belief in rows.beliefs])
+        if rows.soft_labels is not None:
+            self.targets = torch.tensor([[soft_label[name] for name in names] for soft_label in rows.soft_labels])
         self.weights = torch.tensor([weights[label] if weights else 1.0 for label in rows.labels])
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ DATA, MODEL = "Data", "Model"
 class ClassifyOptions(TrainOptions):
     """The options of a classifier's training.
 
-    `data`, `text`, `label`, `test`: where the texts come from (`fastgru.data.split.load_splits`).
+    `data`, `text`, `label`, `test`: where the texts come from (`fastgru.data.texts.load_splits`).
     `pooling`, `class_weights`: as the command takes them; InputError, at once, for what cannot be read.
     """
 

@@ -4,7 +4,7 @@ import math
 from html import escape
 from pathlib import Path
 
-from fastgru.common.files import written_whole
+from fastgru.common.files import atomic_write
 from fastgru.models.attribution import Attribution
 
 FOR, AGAINST = "38, 110, 190", "214, 106, 20"  # blue and orange, which every kind of colour vision tells apart
@@ -46,8 +46,8 @@ A score is what the word added to the label's log odds: 0.7 doubles the odds, -0
 def write_page(attributions: list[Attribution], path: Path) -> None:
     """Write the page for these texts, in their order; a reader never meets half of it."""
     articles = "\n".join(_article(one) for one in attributions)
-    with written_whole(path) as beside:
-        beside.write_text(PAGE.format(for_=FOR, against=AGAINST, articles=articles), encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(PAGE.format(for_=FOR, against=AGAINST, articles=articles), encoding="utf-8")
 
 
 def _article(one: Attribution) -> str:

@@ -10,7 +10,7 @@ from fastgru.training.translate.options import TranslateOptions, TranslatePredic
 
 if TYPE_CHECKING:
     from fastgru.data.stream import TextSplits
-    from fastgru.models import Seq2Seq, Seq2SeqEnsemble, Writer
+    from fastgru.models import Seq2Seq, Seq2SeqEnsemble, TextGenerator
     from fastgru.training.batches import TaskData
     from fastgru.training.translate.measure import TranslateMeasures, Translation
     from fastgru.training.translate.module import TranslateModule
@@ -47,8 +47,7 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
         """Train the tokenizers, and make a model for them."""
         from fastgru.models import Seq2Seq, Seq2SeqConfig
         from fastgru.models.ngrams import frequent_ngrams
-        from fastgru.models.text_classifier import encode_texts
-        from fastgru.models.tokens import train_source_tokenizer, train_target_tokenizer
+        from fastgru.models.tokens import encode_texts, train_source_tokenizer, train_target_tokenizer
 
         most = options.max_tokens
         source = train_source_tokenizer(options.source_tokens, data.train.texts, max_tokens=most)
@@ -118,14 +117,14 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
             raise InputError(str(error)) from error
 
     def measure_test(
-        self, model: "Writer", data: "TextSplits", options: TranslateOptions
+        self, model: "TextGenerator", data: "TextSplits", options: TranslateOptions
     ) -> tuple["TranslateMeasures", str]:
         """Measure on the pairs that were kept back."""
         from fastgru.training.translate.measure import measure
 
         return measure(model, data.test, beam=options.beam), options.test or f"the test part of {options.data}"
 
-    def measure_table(self, model: "Writer", source: str, options: TranslateOptions) -> "TranslateMeasures":
+    def measure_table(self, model: "TextGenerator", source: str, options: TranslateOptions) -> "TranslateMeasures":
         """Measure on a table's columns of sources and targets."""
         from fastgru.data.table import read_labelled
         from fastgru.training.translate.measure import measure
@@ -138,7 +137,9 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
 
         return given if file is None else read_texts(file, options.text)
 
-    def predict(self, model: "Writer", inputs: list[str], options: TranslatePredictOptions) -> Iterator["Translation"]:
+    def predict(
+        self, model: "TextGenerator", inputs: list[str], options: TranslatePredictOptions
+    ) -> Iterator["Translation"]:
         """Translate the sources, and draw what the decoder looked at where a picture is asked for."""
         from fastgru.training.translate.maps import check_map, draw_attention
         from fastgru.training.translate.measure import Translation

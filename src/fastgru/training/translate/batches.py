@@ -7,7 +7,7 @@ from torch import Tensor
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pairs import references
 from fastgru.models import Seq2Seq
-from fastgru.models.text_classifier import pad_ids
+from fastgru.models.tokens import pad_ids
 
 
 class Batch(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastgru.models import Writer
+from fastgru.models import TextGenerator
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Errors:
     tokens: int
 
 
-def count_errors(model: Writer, written: str, references: list[str]) -> Errors:
+def count_errors(model: TextGenerator, written: str, references: list[str]) -> Errors:
     """Compare with all references of a source, in the tokens that the model writes."""
     if written in references:
         return Errors(False, 0, len(model.target_tokens(written)))

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from fastgru.common.errors import InputError
 from fastgru.common.files import check_image
-from fastgru.models import Writer
+from fastgru.models import TextGenerator
 
 MOST = 12  # maps in one picture
 
 
-def check_map(model: Writer, sources: list[str], path: str) -> None:
+def check_map(model: TextGenerator, sources: list[str], path: str) -> None:
     """InputError where no picture of these sources can be drawn to `path`: before anything is computed."""
     check_image(Path(path))
     if not model.attends:
@@ -18,7 +18,7 @@ def check_map(model: Writer, sources: list[str], path: str) -> None:
         raise InputError(f"a picture has {MOST} attention maps at most, got {len(sources)} inputs")
 
 
-def draw_attention(model: Writer, sources: list[str], targets: list[str], path: str) -> None:
+def draw_attention(model: TextGenerator, sources: list[str], targets: list[str], path: str) -> None:
     """Draw one map for each source and what was written from it; dark is much looked at, and each row sums to 1."""
     from matplotlib.figure import Figure
 

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pairs import references
-from fastgru.models import Writer
+from fastgru.models import TextGenerator
 from fastgru.training.translate.errors import count_errors
 
 
@@ -48,7 +48,7 @@ class Translation:
         return "\t".join([self.target, *self.others])
 
 
-def measure(model: Writer, rows: LabelledTexts, *, beam: int) -> TranslateMeasures:
+def measure(model: TextGenerator, rows: LabelledTexts, *, beam: int) -> TranslateMeasures:
     """Measure `model` on `rows`; those with the same source are references of one another."""
     known = references(rows)
     written = [several[0].text for several in model.predict(known, beam=beam)]

@@ -12,7 +12,7 @@ from fastgru.training.module import TaskModule
 from fastgru.training.translate.batches import Batch
 from fastgru.training.translate.errors import count_errors
 
-AVERAGING = 0.999  # share of the old average kept at each step: about the last 1,000 steps, 2 epochs of pronunciations
+EMA_DECAY = 0.999  # about the last 1,000 steps, 2 epochs of pronunciations
 LAST = 0.02  # of the learning rate, at the end
 
 
@@ -20,7 +20,7 @@ class TranslateModule(TaskModule[Seq2Seq]):
     """Cross entropy of the next token with label smoothing; validated by what the averaged model writes, greedily."""
 
     def __init__(self, model: Seq2Seq, *, lr: float, seed: int, smoothing: float, warm_up: int) -> None:
-        super().__init__(model, lr=lr, seed=seed, averaging=AVERAGING)
+        super().__init__(model, lr=lr, seed=seed, decay=EMA_DECAY)
         self.smoothing = smoothing
         self.warm_up = warm_up
         self.validation_sequence_error = MeanMetric()
@@ -34,7 +34,7 @@ class TranslateModule(TaskModule[Seq2Seq]):
         """Measure the averaged model on one batch."""
         tokens = int(batch.target_lengths.sum()) - len(batch.target_lengths)
         self.validation_loss.update(_cross_entropy(self.averaged, batch, self.smoothing), tokens)
-        written = self.averaged.write(batch.source_ids, batch.source_lengths, beam=1, best=1)
+        written = self.averaged.generate(batch.source_ids, batch.source_lengths, beam=1, best=1)
         for (best, *_), known in zip(written, batch.references, strict=True):
             errors = count_errors(self.averaged, best.text, known)
             self.validation_sequence_error.update(float(errors.wrong))

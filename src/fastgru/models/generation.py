@@ -1,4 +1,4 @@
-"""Writer: what turns source texts into target texts by beam search, be it one model or several."""
+"""TextGenerator: what turns source texts into target texts by beam search, be it one model or several."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -9,14 +9,20 @@ import torch
 from torch import Tensor
 
 from fastgru.models.search import Step, beam_search
-from fastgru.models.text_classifier import pad_ids
+from fastgru.models.tokens import pad_ids
 
 BEGIN_ID, END_ID = 2, 3  # of the target
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a model wrote: the text, and the natural logarithm of its probability."""
+class GeneratedText:
+    """What a model generated: the text, and the natural logarithm of its probability.
+
+    >>> import math
+    >>> from fastgru.models import GeneratedText
+    >>> round(math.exp(GeneratedText("K AE T", score=-0.105).score), 2)
+    0.9
+    """
 
     text: str
     score: float
@@ -28,6 +34,11 @@ class Alignment:
 
     `source [S]`: the tokens that it read, the end included; `target [T]`: those that it wrote, the end included.
     `weights [T, S]`: for each token that it wrote the attention to each that it read; a row sums to 1.
+
+    >>> from fastgru.models import Alignment
+    >>> found = Alignment(["a", "t", "[EOS]"], ["AE", "T"], [[0.8, 0.1, 0.1], [0.1, 0.7, 0.2]])
+    >>> [found.source[row.index(max(row))] for row in found.weights]
+    ['a', 't']
     """
 
     source: list[str]
@@ -35,8 +46,13 @@ class Alignment:
     weights: list[list[float]]
 
 
-class Writer(ABC):
-    """Writes by search; who extends it says how a search begins and how texts become tokens and come back."""
+class TextGenerator(ABC):
+    """Generates text by beam search; a subclass says how a search begins, and how texts become tokens and come back.
+
+    >>> from fastgru.models import Seq2Seq, Seq2SeqEnsemble, TextGenerator
+    >>> issubclass(Seq2Seq, TextGenerator) and issubclass(Seq2SeqEnsemble, TextGenerator)
+    True
+    """
 
     @property
     @abstractmethod
@@ -78,8 +94,8 @@ class Writer(ABC):
         best: int = 1,
         max_length: int | None = None,
         batch_size: int = 256,
-    ) -> list[list[Written]]:
-        """Write the `best` likeliest targets of each of `texts`, likeliest first, by beam search; eval mode meanwhile.
+    ) -> list[list[GeneratedText]]:
+        """Generate the `best` likeliest targets of each of `texts`, likeliest first, by beam search; in eval mode.
 
         `beam`: hypotheses that are kept a step; 1 is greedy search. `max_length`: tokens of a target with its end, by
         default twice as many as the longest source of a batch has, and 10.
@@ -94,20 +110,20 @@ class Writer(ABC):
             )
         rows = self.encode_sources(list(texts))
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        found: dict[int, list[Written]] = {}
+        found: dict[int, list[GeneratedText]] = {}
         with self.in_eval_mode(), torch.inference_mode():
             for start in range(0, len(order), batch_size):
                 batch = order[start : start + batch_size]
                 padded = pad_ids([rows[row] for row in batch])
-                written = self.write(*padded, beam=beam, best=best, max_length=max_length)
+                written = self.generate(*padded, beam=beam, best=best, max_length=max_length)
                 found |= dict(zip(batch, written, strict=True))
         return [found[row] for row in range(len(rows))]
 
-    def write(
+    def generate(
         self, ids: Tensor, lengths: Tensor, *, beam: int, best: int, max_length: int | None = None
-    ) -> list[list[Written]]:
-        """Write the targets of one batch of sources `ids [B, S]`, `lengths [B]`, as `predict` does."""
+    ) -> list[list[GeneratedText]]:
+        """Generate the targets of one batch of sources `ids [B, S]`, `lengths [B]`, as `predict` does."""
         step, state = self.start(ids, lengths, beam)
         most = max_length or 2 * ids.shape[1] + 10
         found = beam_search(step, state, BEGIN_ID, END_ID, beam=beam, wanted=best, max_length=most)
-        return [[Written(self.target_text(one.tokens), one.score) for one in several] for several in found]
+        return [[GeneratedText(self.target_text(one.tokens), one.score) for one in several] for several in found]

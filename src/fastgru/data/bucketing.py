@@ -1,4 +1,4 @@
-"""Batches of rows of like length: of so many rows, or within a budget of tokens."""
+"""Bucketing: batches of rows of like length, of so many rows or within a budget of tokens."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ class Batching:
     """How rows become batches.
 
     `batch_size`: rows a batch. `batch_tokens`: in its place, the tokens of a batch at most, padding included; a row
-    that is longer is a batch of its own. `stretch`: batches that are sorted together; more give less padding, and
+    that is longer is a batch of its own. `bucket`: batches that are sorted together; more give less padding, and
     batches that depend more on each other.
     """
 
     batch_size: int
     batch_tokens: int | None = None
-    stretch: int = 20
+    bucket: int = 20
 
     def shuffled(self, lengths: list[int], generator: torch.Generator) -> list[list[int]]:
         """Give batches of the rows in a random order, in which the rows of one batch have nearly the same length.
 
-        The order is cut into stretches, each is sorted by length and cut into batches, and these are shuffled.
+        The order is cut into buckets, each is sorted by length and cut into batches, and these are shuffled.
         `lengths [N]`: tokens of each row.
         """
         order = torch.randperm(len(lengths), generator=generator).tolist()
-        span = self.batch_size * self.stretch
+        size = self.batch_size * self.bucket
         batches: list[list[int]] = []
-        for start in range(0, len(order), span):
-            near = sorted(order[start : start + span], key=lengths.__getitem__)
+        for start in range(0, len(order), size):
+            near = sorted(order[start : start + size], key=lengths.__getitem__)
             batches += self._cut(near, lengths)
         return [batches[batch] for batch in torch.randperm(len(batches), generator=generator).tolist()]
 

@@ -1,4 +1,4 @@
-from fastgru.data.text import train_tokenizer
+from fastgru.data.tokenizer import train_tokenizer
 
 
 def test_tokenizer_lowers_case_and_forgets_rare_words() -> None:
