@@ -94,9 +94,17 @@ def _layer_op(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     return y, h_n, given.x.new_empty(0) if saved is None else saved
 
 
+def _check_devices(given: Layer) -> None:
+    """Raise RuntimeError where a leaf is on another device than x: without data nothing else would."""
+    for leaf in given.leaves:
+        if leaf is not None and leaf.device != given.x.device:
+            raise RuntimeError(f"x is on {given.x.device}, and a tensor of {[*leaf.shape]} on {leaf.device}")
+
+
 def _layer_fake(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     *flat, batch, save = arguments
     given = _layer_of(flat)
+    _check_devices(given)
     x, hidden, directions = given.x, given.hidden_size, given.variant.directions
     y, h_n = x.new_empty(*x.shape[:-1], directions * hidden), x.new_empty(directions, batch, hidden)
     if not save:
@@ -116,6 +124,7 @@ def _layer_backward_op(kernel: str, *arguments: Any) -> list[Tensor]:
 
 def _layer_backward_fake(kernel: str, *arguments: Any) -> list[Tensor]:
     given, wanted = _layer_of(arguments[:_COUNT]), arguments[-1]
+    _check_devices(given)
     pairs = zip(given.leaves, wanted, strict=True)
     return [given.x.new_empty(leaf.shape) for leaf, want in pairs if want and leaf is not None]
 
