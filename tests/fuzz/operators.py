@@ -23,6 +23,7 @@ from fuzz.guard import guarded, has_memory
 from fuzz.operator_case import OperatorCase
 
 Arguments = dict[str, Any]  # of an operator, by name, in its order
+Define = Callable[[Arguments], list[Tensor]]  # what the definition makes of them
 _FIXED = ("batch_sizes", "offsets", "lengths", "resets", "recurrent", "zoneout")
 _BOUNDS = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
@@ -44,16 +45,17 @@ def check(case: OperatorCase) -> list[str]:
     given = _faulty(case, valid | {"batch": case.B, "save": case.draws % 4 > 0})
     wanted = _want(case, given) if case.call == "gradient" else []
     cotangents: list[Tensor] = []
-    try:
+
+    def run() -> list[Tensor]:
         found = [*torch.ops.fastgru.layer(*given.values())[:2]]
         if wanted and all(output.requires_grad for output in found):
-            cotangents = [_drawn(generator, output.shape, output.dtype) for output in found]
+            cotangents[:] = [_drawn(generator, output.shape, output.dtype) for output in found]
             leaves = [_layer(given).leaves[i] for i in wanted]
             found += torch.autograd.grad(found, leaves, cotangents, materialize_grads=True)
-    except Exception as error:
-        return _if_valid(case, error)
+        return found
+
     numbers = not any(fault == "bytes" for _, fault in case.faults)
-    return _judge(given, found, numbers, lambda exact: _defined(exact, wanted, cotangents))
+    return _tried(case, given, run, numbers, lambda exact: _defined(exact, wanted, cotangents))
 
 
 def _check_backward(case: OperatorCase, valid: Arguments, generator: torch.Generator) -> list[str]:
@@ -63,11 +65,11 @@ def _check_backward(case: OperatorCase, valid: Arguments, generator: torch.Gener
     dy, dh_n = _drawn(generator, y.shape, y.dtype), _drawn(generator, h_n.shape, y.dtype)
     whole = valid | {"y": y, "saved": saved, "dy": dy, "dh_n": dh_n, "wanted": wanted}
     given = _faulty(case, whole)
-    try:
-        found = [*torch.ops.fastgru.layer_backward(*given.values())]
-    except Exception as error:
-        return _if_valid(case, error)
-    return _judge(given, found, _is_comparable(case, whole, given), _defined_backward)
+
+    def run() -> list[Tensor]:
+        return [*torch.ops.fastgru.layer_backward(*given.values())]
+
+    return _tried(case, given, run, _is_comparable(case, whole, given), _defined_backward)
 
 
 def _is_comparable(case: OperatorCase, valid: Arguments, given: Arguments) -> bool:
@@ -83,8 +85,29 @@ def _is_comparable(case: OperatorCase, valid: Arguments, given: Arguments) -> bo
     return True
 
 
-def _if_valid(case: OperatorCase, error: Exception) -> list[str]:
-    return [] if case.faults else [f"refused what is valid: {type(error).__name__}: {error}"]
+def _tried(
+    case: OperatorCase, given: Arguments, run: Callable[[], list[Tensor]], numbers: bool, define: Define
+) -> list[str]:
+    """What is wrong with a call's results, with what it wrote, or with the exception that it raised."""
+    before = [(tensor, tensor.detach().clone()) for tensor in _tensors(given) if _is_copied(tensor)]
+    try:
+        found = run()
+    except Exception as error:
+        problems = [] if case.faults else [f"refused what is valid: {type(error).__name__}: {error}"]
+    else:
+        problems = _judge(given, found, numbers, define)
+    if not all(torch.equal(tensor.nan_to_num(), copied.nan_to_num()) for tensor, copied in before):
+        problems.append("wrote to an argument")
+    return problems
+
+
+def _tensors(given: Arguments) -> list[Tensor]:
+    return [value for value in [*given.values(), *given["weights"]] if isinstance(value, Tensor)]
+
+
+def _is_copied(tensor: Tensor) -> bool:
+    """Whether a copy of it can be had."""
+    return has_memory(tensor) and tensor.numel() < 10**7
 
 
 def _valid(case: OperatorCase) -> tuple[Arguments, torch.Generator]:
@@ -164,11 +187,9 @@ def _want(case: OperatorCase, given: Arguments) -> list[int]:
     return wanted
 
 
-def _judge(
-    given: Arguments, found: list[Tensor], numbers: bool, define: Callable[[Arguments], Sequence[Tensor]]
-) -> list[str]:
+def _judge(given: Arguments, found: list[Tensor], numbers: bool, define: Define) -> list[str]:
     """What is wrong with results: they are to be the definition's where it has any, with its numbers if `numbers`."""
-    tensors = [value for value in [*given.values(), *given["weights"]] if isinstance(value, Tensor)]
+    tensors = _tensors(given)
     if any(not has_memory(t) and t.layout is torch.strided and not t._is_zerotensor() for t in tensors):
         return []
     copies: dict[int, Tensor] = {}
