@@ -4,7 +4,7 @@ Bounds, as relative L2 errors of outputs and of gradients: tests/backends/test_c
 (1e-6 and 3e-6, 1e-14 and 1e-13), and 2 and 4 eps for half precision; for each layer of a stack anew. As there, what is
 near zero because its terms cancelled is held to a tenth of a typical state or of the largest gradient, and below 8
 units the bounds grow with 8/H. Some layers amplify more (layer norm of few units, large weights): what is beyond a
-bound is allowed up to 8 times what the definition makes of a change of all its numbers by eps.
+bound is allowed up to 8 times what the definition makes of a change of all its numbers by eps, the worst of 4 changes.
 """
 
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ HALF = (torch.bfloat16, torch.float16)
 BOUNDS = {torch.float32: (1e-6, 3e-6), torch.float64: (1e-14, 1e-13)}
 BOUNDS |= {dtype: (2 * torch.finfo(dtype).eps, 4 * torch.finfo(dtype).eps) for dtype in HALF}
 _AMPLIFIED = 8
+_CHANGES = 4
 
 
 def check(case: LayerCase) -> list[str]:
@@ -100,16 +101,20 @@ def _scales(exact: Found) -> dict[str, float]:
 
 
 def _amplified(trial: Trial, number: int, exact: Found, scales: dict[str, float]) -> dict[str, float]:
-    """What a relative change of all numbers by eps makes."""
+    """What a relative change of all numbers by eps makes, at worst of some."""
     generator = torch.Generator().manual_seed(1)
     eps = torch.finfo(trial.precision).eps
 
     def moved(tensor: Tensor) -> Tensor:
         return tensor * (1 + eps * torch.randn(tensor.shape, generator=generator, dtype=torch.float64))
 
-    leaves: Leaves = {name: moved(tensor) for name, tensor in trial.numbers().items()}
-    changed = trial.exact(number, leaves)
-    return {name: (changed[name] - want).norm().item() / scales[name] for name, want in exact.items()}
+    worst = dict.fromkeys(exact, 0.0)
+    for _ in range(_CHANGES):
+        leaves: Leaves = {name: moved(tensor) for name, tensor in trial.numbers().items()}
+        changed = trial.exact(number, leaves)
+        for name, want in exact.items():
+            worst[name] = max(worst[name], (changed[name] - want).norm().item() / scales[name])
+    return worst
 
 
 def _where(got: Tensor, want: Tensor) -> str:
