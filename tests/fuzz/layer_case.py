@@ -72,17 +72,24 @@ def draw_layer(seed: int, number: int) -> LayerCase:
     sizes = [_size(rng) for _ in range(layers)]
     hidden = tuple(sizes) if layers > 1 and rng.random() < 0.15 else sizes[0]
     features, steps, batch = _size(rng), _steps(rng), _batch(rng)
+    if rng.random() < 0.04:  # beyond what packed weights are kept for, and what a block of rows holds
+        steps, batch = rng.randint(45, 60), rng.randint(45, 70)
+    if entry == "step" and rng.random() < 0.5:  # one native call
+        batch = rng.choice((1, 2))
     if form == "unbatched":
         batch = 1
     if entry == "cell":
         steps = 1
-    steps, batch = _affordable(features, hidden if isinstance(hidden, int) else max(hidden), steps, batch)
+    steps, batch = _affordable(rng, features, hidden if isinstance(hidden, int) else max(hidden), steps, batch)
     dtype, autocast = _dtype(rng)
     ragged = form in ("packed", "cu_seqlens", "nested") or (form == "batched" and rng.random() < 0.4)
     lengths = _lengths(rng, form, steps, batch) if ragged and entry == "forward" else None
     if form in ("packed", "nested") and not (lengths and any(lengths)):  # neither can be empty
         batch, lengths = 1, [steps]
     takes_resets = entry == "forward" and form in ("batched", "unbatched", "cu_seqlens")
+    resets = rng.choice((0.05, 0.3, 1.0)) if takes_resets and rng.random() < 0.3 else None
+    if resets is not None and rng.random() < 0.4:  # what they leave
+        options["learn_initial_state"] = True
     return LayerCase(
         draws=rng.getrandbits(31),
         entry=entry,
@@ -104,7 +111,7 @@ def draw_layer(seed: int, number: int) -> LayerCase:
         lengths=lengths,
         is_sorted=rng.random() < 0.3,
         int32=rng.random() < 0.5,
-        resets=rng.choice((0.05, 0.3, 1.0)) if takes_resets and rng.random() < 0.3 else None,
+        resets=resets,
         views=_views(rng),
         guarded=rng.random() < 0.4,
         poisoned=rng.random() < 0.5,
@@ -168,14 +175,15 @@ def _steps(rng: Random) -> int:
 
 def _batch(rng: Random) -> int:
     kind = rng.random()
-    if kind < 0.04:
+    if kind < 0.06:
         return 0
     return rng.randint(1, 9) if kind < 0.7 else rng.randint(10, 70)
 
 
-def _affordable(features: int, hidden: int, steps: int, batch: int) -> tuple[int, int]:
+def _affordable(rng: Random, features: int, hidden: int, steps: int, batch: int) -> tuple[int, int]:
     """T and B, halved until the work is small."""
-    while steps * batch * 3 * hidden * (features + hidden) > _WORK:
+    work = _WORK * rng.choice((1, 1, 1, 10))
+    while steps * batch * 3 * hidden * (features + hidden) > work:
         steps, batch = (steps, (batch + 1) // 2) if batch > steps else ((steps + 1) // 2, batch)
     return steps, batch
 
