@@ -136,13 +136,15 @@ void place_packed(nb::handle batch_sizes, Reader& reader, Layer& layer) {
     if (size < 1 || (t > 0 && size > places.rows.back())) {
       throw std::runtime_error("batch_sizes must be at least 1 and never grow");
     }
+    if (size > layer.rows - sum) sum = layer.rows;  // more than there are, which the next ones cannot mend
     places.rows.push_back(size);
     places.first.push_back(sum);
-    if (size > layer.rows - sum) break;
     sum += size;
+    if (sum > layer.rows) break;
   }
-  if (sum != layer.rows || static_cast<int64_t>(places.rows.size()) != places.T) {
-    throw std::runtime_error("batch_sizes promise other rows than the " + std::to_string(layer.rows) + " that there are");
+  if (sum != layer.rows) {
+    throw std::runtime_error("batch_sizes promise other rows than the " + std::to_string(layer.rows) +
+                             " that there are");
   }
   places.B = places.T ? places.rows[0] : 0;
   places.time = places.first;

@@ -67,14 +67,18 @@ struct Gradients {
   std::vector<View> dweights;
 };
 
+void check_wanted(const Layer& layer, const nb::sequence& wanted) {
+  const size_t count = 3 + layer.weights.size();
+  if (nb::len(wanted) == count) return;
+  throw nb::value_error(("wanted must tell of x, h0, initial and " + std::to_string(layer.weights.size()) +
+                         " weights, got " + std::to_string(nb::len(wanted)))
+                            .c_str());
+}
+
 // Leaves in the order of fastgru.core.layer.Layer.leaves, all as empty tensors; None where not wanted or not there.
 nb::list new_gradients(const Layer& layer, const nb::sequence& wanted, Gradients& to) {
+  check_wanted(layer, wanted);
   const size_t count = 3 + layer.weights.size();
-  if (nb::len(wanted) != count) {
-    throw nb::value_error(("wanted must tell of x, h0, initial and " + std::to_string(layer.weights.size()) +
-                           " weights, got " + std::to_string(nb::len(wanted)))
-                              .c_str());
-  }
   nb::list made;
   to.dweights.resize(layer.weights.size());
   for (size_t i = 0; i < count; ++i) {
@@ -117,6 +121,17 @@ void run_backward(const Layer& layer, const Gradients& given, int32_t threads) {
     run_kernel(args, kernels.backward_scratch(args, team), team, kernels.backward);
     if (given.dx.there) zero_padding(layer, given.dx);
   });
+}
+
+// What a layer and its outputs' gradients are, where somebody else will cut them into windows.
+void check(nb::handle given, nb::handle y, nb::handle dy, nb::handle dh_n, const nb::sequence& wanted) {
+  Reader reader;
+  const Layer layer = read_layer(given, reader);
+  const int64_t width = layer.D * layer.H;
+  read_rows(layer, reader, y, "y", width);
+  read_rows(layer, reader, dy, "dy", width);
+  read_as(layer, reader, dh_n, "dh_n", {layer.D, layer.places.B, layer.H}, Layout::any);
+  check_wanted(layer, wanted);
 }
 
 nb::object backward(nb::handle leaves_of, nb::handle y, nb::handle saved, nb::handle dy, nb::handle dh_n,
@@ -178,6 +193,8 @@ void define_passes(nb::module_& m) {
   m.def("takes", &takes, "x"_a, "h0"_a.none(), "weights"_a, "shapes"_a,
         "Whether x, h0 (or None) and the weights are plain dense tensors on the CPU, of one floating dtype, and the "
         "weights of these shapes.");
+  m.def("check", &check, "layer"_a, "y"_a.none(), "dy"_a.none(), "dh_n"_a.none(), "wanted"_a,
+        "Raises what backward would for a layer, its output and their gradients.");
   m.def("forward", &forward, "layer"_a, "save"_a, "threads"_a,
         "Runs a layer (fastgru.core.layer.Layer): y in the form of x, h_n [D, B, H] and what backward needs, None without "
         "`save`. TypeError, ValueError and RuntimeError say what does not fit.");

@@ -50,6 +50,11 @@ def backward(
 ) -> list[Tensor | None]:
     """Differentiate a layer: the gradients of its leaves, None where not wanted or not there."""
 
+def check(
+    layer: Layer, y: Tensor | None, dy: Tensor | None, dh_n: Tensor | None, wanted: Sequence[bool]
+) -> None:
+    """Raise what backward would for a layer, its output and their gradients."""
+
 def step(
     x: Tensor, state: Tensor | None, weights: list[Tensor], layers: int, keep: float
 ) -> tuple[Tensor, Tensor] | None:

@@ -18,7 +18,7 @@ def raises(kind, words, call):
     except kind as error:
         assert words in str(error), str(error)
     else:
-        raise AssertionError("nothing was raised")
+        raise AssertionError(f"nothing was raised by {globals().get('name')}: {globals().get('value')!r}")
 """
 
 

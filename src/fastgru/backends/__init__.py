@@ -53,6 +53,11 @@ class Kernel(Protocol):
     def forward(self, given: Layer, save: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """One layer: y, h_n [D, B, H] and what backward needs, None where `save` is false."""
 
+    def check(
+        self, given: Layer, y: Tensor | None, dy: Tensor | None, dh_n: Tensor | None, wanted: Sequence[bool]
+    ) -> None:
+        """Raise what backward would for such a layer and such gradients, before it is cut into windows."""
+
     def backward(
         self, given: Layer, y: Tensor, saved: Tensor, dy: Tensor | None, dh_n: Tensor | None, wanted: Sequence[bool]
     ) -> list[Tensor | None]:

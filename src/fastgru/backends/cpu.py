@@ -81,6 +81,12 @@ class CpuBackend:
         found: tuple[Tensor, Tensor, Tensor | None] = _native.forward(given, save, torch.get_num_threads())
         return found
 
+    def check(
+        self, given: Layer, y: Tensor | None, dy: Tensor | None, dh_n: Tensor | None, wanted: Sequence[bool]
+    ) -> None:
+        """As the protocol says."""
+        _native.check(given, y, dy, dh_n, wanted)
+
     def backward(
         self, given: Layer, y: Tensor, saved: Tensor, dy: Tensor | None, dh_n: Tensor | None, wanted: Sequence[bool]
     ) -> list[Tensor | None]:

@@ -30,6 +30,7 @@ class Traced:
     def __init__(self, kernel: Kernel) -> None:
         self.name = kernel.name
         self.why_not = kernel.why_not
+        self.check = kernel.check
 
     def forward(self, given: Layer, save: bool) -> tuple[Tensor, Tensor, Tensor]:
         """As `Kernel.forward`, differentiable; the last result is empty where neither `save` nor a gradient wants it.
@@ -94,17 +95,17 @@ def _layer_op(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     return y, h_n, given.x.new_empty(0) if saved is None else saved
 
 
-def _check_devices(given: Layer) -> None:
-    """Raise RuntimeError where a leaf is on another device than x: without data nothing else would."""
-    for leaf in given.leaves:
-        if leaf is not None and leaf.device != given.x.device:
-            raise RuntimeError(f"x is on {given.x.device}, and a tensor of {[*leaf.shape]} on {leaf.device}")
+def _check_devices(x: Tensor, others: Sequence[Maybe]) -> None:
+    """Raise RuntimeError where a tensor is on another device than x: without data nothing else would."""
+    for tensor in others:
+        if tensor is not None and tensor.device != x.device:
+            raise RuntimeError(f"x is on {x.device}, and a tensor of {[*tensor.shape]} on {tensor.device}")
 
 
 def _layer_fake(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     *flat, batch, save = arguments
     given = _layer_of(flat)
-    _check_devices(given)
+    _check_devices(given.x, given.leaves)
     x, hidden, directions = given.x, given.hidden_size, given.variant.directions
     y, h_n = x.new_empty(*x.shape[:-1], directions * hidden), x.new_empty(directions, batch, hidden)
     if not save:
@@ -123,8 +124,8 @@ def _layer_backward_op(kernel: str, *arguments: Any) -> list[Tensor]:
 
 
 def _layer_backward_fake(kernel: str, *arguments: Any) -> list[Tensor]:
-    given, wanted = _layer_of(arguments[:_COUNT]), arguments[-1]
-    _check_devices(given)
+    given, (*gradients, wanted) = _layer_of(arguments[:_COUNT]), arguments[_COUNT:]
+    _check_devices(given.x, (*given.leaves, *gradients))
     pairs = zip(given.leaves, wanted, strict=True)
     return [given.x.new_empty(leaf.shape) for leaf, want in pairs if want and leaf is not None]
 

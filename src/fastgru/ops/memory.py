@@ -46,6 +46,7 @@ class Thrifty:
         self.kernel = kernel
         self.name = kernel.name
         self.why_not = kernel.why_not
+        self.check = kernel.check
 
     def forward(self, given: Layer, save: bool) -> tuple[Tensor, Tensor, Maybe]:
         """As `Kernel.forward`."""
@@ -70,9 +71,12 @@ class Thrifty:
 
         differentiate: what to call for a window in place of the kernel's backward pass.
         """
+        self.kernel.check(given, y, dy, dh_n, wanted)
         windows = _windows(given)
-        if saved.size(2) != windows.between.size(0):
-            assert y is not None
+        shape = (given.variant.directions, windows.batch, windows.between.size(0), given.hidden_size)
+        if saved.shape != shape:
+            if y is None or saved.numel():
+                raise ValueError(f"saved must be {[*shape]}, the states between windows, got {[*saved.shape]}")
             saved = windows.states(given, y)
         gradients = [
             torch.zeros_like(leaf, memory_format=torch.contiguous_format) if want and leaf is not None else None
