@@ -76,7 +76,8 @@ NB_MODULE(_native, m) {
         "Uses another set from now on; '' goes back to the default. ValueError if it is not there.");
   m.def("microkernel_gflops", &microkernel_gflops, nb::call_guard<nb::gil_scoped_release>(), "threads"_a,
         "The rate of the product's innermost tile in float32, on memory that stays in L1: what can be had at best.");
-  m.def("use_tensors", &fastgru::binding::use_tensors, "tensor"_a, "parameter"_a, "in_place"_a = true,
+  m.def("use_tensors", &fastgru::binding::use_tensors, "tensor"_a, "parameter"_a,
+        "storage"_a, "in_place"_a = true,
         "Torch's types, to be told once. in_place false: tensors are read through their Python methods.");
   m.def(
       "clear_caches",

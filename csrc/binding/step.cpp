@@ -111,7 +111,7 @@ void run(const Call& call, void* y, void* h_n) {
 }
 
 nb::object step(nb::handle x, nb::handle state, const nb::list& weights, int64_t layers, double keep) {
-  Reader reader;
+  Reader reader(/*measures=*/false);
   Call call{};
   call.L = layers;
   call.keep = keep;
@@ -126,7 +126,7 @@ nb::object step(nb::handle x, nb::handle state, const nb::list& weights, int64_t
 }
 
 nb::object cell_step(nb::handle x, nb::handle h, const nb::list& weights) {
-  Reader reader;
+  Reader reader(/*measures=*/false);
   Call call{};
   call.L = 1;
   call.keep = 1;

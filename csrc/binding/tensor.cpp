@@ -8,34 +8,29 @@
 namespace fastgru::binding {
 namespace {
 
-// torch's types, as use_tensors said. Written once, when the module is imported.
+// torch's types, as use_tensors said, and methods of theirs: calling these spares a look-up each. Written once, when the
+// module is imported.
 struct Torch {
   PyObject *tensor, *parameter;
   int (*read)(void* py_object, dlpack::Tensor* out);  // null: through Python
+  PyObject *is_neg, *is_zero, *new_empty, *storage, *storage_offset, *nbytes;
 };
 
 Torch torch{};
-
-// An attribute's or method's name, interned: a look-up then compares addresses.
-PyObject* interned(const char* name) { return nb::steal(PyUnicode_InternFromString(name)).release().ptr(); }
 
 nb::object checked(PyObject* made) {
   if (made == nullptr) throw nb::python_error();
   return nb::steal(made);
 }
 
-// 50 ns, of which nanobind's own call would make 200.
 nb::object call_plain(nb::handle object, PyObject* method) {
   PyObject* arguments[] = {object.ptr()};
-  return checked(PyObject_VectorcallMethod(method, arguments, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+  return checked(PyObject_Vectorcall(method, arguments, 1, nullptr));
 }
 
 bool is_true(nb::handle object, PyObject* method) { return call_plain(object, method).ptr() == Py_True; }
 
-bool is_negated(nb::handle object) {
-  static PyObject* const name = interned("is_neg");
-  return is_true(object, name);
-}
+bool is_negated(nb::handle object) { return is_true(object, torch.is_neg); }
 
 bool is_tensor(nb::handle object) noexcept {
   return is_plain(object) || PyObject_IsInstance(object.ptr(), torch.tensor) == 1;
@@ -123,30 +118,19 @@ int64_t number_of(nb::handle object, PyObject* method) {
 
 // Whether all elements lie inside of the storage. DLPack tells where the first one lies, and nothing of the rest.
 bool fits_storage(nb::handle object, const View& view) {
-  static PyObject* const storage_name = interned("untyped_storage");
-  static PyObject* const bytes_name = interned("nbytes");
-  static PyObject* const offset_name = interned("storage_offset");
   int64_t last = 0;
   for (int32_t i = 0; i < view.ndim; ++i) {
     const auto dim = static_cast<size_t>(i);
     if (view.sizes[dim] == 0) return true;
     last += (view.sizes[dim] - 1) * view.strides[dim];
   }
-  const int64_t bytes = number_of(call_plain(object, storage_name), bytes_name);
-  return (number_of(object, offset_name) + last + 1) * (view.dtype.bits / 8) <= bytes;
-}
-
-void check_storage(nb::handle object, const std::string& name, const View& view) {
-  if (fits_storage(object, view)) return;
-  throw std::runtime_error(name + " of " + described(view) +
-                           " is larger than its storage, which was freed or made smaller (as untyped_storage().resize_"
-                           "() and sharded training do); bring its memory back before it is used");
+  const int64_t bytes = number_of(call_plain(object, torch.storage), torch.nbytes);
+  return (number_of(object, torch.storage_offset) + last + 1) * (view.dtype.bits / 8) <= bytes;
 }
 
 // A tensor of zeros that has no memory, which torch makes where a tangent is zero.
 bool is_zero_tensor(nb::handle object, const View& view) {
-  static PyObject* const name = interned("_is_zerotensor");
-  return view.data == nullptr && is_true(object, name);
+  return view.data == nullptr && is_true(object, torch.is_zero);
 }
 
 }  // namespace
@@ -165,8 +149,17 @@ bool View::is_dense() const noexcept {
   return true;
 }
 
-void use_tensors(nb::handle tensor, nb::handle parameter, bool in_place) {
-  torch = {tensor.inc_ref().ptr(), parameter.inc_ref().ptr(), nullptr};
+void use_tensors(nb::handle tensor, nb::handle parameter, nb::handle storage, bool in_place) {
+  const auto method = [&](const char* name) { return nb::getattr(tensor, name).release().ptr(); };
+  torch = {tensor.inc_ref().ptr(),
+           parameter.inc_ref().ptr(),
+           nullptr,
+           method("is_neg"),
+           method("_is_zerotensor"),
+           method("new_empty"),
+           method("untyped_storage"),
+           method("storage_offset"),
+           nb::getattr(storage, "nbytes").release().ptr()};
   if (!in_place || !nb::hasattr(tensor, "__dlpack_c_exchange_api__")) return;
   const nb::object api = nb::getattr(tensor, "__dlpack_c_exchange_api__");
   auto* table = static_cast<dlpack::ExchangeApi*>(PyCapsule_GetPointer(api.ptr(), dlpack::kCapsule));
@@ -190,6 +183,13 @@ bool read_header(nb::handle object, View& view) {
 }
 
 nb::handle Reader::hold(nb::object made) { return held_.emplace_back(std::move(made)); }
+
+void Reader::check_storage(nb::handle object, const std::string& name, const View& view) const {
+  if ((view.data != nullptr && !measures_) || fits_storage(object, view)) return;
+  throw std::runtime_error(name + " of " + described(view) +
+                           " is larger than its storage, which was freed or made smaller (as untyped_storage().resize_"
+                           "() and sharded training do); bring its memory back before it is used");
+}
 
 View Reader::read(nb::handle object, const std::string& name, Layout layout) {
   if (!is_tensor(object)) {
@@ -216,20 +216,18 @@ View Reader::read_if_there(nb::handle tensor, const std::string& name, Layout la
   return tensor.is_none() ? View{} : read(tensor, name, layout);
 }
 
-nb::object call(nb::handle object, const char* method, std::initializer_list<int64_t> arguments) {
-  std::vector<nb::object> numbers;
-  std::vector<PyObject*> all{object.ptr()};
-  numbers.reserve(arguments.size());
-  for (const int64_t argument : arguments) {
-    numbers.push_back(checked(PyLong_FromLongLong(argument)));
-    all.push_back(numbers.back().ptr());
-  }
-  const nb::object name = checked(PyUnicode_InternFromString(method));
-  return checked(PyObject_VectorcallMethod(name.ptr(), all.data(), all.size(), nullptr));
-}
+nb::object call(nb::handle object, const char* method) { return nb::getattr(object, method)(); }
 
 nb::object new_empty(nb::handle like, std::initializer_list<int64_t> sizes, View& view) {
-  nb::object made = call(like, "new_empty", sizes);
+  std::array<nb::object, kMaxDims> numbers;
+  std::array<PyObject*, kMaxDims + 1> arguments{like.ptr()};
+  size_t count = 0;
+  for (const int64_t size : sizes) {
+    numbers[count] = checked(PyLong_FromLongLong(size));
+    arguments[count + 1] = numbers[count].ptr();
+    ++count;
+  }
+  nb::object made = checked(PyObject_Vectorcall(torch.new_empty, arguments.data(), count + 1, nullptr));
   if (!read_memory(made, view)) throw std::runtime_error("new_empty gave a tensor that is not in memory of the CPU");
   return made;
 }

@@ -24,7 +24,7 @@ def force_instruction_set(name: str) -> None:
 def microkernel_gflops(threads: int) -> float:
     """The rate of the product's innermost tile in float32, on memory that stays in L1, in GFLOP/s."""
 
-def use_tensors(tensor: type, parameter: type, in_place: bool = True) -> None:
+def use_tensors(tensor: type, parameter: type, storage: type, in_place: bool = True) -> None:
     """Torch's types, to be told once. in_place false: tensors are read through their Python methods."""
 
 def clear_caches() -> None:
@@ -50,9 +50,7 @@ def backward(
 ) -> list[Tensor | None]:
     """Differentiate a layer: the gradients of its leaves, None where not wanted or not there."""
 
-def check(
-    layer: Layer, y: Tensor | None, dy: Tensor | None, dh_n: Tensor | None, wanted: Sequence[bool]
-) -> None:
+def check(layer: Layer, y: Tensor | None, dy: Tensor | None, dh_n: Tensor | None, wanted: Sequence[bool]) -> None:
     """Raise what backward would for a layer, its output and their gradients."""
 
 def step(

@@ -25,7 +25,7 @@ _TRACED = _PLAIN | {FakeTensor}  # what torch.export and make_fx trace with
 STEP: Any = getattr(_native, "step", None)
 CELL_STEP: Any = getattr(_native, "cell_step", None)
 if _native is not None:
-    _native.use_tensors(Tensor, torch.nn.Parameter)
+    _native.use_tensors(Tensor, torch.nn.Parameter, torch.UntypedStorage)
 
 
 def packed_weights(count: int) -> list[Any]:
