@@ -2,7 +2,8 @@
 // `.data` changes neither. So the numbers themselves are read, once, at some 20 bytes a cycle.
 #pragma once
 
-#include "layout.inl"
+#include "gru.h"
+#include "range.inl"
 
 namespace fastgru {
 namespace {
