@@ -86,33 +86,64 @@ void describe(const Problem& p) {
               p.ordered, p.with_h0, !p.resets.empty(), p.reverse);
 }
 
-// True where all is within the bounds: of the outputs, and of the gradients. Weights of few units are large, and so
-// are the terms that cancel in a sum of theirs: below 8 units the bounds grow with 8 / H. A norm takes the mean from
-// all numbers, forward and backward, and what is left has fewer digits: 3 times the bounds, 1.8 times were seen.
-bool agrees(const Problem& p, const Results<double>& got, const Results<double>& expected, double outputs,
-            double gradients) {
-  bool good = true;
+// How far results may be off.
+struct Bounds {
+  double outputs, gradients;
+};
+
+// Weights of few units are large, and so are the terms that cancel in a sum of theirs: below 8 units the bounds grow
+// with 8 / H. A norm takes the mean from all numbers, forward and backward, and what is left has fewer digits: 3 times
+// the bounds, 1.8 times were seen.
+Bounds scaled(const Problem& p, Bounds bounds) {
   const double rounded = std::max(1.0, 8.0 / static_cast<double>(p.H)) * (p.form == Form::normed ? 3 : 1);
-  const auto check = [&](const char* name, double error, double bound) {
-    if (error <= bound * rounded) return;
-    good = false;
-    std::printf("%s: error %.2e, bound %.2e\n", name, error, bound * rounded);
-  };
-  check("y", error_of(got.y, expected.y, existing(p, p.D * p.H)), outputs);
-  check("h_n", error_of(got.h_n, expected.h_n, {}), outputs);
-  check("dx", error_of(got.dx, expected.dx, existing(p, p.I)), gradients);
-  check("dh0", error_of(got.dh0, expected.dh0, {}), gradients);
-  check("dinitial", error_of(got.dinitial, expected.dinitial, {}), gradients);
+  return {bounds.outputs * rounded, bounds.gradients * rounded};
+}
+
+bool within(const char* name, double error, double bound) {
+  if (error <= bound) return true;
+  std::printf("%s: error %.2e, bound %.2e\n", name, error, bound);
+  return false;
+}
+
+bool outputs_agree(const Problem& p, const Results<double>& got, const Results<double>& expected, double bound) {
+  return within("y", error_of(got.y, expected.y, existing(p, p.D * p.H)), bound) &
+         within("h_n", error_of(got.h_n, expected.h_n, {}), bound);
+}
+
+bool gradients_agree(const Problem& p, const Results<double>& got, const Results<double>& expected, double bound) {
+  bool good = true;
+  const auto check = [&](const char* name, double error) { good = within(name, error, bound) && good; };
+  check("dx", error_of(got.dx, expected.dx, existing(p, p.I)));
+  check("dh0", error_of(got.dh0, expected.dh0, {}));
+  check("dinitial", error_of(got.dinitial, expected.dinitial, {}));
   for (int64_t d = 0; d < p.D; ++d) {
     const Weights<double>&a = got.gradients[d], &b = expected.gradients[d];
-    check("dw_ih", error_of(a.w_ih, b.w_ih, {}), gradients);
-    check("dw_hh", error_of(a.w_hh, b.w_hh, {}), gradients);
-    check("db_ih", error_of(a.b_ih, b.b_ih, {}), gradients);
-    check("db_hh", error_of(a.b_hh, b.b_hh, {}), gradients);
-    check("dg_ih", error_of(a.g_ih, b.g_ih, {}), gradients);
-    check("dg_hh", error_of(a.g_hh, b.g_hh, {}), gradients);
+    check("dw_ih", error_of(a.w_ih, b.w_ih, {}));
+    check("dw_hh", error_of(a.w_hh, b.w_hh, {}));
+    check("db_ih", error_of(a.b_ih, b.b_ih, {}));
+    check("db_hh", error_of(a.b_hh, b.b_hh, {}));
+    check("dg_ih", error_of(a.g_ih, b.g_ih, {}));
+    check("dg_hh", error_of(a.g_hh, b.g_hh, {}));
   }
   return good;
+}
+
+// With packed weights that are another layer's, none, and kept ones; then training.
+template <class Real>
+bool agrees(const Problem& p, const Kernels<Real>& kernels, const Results<double>& expected, int32_t threads,
+            Bounds bounds) {
+  bounds = scaled(p, bounds);
+  Layer<Real> layer(p, kernels);
+  layer.infer_with_others(threads);
+  for (const char* weights : {"stale", "fresh", "kept"}) {
+    layer.infer(threads);
+    if (outputs_agree(p, layer.results(), expected, bounds.outputs)) continue;
+    std::printf("  inference with %s packed weights\n", weights);
+    return false;
+  }
+  layer.train(threads);
+  const Results<double> got = layer.results();
+  return outputs_agree(p, got, expected, bounds.outputs) & gradients_agree(p, got, expected, bounds.gradients);
 }
 
 // One case, on 1 to 4 threads as its seed has it.
@@ -121,15 +152,12 @@ bool test_case(Isa isa, uint32_t seed, const std::string& place) {
   const Problem p = draw(seed);
   const Results<double> expected = expect(p);
   const auto threads = static_cast<int32_t>(1 + seed % 4);
-  const auto check = [&](const char* dtype, const Results<double>& got, double outputs, double gradients) {
-    if (agrees(p, got, expected, outputs, gradients)) return true;
-    std::printf("  %s, %s, %d threads; again: kernel_tests --isa %s --seed %u 1\n", place.c_str(), dtype, threads,
-                isa_name(isa), seed);
-    describe(p);
-    return false;
-  };
-  return check("float32", Layer<float>(p, set.f32).compute(threads), 1e-6, 3e-6) &&
-         check("float64", Layer<double>(p, set.f64).compute(threads), 1e-14, 1e-13);
+  const bool single = agrees(p, set.f32, expected, threads, {1e-6, 3e-6});
+  if (single && agrees(p, set.f64, expected, threads, {1e-14, 1e-13})) return true;
+  std::printf("  %s, %s, %d threads; again: kernel_tests --isa %s --seed %u 1\n", place.c_str(),
+              single ? "float64" : "float32", threads, isa_name(isa), seed);
+  describe(p);
+  return false;
 }
 
 bool test_cases(Isa isa, uint32_t seed, int64_t count) {

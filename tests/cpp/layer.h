@@ -3,6 +3,7 @@
 
 #include <limits>
 #include <new>
+#include <utility>
 
 #include "packed_cache.h"
 #include "problem.h"
@@ -36,12 +37,29 @@ void run(const Args& args, int64_t elements, int32_t threads, Kernel<Args, Real>
 template <class Real>
 class Layer {
  public:
-  Layer(const Problem& p, const Kernels<Real>& kernels)
-      : p_(p), kernels_(kernels), out_(blank(p, std::numeric_limits<double>::quiet_NaN())) {}
+  Layer(const Problem& p, const Kernels<Real>& kernels) : p_(p), kernels_(kernels) {}
 
-  // Forward for inference with packed weights kept, then with saved, then back twice: all must agree.
-  Results<double> compute(int32_t threads) {
-    for (int round = 0; round < 2; ++round) infer(threads);  // packs, then uses what was packed
+  // Forward for inference, by way of the cache of packed weights.
+  void infer(int32_t threads) {
+    out_ = Results<Real>(blank(p_, kNaN));
+    ForwardArgs<Real> forward = forward_args();
+    PackedLoan<Real> loan(kernels_, forward);
+    run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
+    loan.keep();
+  }
+
+  // Leaves packed weights behind that are not the layer's any more, but for one number.
+  void infer_with_others(int32_t threads) {
+    Real& number = weights_[p_.D - 1].w_hh[weights_[p_.D - 1].w_hh.size() - 1];
+    const Real own = number;
+    number += Real(8);
+    infer(threads);
+    number = own;
+  }
+
+  // Forward with saved, then back twice: both must leave the same.
+  void train(int32_t threads) {
+    out_ = Results<Real>(blank(p_, kNaN));
     ForwardArgs<Real> forward = forward_args();
     saved_ = Tensor<Real>(p_.D * forward.steps.saved_rows() * saved_pitch(p_.form, p_.H),
                           std::numeric_limits<Real>::quiet_NaN());
@@ -51,16 +69,12 @@ class Layer {
     for (int round = 0; round < 2; ++round) {
       run(backward, kernels_.backward_scratch(backward, threads), threads, kernels_.backward);
     }
-    return Results<double>(out_);
   }
 
+  Results<double> results() const { return Results<double>(out_); }
+
  private:
-  void infer(int32_t threads) {
-    ForwardArgs<Real> forward = forward_args();
-    PackedLoan<Real> loan(kernels_, forward);
-    run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
-    loan.keep();
-  }
+  static constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
   template <class Args>
   Args common() {
@@ -80,7 +94,7 @@ class Layer {
                   p_.joined ? p_.start.data() : order};
     args.resets = {series<const uint8_t>(p_.resets.data(), 1), initial_.data()};
     args.noise = {recurrent_.data(), series<const Real>(zoneout_.data(), p_.D * p_.H), static_cast<Real>(p_.keep)};
-    for (int64_t d = 0; d < p_.D; ++d) args.parameters[d] = weights_[d].view();
+    for (int64_t d = 0; d < p_.D; ++d) args.parameters[d] = std::as_const(weights_[d]).view();
     args.x = series<const Real>(x_.data(), p_.I);
     args.h0 = h0_.data();
     return args;
@@ -113,7 +127,7 @@ class Layer {
 
   const Problem& p_;
   const Kernels<Real>& kernels_;
-  const Weights<Real> weights_[2]{Weights<Real>(p_.weights[0]), Weights<Real>(p_.weights[1])};
+  Weights<Real> weights_[2]{Weights<Real>(p_.weights[0]), Weights<Real>(p_.weights[1])};
   const Tensor<Real> x_{p_.x}, h0_{p_.h0}, initial_{p_.initial}, recurrent_{p_.recurrent}, zoneout_{p_.zoneout};
   const Tensor<Real> dy_{p_.dy}, dh_n_{p_.dh_n};
   Results<Real> out_;
