@@ -108,6 +108,16 @@ Problem draw(uint32_t seed) {
   return p;
 }
 
+Problem nudged(Problem p, double by) {
+  Random random(1);
+  const auto nudge = [&](Tensor<double>& numbers) {
+    for (double& v : numbers) v *= random.flip() ? 1 + by : 1 - by;
+  };
+  nudge(p.x);
+  for (Weights<double>& weights : p.weights) nudge(weights.w_ih), nudge(weights.w_hh);
+  return p;
+}
+
 Results<double> blank(const Problem& p, double fill) {
   Results<double> out;
   const auto make = [&](int64_t n) { return Tensor<double>(n, fill); };

@@ -76,6 +76,9 @@ struct Problem {
 // The same for the same seed. Numbers are ones that float holds exactly.
 Problem draw(uint32_t seed);
 
+// The problem with x and the weights off by a share of `by`, up or down by chance.
+Problem nudged(Problem p, double by);
+
 template <class Real>
 struct Results {
   Tensor<Real> y, h_n, dx, dh0, dinitial;
