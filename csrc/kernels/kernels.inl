@@ -1,7 +1,7 @@
 // All kernels of one instruction set, as a KernelSet. The including file defines FASTGRU_KERNELS, the
 // name of the function that returns it.
 #include "backward.inl"
-#include "forward_calls.inl"
+#include "forward.inl"
 
 namespace fastgru {
 namespace {

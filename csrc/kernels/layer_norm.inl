@@ -4,7 +4,8 @@
 
 #include <cmath>
 
-#include "layout.inl"
+#include "gru.h"
+#include "range.inl"
 
 namespace fastgru {
 namespace {

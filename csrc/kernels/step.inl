@@ -3,7 +3,9 @@
 // much again as the step.
 #pragma once
 
-#include "forward.inl"
+#include "forward_states.inl"
+#include "gates.inl"
+#include "packing.inl"
 
 namespace fastgru {
 namespace {
@@ -109,7 +111,7 @@ void step_gates(const ForwardArgs<Real>& a, const StepScratch<Real>& scratch, in
   tile.keep = keep;
   for (int64_t i = 0; i < count; ++i) tile.y[i] = h_n + (block + i) * W;
   if (is_noisy(a.noise)) return apply_gates<Real, false, true, true>(tile);
-  apply_gates<Real, false, true>(tile);
+  apply_gates<Real, false, true, false>(tile);
 }
 
 // One sequence of one direction.

@@ -1,0 +1,49 @@
+// dx = W_ih^T (dr, dz, dn).
+#pragma once
+
+#include "backward_part.inl"
+
+namespace fastgru {
+namespace {
+
+template <class Real, Form kForm>
+class InputGradient {
+ public:
+  explicit InputGradient(const BackwardPart<Real>& part) noexcept : p_(part) {}
+
+  // The thread's part of the chunk's rows, written or added to what the other direction wrote. As many rows at once as
+  // stay in L2 while all panels of W_ih go over them.
+  void write(const Chunk& chunk, bool adds) noexcept {
+    const Range own = p_.own_part({0, chunk.rows});
+    const int64_t row_bytes = 3 * p_.a.H * static_cast<int64_t>(sizeof(Real));
+    const int64_t most = round_up(max_of(kWeightBytesPerCore / row_bytes, 1), kBackwardRows);
+    for (int64_t begin = own.begin; begin < own.end; begin += most) {
+      write_rows(chunk, {begin, min_of(begin + most, own.end)}, adds);
+    }
+  }
+
+ private:
+  static constexpr int64_t W2 = 2 * kLanes<Real>;
+
+  void write_rows(const Chunk& chunk, Range rows, bool adds) noexcept {
+    const Real* dgates = p_.work.buffers[chunk.buffer].dgates + of_input(kForm) * p_.a.H;
+    const Panels<Real, 2> panels(p_.work.w_ih, {0, p_.work.x_panels}, 3 * p_.a.H, nullptr);
+    const Walk<Real> begin(p_, chunk, rows.begin);
+    Walk<Real> at = begin;
+    alignas(64) Real c[kBackwardRows * W2];
+    multiply_panels<Real, kBackwardRows>(
+        panels, Rows<Real>{dgates, p_.work.ldg, rows}, [&](int64_t, int64_t) { return c; },
+        [&](int64_t panel, int64_t row, int64_t m) {
+          if (row == rows.begin) at = begin;
+          for (int64_t i = 0; i < m; ++i, at.next()) {
+            Real* dx = row_of(p_.a.dx, p_.a.steps, at.time(), at.sequence()) + panel * W2;
+            write_row(dx, c + i * W2, p_.a.I - panel * W2, adds);
+          }
+        });
+  }
+
+  const BackwardPart<Real>& p_;
+};
+
+}  // namespace
+}  // namespace fastgru

@@ -1,0 +1,109 @@
+// A direction's weights as the forward pass reads them.
+#pragma once
+
+#include "gemm.inl"
+#include "gru.h"
+
+namespace fastgru {
+namespace {
+
+// In blocks of kLanes units, gates r z n side by side:
+//   w_ih [blocks][I][3][kLanes]   b_ih [blocks][3][kLanes]: b_ih + b_hh for r and z, b_ih for n
+//   w_hh [blocks][H][3][kLanes]   b_hh [blocks][3][kLanes]: b_hh for n, zero for r and z
+// and, of Form::normed, the gains g_ih and g_hh as the biases. Form::before needs r and z before n:
+//   w_hh [blocks][H][2][kLanes], then w_hn [blocks][H][kLanes]; b_ih holds both biases of all gates
+// Units beyond H are zero.
+template <class Real>
+struct Packed {
+  static constexpr int64_t kRow = 3 * kLanes<Real>;
+  const Real *w_ih, *w_hh, *w_hn, *b_ih, *b_hh, *g_ih, *g_hh;
+
+  static int64_t blocks(int64_t H) noexcept { return divide_up(H, kLanes<Real>); }
+  static int64_t elements(int64_t I, int64_t H) noexcept { return blocks(H) * kRow * (I + H + 4); }
+
+  Packed(const Real* at, int64_t I, int64_t H) noexcept
+      : w_ih(at),
+        w_hh(w_ih + blocks(H) * kRow * I),
+        w_hn(w_hh + blocks(H) * 2 * kLanes<Real> * H),
+        b_ih(w_hh + blocks(H) * kRow * H),
+        b_hh(b_ih + blocks(H) * kRow),
+        g_ih(b_hh + blocks(H) * kRow),
+        g_hh(g_ih + blocks(H) * kRow) {}
+};
+
+// Transposes kLanes rows in registers: log2(kLanes) rounds of interleaving row i with row i + kLanes / 2.
+template <class Real>
+FASTGRU_INLINE void transpose(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
+  constexpr int64_t W = kLanes<Real>;
+  typename Simd<Real>::Int low, high;
+  for (int64_t i = 0; i < W; ++i) {
+    low[i] = static_cast<decltype(+low[0])>(i / 2 + i % 2 * W);
+    high[i] = low[i] + static_cast<decltype(+low[0])>(W / 2);
+  }
+#pragma GCC unroll 4
+  for (int64_t round = 1; round < W; round *= 2) {
+    Vec<Real> next[W];
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < W / 2; ++i) {
+      next[2 * i] = __builtin_shuffle(rows[i], rows[i + W / 2], low);
+      next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + W / 2], high);
+    }
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < W; ++i) rows[i] = next[i];
+  }
+}
+
+// One gate of one block: kLanes rows of w [3H, K] become to[k][lane], `pitch` apart.
+template <class Real>
+void pack_gate(const Real* w, int64_t K, int64_t units, int64_t pitch, Real* to) noexcept {
+  constexpr int64_t W = kLanes<Real>;
+  for (int64_t k = 0; k < K; k += W) {
+    Vec<Real> rows[W];
+    const int64_t left = K - k;
+#pragma GCC unroll 16
+    for (int64_t u = 0; u < W; ++u) {
+      rows[u] = u >= units ? Vec<Real>{} : left >= W ? load(w + u * K + k) : load_lanes(w + u * K + k, left);
+    }
+    transpose<Real>(rows);
+    const int64_t n = min_of(left, W);
+    for (int64_t i = 0; i < n; ++i) store(to + (k + i) * pitch, rows[i]);
+  }
+}
+
+// One gate of one block of w_hh [3H, H].
+template <class Real>
+void pack_recurrent(const Real* w, Form form, int64_t H, int64_t j, int64_t gate, const Packed<Real>& to) noexcept {
+  constexpr int64_t W = kLanes<Real>;
+  const int64_t units = min_of(W, H - j * W);
+  w += (gate * H + j * W) * H;
+  if (form != Form::before) return pack_gate(w, H, units, 3 * W, const_cast<Real*>(to.w_hh) + j * 3 * W * H + gate * W);
+  if (gate < 2) return pack_gate(w, H, units, 2 * W, const_cast<Real*>(to.w_hh) + j * 2 * W * H + gate * W);
+  pack_gate(w, H, units, W, const_cast<Real*>(to.w_hn) + j * W * H);
+}
+
+// Unit blocks [blocks.begin, blocks.end) of a direction.
+template <class Real>
+void pack_blocks(const Parameters<const Real>& from, Form form, int64_t I, int64_t H, Range blocks,
+                 Real* packed) noexcept {
+  constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
+  const Packed<Real> at(packed, I, H);
+  for (int64_t j = blocks.begin; j < blocks.end; ++j) {
+    const int64_t units = min_of(W, H - j * W);
+    for (int64_t gate = 0; gate < 3; ++gate) {
+      const int64_t row = gate * H + j * W, column = j * kRow + gate * W;
+      pack_gate(from.w_ih + row * I, I, units, kRow, const_cast<Real*>(at.w_ih) + j * kRow * I + gate * W);
+      pack_recurrent(from.w_hh, form, H, j, gate, at);
+      const Vec<Real> b_ih = from.b_ih ? load_lanes(from.b_ih + row, units) : Vec<Real>{};
+      const Vec<Real> b_hh = from.b_hh ? load_lanes(from.b_hh + row, units) : Vec<Real>{};
+      const bool apart = gate == 2 && form != Form::before;
+      store(const_cast<Real*>(at.b_ih) + column, apart ? b_ih : b_ih + b_hh);
+      store(const_cast<Real*>(at.b_hh) + column, apart ? b_hh : Vec<Real>{});
+      if (form != Form::normed) continue;
+      store(const_cast<Real*>(at.g_ih) + column, load_lanes(from.g_ih + row, units));
+      store(const_cast<Real*>(at.g_hh) + column, load_lanes(from.g_hh + row, units));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fastgru

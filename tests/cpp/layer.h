@@ -1,0 +1,137 @@
+// A problem and its results in float or double, and the kernels' view of them.
+#pragma once
+
+#include <limits>
+#include <new>
+#include <utility>
+
+#include "packed_cache.h"
+#include "problem.h"
+#include "threads.h"
+
+namespace fastgru::tests {
+
+template <class Args, class Real>
+using Kernel = void (*)(const Args&, Real*, const Team&) noexcept;
+
+template <class Args, class Real>
+void run(const Args& args, int64_t elements, int32_t threads, Kernel<Args, Real> kernel) {
+  struct Call {
+    Kernel<Args, Real> kernel;
+    const Args& args;
+    Real* scratch;
+  };
+  const auto alignment = std::align_val_t(64);
+  auto* scratch = static_cast<Real*>(::operator new(static_cast<size_t>(elements) * sizeof(Real), alignment));
+  for (int64_t i = 0; i < elements; ++i) scratch[i] = std::numeric_limits<Real>::quiet_NaN();
+  Call call{kernel, args, scratch};
+  const auto body = [](const Team& team, void* context) noexcept {
+    const auto& c = *static_cast<const Call*>(context);
+    c.kernel(c.args, c.scratch, team);
+  };
+  run_team(threads, body, &call);
+  ::operator delete(scratch, alignment);
+}
+
+// Outputs are NaN before: what is not written shows, and so does what is written where a sequence has no step.
+template <class Real>
+class Layer {
+ public:
+  Layer(const Problem& p, const Kernels<Real>& kernels) : p_(p), kernels_(kernels) {}
+
+  // Forward for inference, by way of the cache of packed weights.
+  void infer(int32_t threads) {
+    out_ = Results<Real>(blank(p_, kNaN));
+    ForwardArgs<Real> forward = forward_args();
+    PackedLoan<Real> loan(kernels_, forward);
+    run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
+    loan.keep();
+  }
+
+  // Leaves packed weights behind that are not the layer's any more, but for one number.
+  void infer_with_others(int32_t threads) {
+    Real& number = weights_[p_.D - 1].w_hh[weights_[p_.D - 1].w_hh.size() - 1];
+    const Real own = number;
+    number += Real(8);
+    infer(threads);
+    number = own;
+  }
+
+  // Forward with saved, then back twice: both must leave the same.
+  void train(int32_t threads) {
+    out_ = Results<Real>(blank(p_, kNaN));
+    ForwardArgs<Real> forward = forward_args();
+    saved_ = Tensor<Real>(p_.D * forward.steps.saved_rows() * saved_pitch(p_.form, p_.H),
+                          std::numeric_limits<Real>::quiet_NaN());
+    forward.saved = saved_.data();
+    run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
+    const BackwardArgs<Real> backward = backward_args();
+    for (int round = 0; round < 2; ++round) {
+      run(backward, kernels_.backward_scratch(backward, threads), threads, kernels_.backward);
+    }
+  }
+
+  Results<double> results() const { return Results<double>(out_); }
+
+ private:
+  static constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+  template <class Args>
+  Args common() {
+    Args args{};
+    args.I = p_.I;
+    args.H = p_.H;
+    args.D = p_.D;
+    args.form = p_.form;
+    args.reverse = p_.reverse;
+    const int64_t *first = p_.ragged() ? p_.first.data() : nullptr, *order = p_.ordered ? p_.order.data() : nullptr;
+    args.steps = {p_.T,
+                  p_.B,
+                  p_.ragged() ? p_.rows.data() : nullptr,
+                  first,
+                  order,
+                  p_.packed ? first : nullptr,
+                  p_.joined ? p_.start.data() : order};
+    args.resets = {series<const uint8_t>(p_.resets.data(), 1), initial_.data()};
+    args.noise = {recurrent_.data(), series<const Real>(zoneout_.data(), p_.D * p_.H), static_cast<Real>(p_.keep)};
+    for (int64_t d = 0; d < p_.D; ++d) args.parameters[d] = std::as_const(weights_[d]).view();
+    args.x = series<const Real>(x_.data(), p_.I);
+    args.h0 = h0_.data();
+    return args;
+  }
+
+  template <class T>
+  Series<T> series(T* at, int64_t features) const {
+    return {at, p_.compact() ? features : p_.B * features, features};
+  }
+
+  ForwardArgs<Real> forward_args() {
+    auto args = common<ForwardArgs<Real>>();
+    args.y = series<Real>(out_.y.data(), p_.D * p_.H);
+    args.h_n = out_.h_n.data();
+    return args;
+  }
+
+  BackwardArgs<Real> backward_args() {
+    auto args = common<BackwardArgs<Real>>();
+    args.y = series<const Real>(out_.y.data(), p_.D * p_.H);
+    args.saved = saved_.data();
+    args.dy = series<const Real>(dy_.data(), p_.D * p_.H);
+    args.dh_n = dh_n_.data();
+    args.dx = series<Real>(out_.dx.data(), p_.I);
+    args.dh0 = out_.dh0.data();
+    args.dinitial = out_.dinitial.data();
+    for (int64_t d = 0; d < p_.D; ++d) args.gradients[d] = out_.gradients[d].view();
+    return args;
+  }
+
+  const Problem& p_;
+  const Kernels<Real>& kernels_;
+  Weights<Real> weights_[2]{Weights<Real>(p_.weights[0]), Weights<Real>(p_.weights[1])};
+  const Tensor<Real> x_{p_.x}, h0_{p_.h0}, initial_{p_.initial}, recurrent_{p_.recurrent}, zoneout_{p_.zoneout};
+  const Tensor<Real> dy_{p_.dy}, dh_n_{p_.dh_n};
+  Results<Real> out_;
+  Tensor<Real> saved_;
+};
+
+}  // namespace fastgru::tests
