@@ -44,8 +44,14 @@ def task(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def data(task: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return WRITE[task](tmp_path_factory.mktemp(task))
+def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The data of all tasks."""
+    return {task: WRITE[task](tmp_path_factory.mktemp(task)) for task in OPTIONS}
+
+
+@pytest.fixture(scope="module")
+def data(task: str, everything: dict[str, str]) -> str:
+    return everything[task]
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +64,24 @@ def alone(task: str, data: str, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-def test_two_processes_give_the_same_curve_as_one(task: str, data: str, alone: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def together(everything: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes give: a folder with a run of each task."""
+    runs = tmp_path_factory.mktemp("together")
+    trainings = [word for task, data in everything.items() for word in (task, data, str(runs / task))]
     script = str(Path(__file__).with_name("spread_training.py"))
-    command = [sys.executable, *TORCHRUN, "localhost:0", script, task, data, str(tmp_path / "run")]
+    command = [sys.executable, *TORCHRUN, "localhost:0", script, *trainings]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
-    assert_same(tmp_path / "run", alone, loss=1.1e-6, weights=5e-7)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(path.name for path in alone.iterdir())
+    return runs
+
+
+def test_two_processes_give_the_same_curve_as_one(task: str, alone: Path, together: Path) -> None:
+    out = together / task
+    assert_same(out, alone, loss=1.1e-6, weights=5e-7)
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in alone.iterdir())
 
 
 def test_accumulated_parts_give_the_same_curve_as_the_whole_batch(

@@ -1,5 +1,6 @@
 """A whole run of any task, from options to the best model; and going on with one that was stopped."""
 
+import atexit
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -110,6 +111,8 @@ def _fit(trainer: Trainer, module: TaskModule[Any], data: TaskData, checkpoint: 
 
 def _trainer(options: TrainOptions, callbacks: list[Callback]) -> Trainer:
     devices, machines = torchrun_world() or (options.devices, 1)
+    if devices * machines > 1 and not torch.distributed.is_initialized():
+        atexit.register(_destroy_process_group)
     return Trainer(
         max_epochs=options.epochs,
         callbacks=callbacks,
@@ -127,6 +130,18 @@ def _trainer(options: TrainOptions, callbacks: list[Callback]) -> Trainer:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # TrainBatches gives each process its share
     )
+
+
+def _destroy_process_group() -> None:
+    """Take down the process group that the trainer made, while there is still an interpreter.
+
+    Lightning does so for nccl alone. Gloo's threads drop a collective's tensors some time after it is done; one that
+    then asks an interpreter that is ending for its lock aborts the process, its work done: "terminate called without
+    an active exception" (https://github.com/pytorch/pytorch/issues/190489). Not at the end of a training: another one
+    in the same process goes on with the group, and a second one would never meet in torchrun's store.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 class _Patience(EarlyStopping):
