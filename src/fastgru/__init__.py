@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastgru.about import info
     from fastgru.backends import clear_caches
+    from fastgru.cell import GRUCell
     from fastgru.convert import accelerate, to_torch
     from fastgru.convert.export import export_onnx
-    from fastgru.nn import GRU, GRUCell
+    from fastgru.nn import GRU
 
 __version__ = "0.1.0"
 __all__ = ["GRU", "GRUCell", "accelerate", "clear_caches", "export_onnx", "info", "to_torch"]
 
 _HOMES = {
     "GRU": "fastgru.nn",
-    "GRUCell": "fastgru.nn",
+    "GRUCell": "fastgru.cell",
     "accelerate": "fastgru.convert",
     "clear_caches": "fastgru.backends",
     "export_onnx": "fastgru.convert.export",

@@ -1,4 +1,4 @@
-"""GRU and GRUCell: torch.nn's modules of these names, on fastgru's backends.
+"""GRU: torch.nn's module of this name, on fastgru's backends; GRUCell stands in cell.py.
 
 `GRU` extends `torch.nn.RNNBase`, which brings parameters, initialisation, state_dict, repr and checks; not
 `torch.nn.GRU`, for torch.compile refuses every subclass of that.
@@ -18,10 +18,12 @@ from torch.nn.utils.rnn import PackedSequence
 from fastgru import inputs, ops
 from fastgru.backends import check_name
 from fastgru.backends.cpu import packed_weights
-from fastgru.core.reference import NORM_NEEDS_RESET_AFTER
-from fastgru.core.spec import MEMORIES, GRUSpec, sizes_of_layers
+from fastgru.cell import GRUCell
+from fastgru.core.spec import GRUSpec, check_options, sizes_of_layers
 from fastgru.core.stack import Stack, stack_of
 from fastgru.core.steps import PLAIN, Steps
+
+__all__ = ["GRU", "OPTIONS", "GRUCell"]
 
 _options_of = attrgetter(*GRUSpec._fields)  # a GRU's attributes have the names of GRUSpec's fields
 
@@ -74,6 +76,12 @@ class GRU(torch.nn.RNNBase):
 
     Raises what torch.nn.GRU raises, and ValueError for an unknown backend.
     Source: Cho et al. 2014, arXiv:1406.1078; by default in the reset-after form that cuDNN and torch compute.
+
+    >>> import torch, fastgru
+    >>> gru = fastgru.GRU(input_size=256, hidden_size=128, num_layers=2, batch_first=True, bidirectional=True)
+    >>> output, h_n = gru(torch.randn(4, 10, 256), lengths=torch.tensor([7, 10, 0, 3]))
+    >>> output.shape, h_n.shape
+    (torch.Size([4, 10, 256]), torch.Size([4, 4, 128]))
     """
 
     hidden_size: int | tuple[int, ...]  # type: ignore[assignment]
@@ -119,7 +127,8 @@ class GRU(torch.nn.RNNBase):
         layer_norm: bool = False,
     ) -> None:
         options = {name: value for name, value in locals().items() if name in _OWN}
-        _check_options(**options)
+        check_name(backend)
+        check_options(**options)
         sizes = sizes_of_layers(hidden_size, num_layers)
         if sizes is not None:
             hidden_size, num_layers = sizes[0], len(sizes)
@@ -385,118 +394,3 @@ OPTIONS = tuple(name for name in _OWN if name != "backend")
 GRU.__init__.__qualname__ = "RNNBase.__init__"  # as Python's errors name torch.nn.GRU's
 for _name in _OWN:
     setattr(GRU, _name, _PARAMETERS[_name].default)
-
-
-def _check_options(
-    backend: str,
-    recurrent_dropout: float,
-    zoneout: float,
-    weight_dropout: float,
-    tbptt: int,
-    memory: str,
-    reset_after: bool,
-    layer_norm: bool,
-    **_: bool,
-) -> None:
-    """Raise ValueError for an option that is none."""
-    check_name(backend)
-    _check_probabilities(recurrent_dropout=recurrent_dropout, zoneout=zoneout, weight_dropout=weight_dropout)
-    if not isinstance(tbptt, int) or tbptt < 0:
-        raise ValueError(f"tbptt must be a number of steps, or 0 for all of them, got {tbptt!r}")
-    if memory not in MEMORIES:
-        raise ValueError(f"memory must be one of {', '.join(map(repr, MEMORIES))}, got {memory!r}")
-    if layer_norm and not reset_after:
-        raise ValueError(NORM_NEEDS_RESET_AFTER)
-
-
-def _check_probabilities(**given: float) -> None:
-    for name, p in given.items():
-        if not isinstance(p, int | float) or isinstance(p, bool) or not 0 <= p <= 1:
-            raise ValueError(f"{name} must be a probability from 0 to 1, got {p!r}")
-
-
-_CELL_WEIGHTS = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
-
-
-class GRUCell(torch.nn.RNNCellBase):
-    """One step of a GRU, in place of `torch.nn.GRUCell`: the equations of `GRU` for one layer.
-
-    Args:
-        input_size: I, the features of the input.
-        hidden_size: H, the features of the state.
-        bias: without it there are no `bias_ih` and `bias_hh`.
-        device, dtype: of the parameters.
-        backend: who computes it: "auto", or a name that `fastgru.info()` lists.
-
-    Parameters as in torch: `weight_ih [3H, I]`, `weight_hh [3H, H]`, `bias_ih [3H]`, `bias_hh [3H]`.
-    Raises what torch.nn.GRUCell raises, and ValueError for an unknown backend.
-    """
-
-    backend: str = "auto"
-
-    _kept: Stack | None = None  # the description of the sizes that it last ran with
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: torch.device | str | int | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        backend: str = "auto",
-    ) -> None:
-        check_name(backend)
-        super().__init__(input_size, hidden_size, bias, num_chunks=3, device=device, dtype=dtype)
-        self.backend = backend
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """One step.
-
-        input: `[B, I]` or `[I]`; hx: the state `[B, H]` or `[H]`, zeros where it is None.
-        Returns the next state in the form of the input.
-        """
-        if input.dim() not in (1, 2):
-            raise ValueError(f"GRUCell: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        if hx is not None and hx.dim() not in (1, 2):
-            raise ValueError(f"GRUCell: Expected hidden to be 1D or 2D, got {hx.dim()}D instead")
-        weights = self._weights()
-        if self.backend in ("auto", "cpu"):
-            found = ops.cell_step(input, hx, weights)
-            if found is not None:
-                return found
-        is_batched = input.dim() == 2
-        x = input if is_batched else input.unsqueeze(0)
-        if hx is None:
-            h = torch.zeros(x.size(0), self.hidden_size, dtype=x.dtype, device=x.device)  # dense, though x were sparse
-        else:
-            h = hx if is_batched else hx.unsqueeze(0)
-        h = ops.cell(self.backend, self._stack(), x, h, weights)
-        return h if is_batched else h.squeeze(0)
-
-    def _stack(self) -> Stack:
-        """This cell as a backend sees it; made anew where a size has changed."""
-        spec = GRUSpec(self.input_size, self.hidden_size, bias=self.bias)
-        if is_compiling():
-            return stack_of(spec)
-        kept = self._kept
-        if kept is None or kept.spec != spec:
-            kept = stack_of(spec, packed_weights(1))
-            self.__dict__["_kept"] = kept
-        return kept
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is copied and pickled: without what is kept for this very module."""
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        return {name: value for name, value in state.items() if name != "_kept"}
-
-    def _weights(self) -> list[Tensor]:
-        """The weights as they are now; a look at the parameters takes a tenth of the attributes' time."""
-        parameters = self._parameters
-        if self.bias and list(parameters) == _CELL_WEIGHTS:
-            return list(parameters.values())  # type: ignore[arg-type]
-        return [getattr(self, name) for name in (_CELL_WEIGHTS if self.bias else _CELL_WEIGHTS[:2])]
-
-    def extra_repr(self) -> str:
-        """torch's, and the backend where one was asked for."""
-        return super().extra_repr() + ("" if self.backend == "auto" else f", backend={self.backend!r}")

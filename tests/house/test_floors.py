@@ -20,7 +20,7 @@ FLOORS = [
     ["fastgru.core"],
     ["fastgru.backends"],
     ["fastgru.ops"],
-    ["fastgru.inputs"],
+    ["fastgru.cell", "fastgru.inputs"],
     ["fastgru.nn"],
     ["fastgru.about", "fastgru.convert"],
     ["fastgru.models"],

@@ -11,6 +11,7 @@ from torch.compiler import is_compiling
 
 from fastgru.core import reference
 from fastgru.core.layer import Layer
+from fastgru.core.spec import NORM_NEEDS_RESET_AFTER
 from fastgru.core.stack import Stack
 from fastgru.core.steps import Steps
 from fastgru.core.torch_internals import FakeTensor, are_transforms_active, count_dispatch_modes, is_forward_mode
@@ -39,6 +40,7 @@ def clear_caches() -> None:
     That is each layer's packed weights (those of all layers together fill at most 256 MiB, and go with their modules),
     and each thread's workspace (at most 256 MiB; a thread that computes now gives its own back at the end of its call).
 
+    >>> import torch, fastgru
     >>> gru = fastgru.GRU(8, 16)
     >>> with torch.no_grad():
     ...     output, hidden = gru(torch.ones(2, 3, 8))
@@ -69,7 +71,7 @@ class CpuBackend:
             if reason is not None:
                 return reason
         if stack.spec.layer_norm and not stack.spec.reset_after:
-            return reference.NORM_NEEDS_RESET_AFTER
+            return NORM_NEEDS_RESET_AFTER
         if steps.batch_sizes is not None and not _is_traced():
             problem = reference.why_not_packed(x, steps.batch_sizes)
             if problem is not None:

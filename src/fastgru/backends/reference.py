@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fastgru.core import reference
 from fastgru.core.layer import Layer
+from fastgru.core.spec import NORM_NEEDS_RESET_AFTER
 from fastgru.core.stack import Stack
 from fastgru.core.steps import Steps
 
@@ -22,7 +23,7 @@ class ReferenceBackend:
     ) -> str | None:
         """It takes everything that makes sense."""
         if stack.spec.layer_norm and not stack.spec.reset_after:
-            return reference.NORM_NEEDS_RESET_AFTER
+            return NORM_NEEDS_RESET_AFTER
         return None if steps.batch_sizes is None else reference.why_not_packed(x, steps.batch_sizes)
 
     def layer(self, given: Layer) -> tuple[Tensor, Tensor]:

@@ -43,10 +43,6 @@ from fastgru.core.steps import Steps, batch_of
 from fastgru.core.torch_internals import is_batchedtensor
 
 EPSILON = 1e-5  # of layer norm, as torch.nn.LayerNorm has it
-NORM_NEEDS_RESET_AFTER = (
-    "layer_norm=True normalises all 3H rows of W_hh h at once, and with reset_after=False those of n are a product "
-    "with r * h, for which r must be known first; leave reset_after=True"
-)
 
 
 class _Weights(NamedTuple):

@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 MEMORIES = ("gates", "recompute", "checkpoint")
+NORM_NEEDS_RESET_AFTER = (
+    "layer_norm=True normalises all 3H rows of W_hh h at once, and with reset_after=False those of n are a product "
+    "with r * h, for which r must be known first; leave reset_after=True"
+)
 
 
 class Variant(NamedTuple):
@@ -129,3 +133,30 @@ def sizes_of_layers(hidden_size: Any, num_layers: int | None) -> tuple[int, ...]
         layers = "" if num_layers is None else f" and num_layers={num_layers}"
         raise ValueError(f"hidden_size must have one size for each layer, got {[*sizes]}{layers}; leave num_layers out")
     return sizes
+
+
+def check_options(
+    *,
+    recurrent_dropout: float,
+    zoneout: float,
+    weight_dropout: float,
+    tbptt: int,
+    memory: str,
+    reset_after: bool,
+    layer_norm: bool,
+    **_: Any,
+) -> None:
+    """Raise ValueError for an option that is none."""
+    _check_probabilities(recurrent_dropout=recurrent_dropout, zoneout=zoneout, weight_dropout=weight_dropout)
+    if not isinstance(tbptt, int) or tbptt < 0:
+        raise ValueError(f"tbptt must be a number of steps, or 0 for all of them, got {tbptt!r}")
+    if memory not in MEMORIES:
+        raise ValueError(f"memory must be one of {', '.join(map(repr, MEMORIES))}, got {memory!r}")
+    if layer_norm and not reset_after:
+        raise ValueError(NORM_NEEDS_RESET_AFTER)
+
+
+def _check_probabilities(**given: float) -> None:
+    for name, p in given.items():
+        if not isinstance(p, int | float) or isinstance(p, bool) or not 0 <= p <= 1:
+            raise ValueError(f"{name} must be a probability from 0 to 1, got {p!r}")

@@ -1,0 +1,144 @@
+"""torch's private names are there and mean what they meant: a test for each, so that a new torch breaks here."""
+
+import pytest
+import torch
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import fastgru
+from fastgru.core import torch_internals as internals
+
+
+@pytest.mark.parametrize("name", internals.RNN_BASE)
+def test_rnn_base_has_what_gru_uses(name: str) -> None:
+    assert hasattr(torch.nn.GRU(2, 3), name)
+
+
+def test_tensors_have_what_the_native_module_calls() -> None:
+    assert torch.Tensor.__dlpack_c_exchange_api__ is not None
+    assert torch._efficientzerotensor((2,))._is_zerotensor()
+    assert not torch.zeros(2)._is_zerotensor()
+
+
+def test_any_requires_grad_takes_none_among_tensors() -> None:
+    leaf = torch.zeros(2, requires_grad=True)
+    assert internals.any_requires_grad(None, torch.zeros(2), leaf)
+    assert not internals.any_requires_grad(None, torch.zeros(2))
+
+
+def test_is_any_autocast_enabled() -> None:
+    assert not internals.is_any_autocast_enabled()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert internals.is_any_autocast_enabled()
+        assert not internals.is_plain()
+
+
+def test_is_profiled() -> None:
+    assert not internals.is_profiled()
+    with torch.profiler.profile():
+        assert internals.is_profiled()
+        assert internals.is_traced()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
+def test_count_dispatch_modes_and_tracing_state() -> None:
+    seen = []
+
+    def traced(x: torch.Tensor) -> torch.Tensor:
+        seen.append((internals.count_dispatch_modes(), internals.tracing_state() is not None, internals.is_traced()))
+        return x + 1
+
+    make_fx(traced)(torch.zeros(2))
+    torch.jit.trace(traced, torch.zeros(2), check_trace=False)
+    assert seen[0][0] > 0
+    assert seen[1][1]
+    assert seen[0][2]
+    assert seen[1][2]
+    assert internals.count_dispatch_modes() == 0
+    assert internals.is_plain()
+
+
+def test_transforms_and_what_they_wrap() -> None:
+    def inside(x: torch.Tensor) -> torch.Tensor:
+        assert internals.are_transforms_active()
+        assert internals.is_vmapped()
+        assert internals.is_batchedtensor(x)
+        assert internals.is_functorch_wrapped_tensor(x)
+        assert not internals.is_plain()
+        return x
+
+    torch.func.vmap(inside)(torch.zeros(2, 3))
+    assert not internals.are_transforms_active()
+    assert not internals.transforms()
+    assert not internals.is_vmapped()
+
+
+def test_is_legacy_batchedtensor() -> None:
+    found = []
+
+    class Seen(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: object, dy: torch.Tensor) -> torch.Tensor:
+            found.append(internals.is_legacy_batchedtensor(dy))
+            return dy
+
+    x = torch.zeros(3, requires_grad=True)
+    torch.autograd.grad(Seen.apply(x), x, torch.eye(3), is_grads_batched=True)
+    torch.autograd.grad(Seen.apply(x), x, torch.ones(3))
+    assert found == [True, False]
+
+
+def test_forward_mode() -> None:
+    assert not internals.is_forward_mode()
+    with forward_ad.dual_level():
+        assert internals.is_forward_mode()
+        assert not internals.is_plain()
+        assert not internals.has_batched_tangents([torch.zeros(2)])
+
+
+def test_fake_tensors_are_of_their_class() -> None:
+    with torch._subclasses.fake_tensor.FakeTensorMode():
+        assert type(torch.zeros(2)) is internals.FakeTensor
+
+
+def test_ragged_dimension() -> None:
+    nested = torch.nested.nested_tensor([torch.zeros(2, 3), torch.zeros(1, 3)], layout=torch.jagged)
+    assert internals.ragged_dimension(nested) == 1
+
+
+def test_direct_apply_is_apply() -> None:
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx: object, dy: torch.Tensor) -> torch.Tensor:
+            return 2 * dy
+
+    x = torch.ones(2, requires_grad=True)
+    y = internals.direct_apply(Double)(x)
+    assert torch.equal(y, Double.apply(x))
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], torch.full((2,), 2.0))
+
+
+def test_the_operator_is_redispatched_below_autograd() -> None:
+    keyset = torch._C._dispatch_keys(torch.zeros(2, requires_grad=True))
+    assert keyset.has(torch._C.DispatchKey.AutogradCPU)
+    assert not (keyset & internals.after_autograd).has(torch._C.DispatchKey.AutogradCPU)
+    x = torch.ones(2, requires_grad=True)
+    with internals.below_autograd():
+        assert not (x * 2).requires_grad
+
+
+def test_private_names_stand_in_one_file() -> None:
+    from pathlib import Path
+
+    source = Path(fastgru.__file__).parent
+    words = ("torch._C", "torch._subclasses", "torch._functorch", "forward_ad._")
+    holders = {path.name for path in source.rglob("*.py") if any(word in path.read_text() for word in words)}
+    assert holders == {"torch_internals.py"}
