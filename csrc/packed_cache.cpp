@@ -152,7 +152,7 @@ PackedOwner& PackedOwner::of_copies() {
 PackedOwner::~PackedOwner() { cache().drop_all(*this); }
 
 template <class Real>
-PackedLoan<Real>::PackedLoan(const Kernels<Real>& kernels, ForwardArgs<Real>& args, PackedOwner* owner)
+PackedLookup<Real>::PackedLookup(const Kernels<Real>& kernels, ForwardArgs<Real>& args, PackedOwner* owner)
     : owner_(owner ? *owner : process_owner()) {
   if (!kernels.reuses_packed(args)) return;
   args.packing = packing_;
@@ -161,25 +161,25 @@ PackedLoan<Real>::PackedLoan(const Kernels<Real>& kernels, ForwardArgs<Real>& ar
     const bool by_address = owner_.by_address_;
     const PackedKey key{owner_.id_, &kernels,           by_address ? p.w_ih : nullptr, by_address ? p.w_hh : nullptr, d,
                         args.I,     args.H, args.form};
-    lent_[d] = cache().find(key);
-    if (lent_[d]) {
-      args.packed[d] = static_cast<const Real*>(lent_[d]->memory);
-      args.fingerprint[d] = lent_[d]->fingerprint;
+    found_[d] = cache().find(key);
+    if (found_[d]) {
+      args.packed[d] = static_cast<const Real*>(found_[d]->memory);
+      args.fingerprint[d] = found_[d]->fingerprint;
     } else {
       const auto elements = static_cast<size_t>(kernels.packed_elements(args.I, args.H));
-      lent_[d] = std::make_shared<PackedWeights>(key, elements * sizeof(Real));
-      args.pack_into[d] = static_cast<Real*>(lent_[d]->memory);
+      found_[d] = std::make_shared<PackedWeights>(key, elements * sizeof(Real));
+      args.pack_into[d] = static_cast<Real*>(found_[d]->memory);
     }
   }
 }
 
 template <class Real>
-void PackedLoan<Real>::keep() noexcept {
+void PackedLookup<Real>::keep() noexcept {
   for (int64_t d = 0; d < 2; ++d) {
     if (!packing_[d].complete) continue;
-    lent_[d]->fingerprint = packing_[d].fingerprint;
+    found_[d]->fingerprint = packing_[d].fingerprint;
     try {
-      cache().keep(lent_[d], owner_);
+      cache().keep(found_[d], owner_);
     } catch (const std::bad_alloc&) {
       // the call is done and right; its weights will be packed again
     }
@@ -187,9 +187,9 @@ void PackedLoan<Real>::keep() noexcept {
 }
 
 template <class Real>
-PackedLoan<Real>::~PackedLoan() {
+PackedLookup<Real>::~PackedLookup() {
   for (int64_t d = 0; d < 2; ++d) {
-    if (packing_[d].stale) cache().drop(lent_[d]);
+    if (packing_[d].stale) cache().drop(found_[d]);
   }
 }
 
@@ -197,7 +197,7 @@ void clear_packed() { cache().clear(); }
 
 size_t packed_bytes() { return cache().bytes(); }
 
-template class PackedLoan<float>;
-template class PackedLoan<double>;
+template class PackedLookup<float>;
+template class PackedLookup<double>;
 
 }  // namespace fastgru

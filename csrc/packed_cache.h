@@ -44,7 +44,7 @@ class PackedOwner {
 
  private:
   template <class Real>
-  friend class PackedLoan;
+  friend class PackedLookup;
   friend class PackedCache;
   PackedOwner(size_t most, bool by_address);
   const uint64_t id_;
@@ -55,25 +55,25 @@ class PackedOwner {
   std::unique_ptr<PackedOwner> of_copies_;
 };
 
-// Lends a call the packed weights of its parameters, and keeps those that it packs. Entries are found by their key and
+// Finds a call the packed weights of its parameters, and keeps those that it packs. Entries are found by their key and
 // proved by their fingerprint during the call, so they can be neither stale nor another layer's. An entry lives until
 // it is found stale, its owner goes, or newer ones take its place; one in use lives on. Finding takes constant time.
 template <class Real>
-class PackedLoan {
+class PackedLookup {
  public:
   // Sets packed, fingerprint, pack_into and packing of args where keeping pays. owner null: the process's own, which
   // goes by addresses and keeps fewer bytes.
-  PackedLoan(const Kernels<Real>& kernels, ForwardArgs<Real>& args, PackedOwner* owner = nullptr);
+  PackedLookup(const Kernels<Real>& kernels, ForwardArgs<Real>& args, PackedOwner* owner = nullptr);
   // To be destroyed when the call is over, or has failed: drops what was found stale.
-  ~PackedLoan();
+  ~PackedLookup();
   // To be called once the kernels have run: keeps what they packed, if nobody wrote to the parameters meanwhile.
   void keep() noexcept;
-  PackedLoan(const PackedLoan&) = delete;
-  PackedLoan& operator=(const PackedLoan&) = delete;
+  PackedLookup(const PackedLookup&) = delete;
+  PackedLookup& operator=(const PackedLookup&) = delete;
 
  private:
   PackedOwner& owner_;
-  std::shared_ptr<PackedWeights> lent_[2];
+  std::shared_ptr<PackedWeights> found_[2];
   Packing packing_[2] = {};
 };
 
@@ -83,7 +83,7 @@ void clear_packed();
 // Bytes of packed weights kept now.
 size_t packed_bytes();
 
-extern template class PackedLoan<float>;
-extern template class PackedLoan<double>;
+extern template class PackedLookup<float>;
+extern template class PackedLookup<double>;
 
 }  // namespace fastgru

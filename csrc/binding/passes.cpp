@@ -32,14 +32,14 @@ void run_forward(const Layer& layer, const View& y, const View& h_n, const View&
   args.saved = static_cast<Real*>(saved.data);
   const Kernels<Real>& kernels = active_kernels<Real>();
   run_unlocked(layer.work(), [&] {
-    PackedLoan<Real> loan(kernels, args, layer.packed);
+    PackedLookup<Real> lookup(kernels, args, layer.packed);
     const int32_t team = kernels.forward_threads(args, threads);
     if (args.saved) {
       const int64_t elements = args.D * args.steps.saved_rows() * layer.saved_size();
       ask_for_huge_pages(args.saved, static_cast<size_t>(elements) * sizeof(Real));
     }
     run_kernel(args, kernels.forward_scratch(args, team), team, kernels.forward);
-    loan.keep();
+    lookup.keep();
     zero_padding(layer, y);
   });
 }

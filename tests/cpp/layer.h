@@ -43,9 +43,9 @@ class Layer {
   void infer(int32_t threads) {
     out_ = Results<Real>(blank(p_, kNaN));
     ForwardArgs<Real> forward = forward_args();
-    PackedLoan<Real> loan(kernels_, forward);
+    PackedLookup<Real> lookup(kernels_, forward);
     run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
-    loan.keep();
+    lookup.keep();
   }
 
   // Leaves packed weights behind that are not the layer's any more, but for one number.

@@ -34,7 +34,7 @@ class Noise(NamedTuple):
     zoneout: Tensor | None = None
 
 
-SILENCE = Noise()
+NO_NOISE = Noise()
 
 _LEVELS = 2**16
 
@@ -42,7 +42,7 @@ _LEVELS = 2**16
 def draw(spec: GRUSpec, hidden_size: int, x: Tensor, steps: Steps) -> Noise:
     """The masks of one layer for its input x."""
     if not spec.training or not (spec.recurrent_dropout or spec.zoneout):
-        return SILENCE
+        return NO_NOISE
     recurrent = zoneout = None
     if spec.recurrent_dropout:
         recurrent = _factors(x, (spec.directions, batch_of(steps, x), hidden_size), spec.recurrent_dropout)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastgru.core import noise
 from fastgru.core.layer import Layer
-from fastgru.core.noise import SILENCE
+from fastgru.core.noise import NO_NOISE
 from fastgru.core.spec import GRUSpec, Variant
 from fastgru.core.steps import Steps
 
@@ -59,13 +59,13 @@ def run_layers(
     """
     spec, variant = stack.spec, stack.variant
     if spec.num_layers == 1 and not stack.is_noisy:
-        x, h_n = compute(Layer(variant, steps, SILENCE, x, h0, initial, weights, stack.packed[0]))
+        x, h_n = compute(Layer(variant, steps, NO_NOISE, x, h0, initial, weights, stack.packed[0]))
         return [x], h_n
     starts, fresh = _by_layer(spec, h0), _by_layer(spec, initial)
     outputs: list[Tensor] = []
     states = []
     for number in range(spec.num_layers):
-        own, masks = weights[number * stack.each : (number + 1) * stack.each], SILENCE
+        own, masks = weights[number * stack.each : (number + 1) * stack.each], NO_NOISE
         if stack.is_noisy:
             x = noise.between_layers(spec, x, steps) if number > 0 else x
             own = noise.drop_weights(spec, own)

@@ -21,14 +21,14 @@ from fastgru.backends import Kernel, pick
 from fastgru.backends.aten import AtenBackend
 from fastgru.core import reference
 from fastgru.core.layer import Layer
-from fastgru.core.noise import SILENCE
+from fastgru.core.noise import NO_NOISE
 from fastgru.core.stack import Stack, run_layers
 from fastgru.core.steps import PLAIN, Steps
 from fastgru.core.torch_internals import any_requires_grad, are_transforms_active, is_any_autocast_enabled, is_traced
 from fastgru.ops import precision
 from fastgru.ops.functions import TransformedLayer, differentiable_layer
 from fastgru.ops.library import Traced
-from fastgru.ops.memory import checkpointed, thrifty
+from fastgru.ops.memory import checkpointed, with_memory
 from fastgru.ops.precision import HALF
 from fastgru.ops.step import cell_step, step
 
@@ -78,7 +78,7 @@ def cell(name: str, stack: Stack, x: Tensor, h: Tensor, weights: Sequence[Tensor
     if backend.composed:
         return backend.cell(x, h, weights)
     reference.check_cell(x, h, weights)
-    given = Layer(stack.variant, PLAIN, SILENCE, x[None], h[None], None, weights, stack.packed[0])
+    given = Layer(stack.variant, PLAIN, NO_NOISE, x[None], h[None], None, weights, stack.packed[0])
     return _layer(backend, given)[1][0]
 
 
@@ -91,12 +91,12 @@ def _layer(kernel: Kernel, given: Layer) -> tuple[Tensor, Tensor]:
     traced = is_traced()
     if are_transforms_active():
         # Who differentiates may be below the level seen here, where nothing seems to want a gradient.
-        run = Traced(kernel) if traced else thrifty(kernel, given.variant)
+        run = Traced(kernel) if traced else with_memory(kernel, given.variant)
         y, h_n, _ = TransformedLayer.apply(run, given.variant, torch.is_grad_enabled(), *given.tensors)  # type: ignore[no-untyped-call]
     elif traced:
         y, h_n, _ = Traced(kernel).forward(given, save=False)
     elif torch.is_grad_enabled() and any_requires_grad(given.x, given.h0, given.initial, *given.weights):
-        y, h_n = differentiable_layer(thrifty(kernel, given.variant), given)
+        y, h_n = differentiable_layer(with_memory(kernel, given.variant), given)
     else:
         y, h_n, _ = kernel.forward(given, save=False)
     return y, h_n

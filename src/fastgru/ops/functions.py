@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastgru.backends import Kernel
 from fastgru.core.layer import FIXED, Layer, layer_of
-from fastgru.core.noise import SILENCE
+from fastgru.core.noise import NO_NOISE
 from fastgru.core.steps import PLAIN, Steps
 from fastgru.core.torch_internals import (
     are_transforms_active,
@@ -26,7 +26,7 @@ from fastgru.core.torch_internals import (
 from fastgru.ops import definition, samples
 from fastgru.ops.folding import fold, fold_fixed, members, stacked, unfold
 from fastgru.ops.library import Traced
-from fastgru.ops.memory import Thrifty
+from fastgru.ops.memory import RecomputingKernel
 
 Maybe = Tensor | None
 
@@ -42,7 +42,7 @@ class DifferentiableLayer(torch.autograd.Function):
         """Run the kernel's forward pass; `leaves` are the layer's, for torch to see them."""
         y, h_n, saved = kernel.forward(given, save=True)
         ctx.kernel, ctx.variant = kernel, given.variant
-        ctx.is_simple = given.steps is PLAIN and given.noise is SILENCE
+        ctx.is_simple = given.steps is PLAIN and given.noise is NO_NOISE
         ctx.set_materialize_grads(False)
         kept = None if given.variant.memory == "checkpoint" else y
         if ctx.is_simple:
@@ -57,7 +57,7 @@ class DifferentiableLayer(torch.autograd.Function):
         y, saved, *tensors = ctx.saved_tensors
         if ctx.is_simple:
             x, h0, initial, *weights = tensors
-            given = Layer(ctx.variant, PLAIN, SILENCE, x, h0, initial, weights)
+            given = Layer(ctx.variant, PLAIN, NO_NOISE, x, h0, initial, weights)
         else:
             given = layer_of(ctx.variant, tensors)
         wanted = ctx.needs_input_grad[_LAYER:]
@@ -163,7 +163,7 @@ class LayerGradients(torch.autograd.Function):
             return definition.sample_gradients(given, wanted, dy, dh_n, count)
         if isinstance(kernel, Traced) and variant.memory != "gates":  # an operator saves no gates to go by
             return definition.sample_gradients(given, wanted, dy, dh_n, count)
-        if isinstance(kernel, Thrifty):
+        if isinstance(kernel, RecomputingKernel):
             each = partial(samples.gradients, kernel.kernel, count)
             return tuple(kernel.backward(given, y, saved, dy, dh_n, wanted, each))
         return samples.gradients(kernel, count, given, y, saved, dy, dh_n, wanted)

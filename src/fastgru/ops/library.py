@@ -17,7 +17,7 @@ from fastgru.core.spec import Variant
 from fastgru.core.steps import batch_of
 from fastgru.core.torch_internals import after_autograd, any_requires_grad, below_autograd
 from fastgru.ops import definition
-from fastgru.ops.memory import thrifty
+from fastgru.ops.memory import with_memory
 
 Maybe = Tensor | None
 
@@ -91,7 +91,7 @@ def _layer_op(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     there = batch_of(given.steps, given.x)
     if there != batch:  # a tracer could not look at the values of batch_sizes, and took the initial state's size
         raise RuntimeError(f"the initial state is of {batch} sequences, and the packed ones are {there}")
-    y, h_n, saved = thrifty(_kernel(kernel), given.variant).forward(given, save)
+    y, h_n, saved = with_memory(_kernel(kernel), given.variant).forward(given, save)
     return y, h_n, given.x.new_empty(0) if saved is None else saved
 
 
@@ -119,7 +119,7 @@ def _layer_fake(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 def _layer_backward_op(kernel: str, *arguments: Any) -> list[Tensor]:
     """The gradients that are wanted, in order, and no others: an operator's list of tensors has no holes."""
     given = _layer_of(arguments[:_COUNT])
-    gradients = thrifty(_kernel(kernel), given.variant).backward(given, *arguments[_COUNT:])
+    gradients = with_memory(_kernel(kernel), given.variant).backward(given, *arguments[_COUNT:])
     return [gradient for gradient in gradients if gradient is not None]
 
 

@@ -32,12 +32,12 @@ Differentiate = Callable[..., Sequence[Maybe]]
 _ROWS = {"recompute": 2048, "checkpoint": 512}
 
 
-def thrifty(kernel: Kernel, variant: Variant) -> Kernel:
+def with_memory(kernel: Kernel, variant: Variant) -> Kernel:
     """The kernel that keeps what the variant says."""
-    return kernel if variant.memory == "gates" else Thrifty(kernel)
+    return kernel if variant.memory == "gates" else RecomputingKernel(kernel)
 
 
-class Thrifty:
+class RecomputingKernel:
     """A kernel that saves no gates, but [D, B, W - 1, H]: the states in which windows begin, or none of them."""
 
     composed: Literal[False] = False
