@@ -24,7 +24,7 @@ bench: $(VENV)/dev.done $(VENV)/rivals.done
 	$(BIN)/python -m benchmarks.layers
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
@@ -45,7 +45,7 @@ sanitize: $(VENV)/dev.done
 # The NEON kernels where there is no such processor (Debian: g++-aarch64-linux-gnu, qemu-user).
 neon: $(VENV)/dev.done
 	$(BIN)/cmake -S tests/cpp -B build/neon -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static -DKERNEL_OPTIMISATION=-O1
 	$(BIN)/cmake --build build/neon --parallel && qemu-aarch64 build/neon/kernel_tests 20
 
 $(VENV)/train.done: $(SOURCES) | $(BIN)/python

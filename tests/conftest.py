@@ -9,6 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch asks: workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # scripts that tests start import what tests share

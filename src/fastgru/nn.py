@@ -208,15 +208,12 @@ class GRU(torch.nn.RNNBase):
     @property
     def spec(self) -> GRUSpec:
         """Its options, as they are now."""
-        return self._stack().spec
+        return GRUSpec(*[getattr(self, name) for name in GRUSpec._fields])
 
     def _stack(self) -> Stack:
-        """This layer as a backend sees it; made anew where an option has changed.
-
-        No property: of an attribute missing inside of one, torch says that the property is missing.
-        """
+        """This layer as a backend sees it; made anew where an option has changed."""
         if is_compiling():
-            return stack_of(GRUSpec(*[getattr(self, name) for name in GRUSpec._fields]))
+            return stack_of(self.spec)
         spec = _options_of(self)
         kept = self._kept
         if kept is None or kept.spec != spec:

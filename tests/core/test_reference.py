@@ -7,7 +7,7 @@ from torch import Tensor
 from fastgru.core import reference
 from fastgru.core.spec import GRUSpec
 
-T, B, I, H = 3, 2, 2, 3
+T, B, I, H = 3, 2, 3, 2
 
 
 def leaves(spec: GRUSpec) -> list[Tensor]:

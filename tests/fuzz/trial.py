@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 import fastgru
 from fastgru.core import reference
-from fastgru.core.stack import run_layers
+from fastgru.core.stack import run_layers, stack_of
 from fuzz.edits import edit
 from fuzz.forms import Form
 from fuzz.guard import guarded
@@ -157,7 +157,7 @@ class Trial:
         torch.manual_seed(seed)
         spec = self.layer.spec
         outputs, h_n = run_layers(
-            reference.layer, spec, form.canonical(x), start, initial, [*weights.values()], form.steps
+            reference.layer, stack_of(spec), form.canonical(x), start, initial, [*weights.values()], form.steps
         )
         shown = outputs if case.options.get("return_all_layers") else outputs[-1:]
         return [form.raw(y) for y in shown], form.states(h_n)

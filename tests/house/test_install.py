@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+UNOPTIMISED = ("--config-settings", "cmake.define.KERNEL_OPTIMISATION=-O0")  # nothing here asks how fast kernels are
 
 
 class Environment:
@@ -16,7 +17,7 @@ class Environment:
     def __init__(self, folder: Path, **variables: str) -> None:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         self.bin, self.folder = folder / "bin", folder
-        self.run("pip", "install", "--quiet", ROOT, **variables)
+        self.run("pip", "install", "--quiet", *UNOPTIMISED, ROOT, **variables)
 
     def run(self, command: str, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
         outside = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}

@@ -115,10 +115,10 @@ def test_variational_dropout_has_one_mask_a_sequence(rows: str) -> None:
 
 
 def test_reference_gradients_with_noise_and_learned_initial_state() -> None:
-    spec = GRUSpec(2, 3, 2, bidirectional=True, training=True, recurrent_dropout=0.3, zoneout=0.3, weight_dropout=0.3)
-    shapes = [(3, 2, 2), (4, 2, 3), (4, 3)]
-    for features in (2, 6):
-        shapes += [(9, features), (9, 3), (9,), (9,)] * 2
+    spec = GRUSpec(3, 2, 2, bidirectional=True, training=True, recurrent_dropout=0.3, zoneout=0.3, weight_dropout=0.3)
+    shapes = [(3, 2, 3), (4, 2, 2), (4, 2)]
+    for features in (3, 4):
+        shapes += [(6, features), (6, 2), (6,), (6,)] * 2
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     resets = torch.tensor([[False, True], [True, False], [False, True]])
 

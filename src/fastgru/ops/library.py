@@ -88,9 +88,10 @@ def _kernel(name: str) -> Kernel:
 def _layer_op(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     *flat, batch, save = arguments
     given = _layer_of(flat)
-    there = batch_of(given.steps, given.x)
-    if there != batch:  # a tracer could not look at the values of batch_sizes, and took the initial state's size
-        raise RuntimeError(f"the initial state is of {batch} sequences, and the packed ones are {there}")
+    if given.steps.batch_sizes is not None:  # a tracer could not look at their values, and took the state's size
+        there = batch_of(given.steps, given.x)
+        if there != batch:
+            raise RuntimeError(f"the initial state is of {batch} sequences, and the packed ones are {there}")
     y, h_n, saved = with_memory(_kernel(kernel), given.variant).forward(given, save)
     return y, h_n, given.x.new_empty(0) if saved is None else saved
 
