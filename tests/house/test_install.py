@@ -52,7 +52,7 @@ def test_install_builds_the_native_module(clean: Environment) -> None:
 def test_without_torch_import_works_and_gru_says_what_to_install(clean: Environment) -> None:
     ask = """
 import fastgru
-for name in ("GRU", "GRUCell", "accelerate", "export_onnx", "info", "to_torch"):
+for name in ("GRU", "GRUCell", "accelerate", "clear_caches", "export_onnx", "info", "to_torch"):
     try:
         getattr(fastgru, name)
     except ImportError as error:
@@ -60,9 +60,12 @@ for name in ("GRU", "GRUCell", "accelerate", "export_onnx", "info", "to_torch"):
 print(hasattr(fastgru, "LSTM"), dir(fastgru))
 """
     *refusals, last = clean.run("python", "-W", "error", "-c", ask).stdout.splitlines()
-    assert len(refusals) == 6
+    assert len(refusals) == 7
     assert all("pip install 'fastgru[torch]'" in line for line in refusals)
-    assert last == "False ['GRU', 'GRUCell', '__version__', 'accelerate', 'export_onnx', 'info', 'to_torch']"
+    assert (
+        last
+        == "False ['GRU', 'GRUCell', '__version__', 'accelerate', 'clear_caches', 'export_onnx', 'info', 'to_torch']"
+    )
 
 
 def test_without_its_extra_the_command_says_what_to_install(clean: Environment) -> None:
