@@ -71,13 +71,10 @@ void read_weights(nb::handle given, Reader& reader, Layer& layer) {
   for (int64_t i = 0; i < count; ++i) {
     const View& view = layer.weights[static_cast<size_t>(i)];
     const int64_t which = i % layer.per_direction, H3 = 3 * layer.H;
-    const bool fits = which == 0   ? view.has_sizes({H3, layer.I})
-                      : which == 1 ? view.has_sizes({H3, layer.H})
-                                   : view.has_sizes({H3});
-    const std::string expected = which == 0   ? described({H3, layer.I})
-                                 : which == 1 ? described({H3, layer.H})
-                                              : described({H3});
-    if (!fits) refuse("weights[" + std::to_string(i) + "]", expected, view);
+    const bool is_matrix = which < 2;
+    const int64_t columns = which == 0 ? layer.I : layer.H;
+    if (is_matrix ? view.has_sizes({H3, columns}) : view.has_sizes({H3})) continue;
+    refuse("weights[" + std::to_string(i) + "]", is_matrix ? described({H3, columns}) : described({H3}), view);
   }
 }
 
