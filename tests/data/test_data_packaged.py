@@ -135,7 +135,9 @@ def test_fetch_wrong_member_hash_is_refused(things: Packaged, cache: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "broken", [b"no archive", b"PK no wheel", tar_of(elsewhere=b""), zip_of(elsewhere=b""), tar_of(inner=b"no archive")]
+    "broken",
+    [b"no archive", b"PK no wheel", tar_of(elsewhere=b""), zip_of(elsewhere=b""), tar_of(inner=b"no archive")],
+    ids=["text", "no wheel", "tar without it", "zip without it", "tar of text"],  # an archive's bytes hold the time
 )
 def test_fetch_broken_archive_is_a_clear_error(things: Packaged, pip: FakePip, cache: Path, broken: bytes) -> None:
     pip.content = broken
