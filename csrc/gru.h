@@ -33,6 +33,14 @@ constexpr double kNormEpsilon = 1e-5;
   return form == Form::after ? 4 * H : form == Form::before ? 3 * H : 6 * H + 2;
 }
 
+// Numbers that a single step leaves of one sequence for its weights' gradients: step_records.inl says what they are.
+[[gnu::always_inline]] constexpr int64_t record_pitch(Form form, int64_t I, int64_t H) noexcept {
+  return I + (form == Form::after ? 5 : form == Form::before ? 5 : 17) * H;
+}
+
+// Sequences up to which a single step in training is computed from the weights as they lie.
+constexpr int64_t kTrainedStepRows = 32;
+
 // Packed weights kept from call to call, of all layers together: bytes at most.
 constexpr int64_t kKeptPackedBytes = int64_t{256} << 20;
 
@@ -139,6 +147,18 @@ struct BackwardArgs {
   Real* dh0;                      // [D, B, H] or null: not wanted
   Real* dinitial;                 // [D, H] or null: not wanted
   Parameters<Real> gradients[2];  // each pointer null: not wanted. Overwritten, not added to
+  Real* records[2];  // of single steps alone (is_single_step of step_backward.inl): [B, record_pitch], what RecordArgs
+                     // makes the gradients of, which are then not written here; null: they are
+};
+
+// The gradients of one direction's weights, from what single steps left.
+template <class Real>
+struct RecordArgs {
+  int64_t I, H, rows;
+  Form form;
+  const Real* records;         // [rows, record_pitch]
+  Parameters<Real> gradients;  // each pointer null: not wanted
+  bool adds;                   // to what is there
 };
 
 // One instruction set's kernels. `threads` is the size of the team that will run the call; every member
@@ -156,6 +176,10 @@ struct Kernels {
   int32_t (*backward_threads)(const BackwardArgs<Real>& args, int32_t available) noexcept;
   int64_t (*backward_scratch)(const BackwardArgs<Real>& args, int32_t threads) noexcept;
   void (*backward)(const BackwardArgs<Real>& args, Real* scratch, const Team& team) noexcept;
+  // Whether backward takes `records` for calls like this one.
+  bool (*leaves_records)(const BackwardArgs<Real>& args) noexcept;
+  int64_t (*records_scratch)(const RecordArgs<Real>& args) noexcept;
+  void (*add_records)(const RecordArgs<Real>& args, Real* scratch, const Team& team) noexcept;
   // What the product's innermost tile can do at best: runs it `repeats` times with K terms a sum, on kProbeWidth
   // elements of memory for each k and as many again, and returns the floating-point operations of that.
   int64_t (*probe)(int64_t repeats, int64_t K, Real* memory) noexcept;

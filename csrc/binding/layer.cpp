@@ -24,30 +24,12 @@ class Fields {
     throw nb::type_error((std::string(name) + " must be a tuple of " + std::to_string(count) + " fields").c_str());
   }
   nb::handle operator[](Py_ssize_t i) const noexcept { return PyTuple_GET_ITEM(tuple_.ptr(), i); }
-  bool flag(Py_ssize_t i) const { return nb::cast<bool>((*this)[i]); }
+  // By its truth, as Python has it: torch takes bias=1.
+  bool flag(Py_ssize_t i) const { return PyObject_IsTrue((*this)[i].ptr()) == 1; }
 
  private:
   nb::handle tuple_;
 };
-
-void read_variant(const Fields& variant, Layer& layer) {
-  layer.bias = variant.flag(field::bias);
-  layer.D = variant.flag(field::bidirectional) ? 2 : 1;
-  layer.keep = nb::cast<double>(variant[field::keep]);
-  layer.tbptt = nb::cast<int64_t>(variant[field::tbptt]);
-  layer.reverse = variant.flag(field::reverse);
-  const bool normed = variant.flag(field::layer_norm), after = variant.flag(field::reset_after);
-  if (normed && !after) throw nb::value_error("layer_norm needs reset_after=True");
-  if (layer.reverse && layer.D == 2) throw nb::value_error("reverse is of one direction; a layer of two has both");
-  if (!(layer.keep >= 0 && layer.keep <= 1)) {
-    throw nb::value_error(("keep must be from 0 to 1, got " + std::to_string(layer.keep)).c_str());
-  }
-  if (layer.tbptt < 0) {
-    throw nb::value_error(("tbptt must be a number of steps, or 0, got " + std::to_string(layer.tbptt)).c_str());
-  }
-  layer.form = normed ? Form::normed : after ? Form::after : Form::before;
-  layer.per_direction = 2 + (layer.bias ? 2 : 0) + (normed ? 2 : 0);
-}
 
 void read_weights(nb::handle given, Reader& reader, Layer& layer) {
   if (!nb::isinstance<nb::sequence>(given)) throw nb::type_error("weights must be a sequence of tensors");
@@ -227,6 +209,26 @@ void read_resets(nb::handle given, Reader& reader, Layer& layer) {
 
 }  // namespace
 
+void read_variant(nb::handle given, Layer& layer) {
+  const Fields variant(given, field::kVariant, "variant");
+  layer.bias = variant.flag(field::bias);
+  layer.D = variant.flag(field::bidirectional) ? 2 : 1;
+  layer.keep = nb::cast<double>(variant[field::keep]);
+  layer.tbptt = nb::cast<int64_t>(variant[field::tbptt]);
+  layer.reverse = variant.flag(field::reverse);
+  const bool normed = variant.flag(field::layer_norm), after = variant.flag(field::reset_after);
+  if (normed && !after) throw nb::value_error("layer_norm needs reset_after=True");
+  if (layer.reverse && layer.D == 2) throw nb::value_error("reverse is of one direction; a layer of two has both");
+  if (!(layer.keep >= 0 && layer.keep <= 1)) {
+    throw nb::value_error(("keep must be from 0 to 1, got " + std::to_string(layer.keep)).c_str());
+  }
+  if (layer.tbptt < 0) {
+    throw nb::value_error(("tbptt must be a number of steps, or 0, got " + std::to_string(layer.tbptt)).c_str());
+  }
+  layer.form = normed ? Form::normed : after ? Form::after : Form::before;
+  layer.per_direction = 2 + (layer.bias ? 2 : 0) + (normed ? 2 : 0);
+}
+
 Steps Places::steps() const noexcept {
   const auto at = [](const std::vector<int64_t>& table) { return table.empty() ? nullptr : table.data(); };
   return {T, B, at(rows), at(first), at(order), at(time), at(batch)};
@@ -235,7 +237,7 @@ Steps Places::steps() const noexcept {
 Layer read_layer(nb::handle given, Reader& reader) {
   const Fields fields(given, field::kLayer, "a layer");
   Layer layer{};
-  read_variant(Fields(fields[field::variant], field::kVariant, "variant"), layer);
+  read_variant(fields[field::variant], layer);
   layer.like = fields[field::x];
   layer.x = reader.read(fields[field::x], "x", Layout::rows);
   if (layer.x.dtype.code != dlpack::kFloat || layer.x.dtype.bits < 32) refuse("x", "float32 or float64", layer.x);

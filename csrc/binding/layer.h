@@ -40,6 +40,9 @@ struct Layer {
   int64_t work() const noexcept { return rows * D * 3 * H * (I + H); }
 };
 
+// Reads what fastgru.core.spec.Variant says into a layer. Raises ValueError where it is none.
+void read_variant(nb::handle given, Layer& layer);
+
 // Reads a Layer. The reader holds what had to be copied. Raises TypeError, ValueError or RuntimeError, in words, where
 // anything is not what fastgru.core.layer and fastgru.core.steps say.
 Layer read_layer(nb::handle given, Reader& reader);

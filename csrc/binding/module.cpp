@@ -1,4 +1,5 @@
-// The Python module fastgru._native. This file registers; tensor.h, layer.h, passes.h and step.h do the work.
+// The Python module fastgru._native. This file registers; tensor.h, layer.h, passes.h, step.h and step_training.h do
+// the work.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -15,6 +16,7 @@
 #include "packed_cache.h"
 #include "passes.h"
 #include "step.h"
+#include "step_training.h"
 #include "tensor.h"
 #include "threads.h"
 
@@ -88,5 +90,8 @@ NB_MODULE(_native, m) {
       "Frees the packed weights and the scratch kept for later calls.");
   m.def("packed_bytes", &fastgru::packed_bytes, "Bytes of packed weights kept now.");
   fastgru::binding::define_passes(m);
+  // What a graph or a module holds when the interpreter ends is no leak of ours.
+  nb::set_leak_warnings(false);
   fastgru::binding::define_step(m);
+  fastgru::binding::define_step_training(m);
 }

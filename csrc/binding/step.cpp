@@ -1,145 +1,128 @@
 #include "step.h"
 
-#include <array>
-#include <cstdint>
-
 #include "dispatch.h"
-#include "gru.h"
-#include "passes.h"
-#include "tensor.h"
 
 using namespace nanobind::literals;
 
 namespace fastgru::binding {
 namespace {
 
-constexpr int64_t kMaxLayers = 16, kMaxBatch = 2;
-
-// What a step reads, all of it checked.
-struct Call {
-  int64_t L, B, I, H;
-  View x, state;  // [I], [B, I] or [1, B, I]; [L, B, H], [L, H] or not there: zero
-  double keep;
-  std::array<const void*, 4 * kMaxLayers> weights;
-  int64_t per_layer;  // 4, or 2 without bias
-
-  int64_t products() const noexcept { return B * 3 * H * (I + H + (L - 1) * 2 * H); }
-  bool is_batched() const noexcept { return x.ndim > 1; }
-};
+constexpr int64_t kMaxBatch = 2;
 
 template <class Real>
-void run_layers(const Call& call, Real* y, Real* h_n) {
+void run_layers(const StepCall& call, Real* y, Real* h_n) {
   const Kernels<Real>& kernels = active_kernels<Real>();
   const int64_t layer = call.B * call.H;
-  ForwardArgs<Real> args{};
-  args.H = call.H;
-  args.D = 1;
-  args.form = Form::after;
-  args.steps = {1, call.B, nullptr, nullptr, nullptr, nullptr, nullptr};
-  args.noise.keep = static_cast<Real>(call.keep);
   for (int64_t l = 0; l < call.L; ++l) {
-    const auto at = [&](int64_t i) {
-      return i < call.per_layer ? static_cast<const Real*>(call.weights[static_cast<size_t>(l * call.per_layer + i)])
-                                : nullptr;
-    };
-    args.I = l == 0 ? call.I : call.H;
-    args.parameters[0] = {at(0), at(1), at(2), at(3), nullptr, nullptr};
-    args.x = {l == 0 ? static_cast<const Real*>(call.x.data) : h_n + (l - 1) * layer, 0, args.I};
-    args.h0 = call.state.there ? static_cast<const Real*>(call.state.data) + l * layer : nullptr;
+    ForwardArgs<Real> args{};
+    call.set_layer(l, l == 0 ? static_cast<const Real*>(call.x.data) : h_n + (l - 1) * layer, args);
     args.y = {l == call.L - 1 ? y : nullptr, 0, call.H};
     args.h_n = h_n + l * layer;
     run_kernel(args, kernels.forward_scratch(args, 1), 1, kernels.forward);
   }
 }
 
-// Of x's dtype; false where another way must be taken.
-bool read_like(const Call& call, Reader& reader, nb::handle tensor, const char* name, View& view) {
-  if (!is_plain(tensor)) return false;
-  view = reader.read(tensor, name, Layout::dense);
-  return view.dtype.code == call.x.dtype.code && view.dtype.bits == call.x.dtype.bits;
-}
-
-// What outputs depend on: x, and of the first weight [3H, I] its rows.
-bool read_sizes(nb::handle x, const nb::list& weights, Reader& reader, Call& call) {
-  const auto count = static_cast<int64_t>(weights.size());
-  if (call.L < 1 || call.L > kMaxLayers || !is_plain(x)) return false;
-  call.per_layer = count / call.L;
-  if ((call.per_layer != 2 && call.per_layer != 4) || count != call.L * call.per_layer) return false;
-  View header;
-  if (!read_header(x, header) || header.dtype.code != dlpack::kFloat || header.dtype.bits < 32) return false;
-  if (header.ndim < 1 || (header.ndim == 3 && header.sizes[0] != 1)) return false;
-  call.B = header.ndim == 1 ? 1 : header.sizes[static_cast<size_t>(header.ndim) - 2];
-  if (call.B < 1 || call.B > kMaxBatch) return false;
-  call.x = reader.read(x, "x", Layout::dense);
-  call.I = call.x.sizes[static_cast<size_t>(call.x.ndim) - 1];
-  if (!read_header(weights[0], header) || header.ndim != 2) return false;
-  call.H = header.sizes[0] / 3;
-  return call.H >= 1 && call.I >= 1;
-}
-
-bool read_weights(const nb::list& weights, Reader& reader, Call& call) {
-  for (size_t i = 0; i < weights.size(); ++i) {
-    const int64_t kind = static_cast<int64_t>(i) % call.per_layer, rows = 3 * call.H;  // w_ih, w_hh, b_ih, b_hh
-    View view;
-    if (!read_like(call, reader, weights[i], "a weight", view)) return false;
-    const bool fits = kind < 2 ? view.has_sizes({rows, i == 0 ? call.I : call.H}) : view.has_sizes({rows});
-    if (!fits) return false;
-    call.weights[i] = view.data;
-  }
-  return true;
-}
-
-bool read_state(nb::handle state, Reader& reader, bool has_layers, Call& call) {
-  if (state.is_none()) return true;
-  if (!read_like(call, reader, state, "the state", call.state)) return false;
-  if (!has_layers) return call.is_batched() ? call.state.has_sizes({call.B, call.H}) : call.state.has_sizes({call.H});
-  return call.is_batched() ? call.state.has_sizes({call.L, call.B, call.H}) : call.state.has_sizes({call.L, call.H});
-}
-
-// In the form of x.
-nb::object new_output(nb::handle x, const Call& call, View& view) {
-  if (call.x.ndim == 1) return new_empty(x, {call.H}, view);
-  if (call.x.ndim == 2) return new_empty(x, {call.B, call.H}, view);
-  return new_empty(x, {1, call.B, call.H}, view);
-}
-
-void run(const Call& call, void* y, void* h_n) {
+void run(const StepCall& call, void* y, void* h_n) {
   run_unlocked(call.products(), [&] {
-    call.x.dtype.bits == 32 ? run_layers(call, static_cast<float*>(y), static_cast<float*>(h_n))
-                            : run_layers(call, static_cast<double*>(y), static_cast<double*>(h_n));
+    call.is_double() ? run_layers(call, static_cast<double*>(y), static_cast<double*>(h_n))
+                     : run_layers(call, static_cast<float*>(y), static_cast<float*>(h_n));
   });
 }
 
+// Plain layers' weights tell whether there are biases.
+bool read_plain(StepCall& call, nb::handle x, nb::handle state, const nb::list& weights, Reader& reader) {
+  if (call.L < 1 || call.L > kMaxStepLayers) return false;
+  call.bias = static_cast<int64_t>(weights.size()) != 2 * call.L;
+  return call.read_input(x, weights, kMaxBatch, reader) && call.read_weights(weights, reader) &&
+         call.read_state(state, reader);
+}
+
 nb::object step(nb::handle x, nb::handle state, const nb::list& weights, int64_t layers, double keep) {
-  Reader reader(/*measures=*/false);
-  Call call{};
+  StepCall call;
   call.L = layers;
   call.keep = keep;
-  const bool fits = read_sizes(x, weights, reader, call) && read_weights(weights, reader, call) &&
-                    read_state(state, reader, true, call);
-  if (!fits) return nb::none();
+  Reader reader(/*measures=*/false);
+  if (!read_plain(call, x, state, weights, reader)) return nb::none();
   View y, h_n;
-  nb::object made = new_output(x, call, y);
-  nb::object next = call.is_batched() ? new_empty(x, {call.L, call.B, call.H}, h_n) : new_empty(x, {call.L, call.H}, h_n);
+  nb::object made = call.new_output(y), next = call.new_states(h_n);
   run(call, y.data, h_n.data);
   return nb::make_tuple(std::move(made), std::move(next));
 }
 
-nb::object cell_step(nb::handle x, nb::handle h, const nb::list& weights) {
+nb::object cell_step(nb::handle x, nb::handle h, const nb::list& weights, double keep) {
+  StepCall call;
+  call.is_cell = true;
+  call.keep = keep;
   Reader reader(/*measures=*/false);
-  Call call{};
-  call.L = 1;
-  call.keep = 1;
-  const bool fits = read_sizes(x, weights, reader, call) && call.x.ndim < 3 && read_weights(weights, reader, call) &&
-                    read_state(h, reader, false, call);
-  if (!fits) return nb::none();
+  if (!read_plain(call, x, h, weights, reader)) return nb::none();
   View next;
-  nb::object made = new_output(x, call, next);
+  nb::object made = call.new_output(next);
   run(call, nullptr, next.data);
   return made;
 }
 
 }  // namespace
+
+bool StepCall::read_input(nb::handle input, const nb::list& all_weights, int64_t most, Reader& reader) {
+  if (static_cast<int64_t>(all_weights.size()) != count() || !is_plain(input)) return false;
+  View header;
+  if (!read_header(input, header) || header.dtype.code != dlpack::kFloat || header.dtype.bits < 32) return false;
+  if (header.ndim < 1 || (header.ndim == 3 && (is_cell || header.sizes[0] != 1))) return false;
+  B = header.ndim == 1 ? 1 : header.sizes[static_cast<size_t>(header.ndim) - 2];
+  if (B < 1 || B > most) return false;
+  like_ = input;
+  x = reader.read(input, "x", Layout::dense);
+  I = x.sizes[static_cast<size_t>(x.ndim) - 1];
+  if (!read_header(all_weights[0], header) || header.ndim != 2) return false;
+  H = header.sizes[0] / 3;
+  return H >= 1 && I >= 1;
+}
+
+bool StepCall::read_weights(const nb::list& all_weights, Reader& reader) {
+  for (int64_t i = 0; i < count(); ++i) {
+    View view;
+    const nb::handle weight = all_weights[static_cast<size_t>(i)];
+    const bool fits = columns(i) > 0 ? read_as(weight, "a weight", {3 * H, columns(i)}, reader, view)
+                                     : read_as(weight, "a weight", {3 * H}, reader, view);
+    if (!fits) return false;
+    weights[static_cast<size_t>(i)] = view.data;
+  }
+  return true;
+}
+
+bool StepCall::read_state(nb::handle states, Reader& reader) {
+  return states.is_none() || read_states(states, "the state", reader, state);
+}
+
+bool StepCall::read_as(nb::handle tensor, const char* name, std::initializer_list<int64_t> sizes, Reader& reader,
+                       View& view) const {
+  if (!read_header(tensor, view)) return false;
+  view = reader.read(tensor, name, Layout::dense);
+  return view.dtype.code == x.dtype.code && view.dtype.bits == x.dtype.bits && view.has_sizes(sizes);
+}
+
+bool StepCall::read_output(nb::handle tensor, const char* name, Reader& reader, View& view) const {
+  if (x.ndim == 1) return read_as(tensor, name, {D * H}, reader, view);
+  if (x.ndim == 2) return read_as(tensor, name, {B, D * H}, reader, view);
+  return read_as(tensor, name, {1, B, D * H}, reader, view);
+}
+
+bool StepCall::read_states(nb::handle tensor, const char* name, Reader& reader, View& view) const {
+  if (is_cell) return read_output(tensor, name, reader, view);
+  return is_batched() ? read_as(tensor, name, {L * D, B, H}, reader, view)
+                      : read_as(tensor, name, {L * D, H}, reader, view);
+}
+
+nb::object StepCall::new_rows(int64_t width, View& view) const {
+  if (x.ndim == 1) return new_empty(like_, {width}, view);
+  if (x.ndim == 2) return new_empty(like_, {B, width}, view);
+  return new_empty(like_, {1, B, width}, view);
+}
+
+nb::object StepCall::new_states(View& view) const {
+  if (is_cell) return new_rows(H, view);
+  return is_batched() ? new_empty(like_, {L * D, B, H}, view) : new_empty(like_, {L * D, H}, view);
+}
 
 void define_step(nb::module_& m) {
   m.def("step", &step, "x"_a, "state"_a.none(), "weights"_a, "layers"_a, "keep"_a,
@@ -147,7 +130,7 @@ void define_step(nb::module_& m) {
         "otherwise [L, B, H], or None: zeros; weights: layer by layer; keep: m of h' = h + m * (h~ - h). Returns y in "
         "the form of x and the next state, or None, having done nothing, where the tensors are not such: on a CPU, "
         "all float32 or all float64, of sizes that fit together. RuntimeError where one's memory was freed.");
-  m.def("cell_step", &cell_step, "x"_a, "h"_a.none(), "weights"_a,
+  m.def("cell_step", &cell_step, "x"_a, "h"_a.none(), "weights"_a, "keep"_a,
         "As step, for a cell: x [I] or [B, I]; h [H] or [B, H], or None: zeros. Returns the next h.");
 }
 

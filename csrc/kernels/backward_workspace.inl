@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gate_gradients.inl"
+#include "outer_product.inl"
 #include "team.inl"
 
 namespace fastgru {
@@ -11,8 +12,6 @@ namespace {
 constexpr int64_t kChunkRows = 256;
 // Where one thread does the steps and the others the rest: less is left for them to do when the steps are over.
 constexpr int64_t kPipelinedRows = 64;
-// Units that a chunk's panels are multiplied with at once where the panels lie beyond L2.
-constexpr int64_t kOuterUnits = 64;
 
 // Of a chunk of steps. Panels are of 2 * kLanes columns.
 template <class Real>

@@ -68,14 +68,14 @@ void forward_direction(const ForwardArgs<Real>& a, const Packed<Real>& packed, c
 
 template <class Real>
 int64_t forward_scratch(const ForwardArgs<Real>& a, int32_t threads) noexcept {
-  if (is_single_step(a)) return StepScratch<Real>::elements(a.H);
+  if (is_single_step(a)) return step_scratch(a);
   const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
   return group.groups * ForwardWorkspace<Real>(a, group, nullptr).elements;
 }
 
 template <class Real>
 void forward(const ForwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
-  if (is_single_step(a)) return single_step(a, scratch);
+  if (is_single_step(a)) return team.index == 0 ? single_step(a, scratch) : void();
   const Group group = group_of(team, a.D);
   if (group.index >= group.size) return;
   const int64_t elements = ForwardWorkspace<Real>(a, group, nullptr).elements;

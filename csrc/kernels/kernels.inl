@@ -21,7 +21,8 @@ int64_t probe(int64_t repeats, int64_t K, Real* memory) noexcept {
 template <class Real>
 constexpr Kernels<Real> kKernels = {&Packed<Real>::elements, &reuses_packed<Real>, &forward_threads<Real>,
                                     &forward_scratch<Real>,  &forward<Real>,       &backward_threads<Real>,
-                                    &backward_scratch<Real>, &backward<Real>,      &probe<Real>};
+                                    &backward_scratch<Real>, &backward<Real>,      &leaves_records<Real>,
+                                    &records_scratch<Real>,  &add_records<Real>,   &probe<Real>};
 
 constexpr KernelSet kKernelSet = {kKernels<float>, kKernels<double>};
 

@@ -53,6 +53,26 @@ FASTGRU_INLINE void transpose(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
   }
 }
 
+// Lane i of the result: the sum of all lanes of rows[i]. Halves are added to halves, those of two rows beside each other.
+template <class Real>
+FASTGRU_INLINE Vec<Real> sum_lanes(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
+  constexpr int64_t W = kLanes<Real>;
+#pragma GCC unroll 4
+  for (int64_t size = W; size > 1; size /= 2) {
+    typename Simd<Real>::Int low, high;
+    for (int64_t i = 0; i < W; ++i) {
+      const int64_t from = i / size * size + i % (size / 2) + (i % size >= size / 2 ? W : 0);
+      low[i] = static_cast<decltype(+low[0])>(from);
+      high[i] = static_cast<decltype(+low[0])>(from + size / 2);
+    }
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < size / 2; ++i) {
+      rows[i] = __builtin_shuffle(rows[i], rows[i + size / 2], low) + __builtin_shuffle(rows[i], rows[i + size / 2], high);
+    }
+  }
+  return rows[0];
+}
+
 // One gate of one block: kLanes rows of w [3H, K] become to[k][lane], `pitch` apart.
 template <class Real>
 void pack_gate(const Real* w, int64_t K, int64_t units, int64_t pitch, Real* to) noexcept {

@@ -11,6 +11,12 @@ constexpr int64_t max_of(int64_t a, int64_t b) noexcept { return a < b ? b : a; 
 constexpr int64_t divide_up(int64_t a, int64_t b) noexcept { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) noexcept { return divide_up(a, b) * b; }
 
+// A number that is known when a function is compiled, as an argument of it.
+template <auto kValue>
+struct Constant {
+  static constexpr auto value = kValue;
+};
+
 struct Range {
   int64_t begin, end;
 

@@ -1,149 +1,313 @@
-// A single step of one or two sequences, for inference: straight from the weights as they lie in memory.
-// They are read once either way, and packing, or asking whether a packed copy is still true, would cost as
-// much again as the step.
+// A single step of a few sequences: straight from the weights as they lie in memory. They are read once either way, and
+// packing, or asking whether a packed copy is still true, would cost as much again as the step.
 #pragma once
 
 #include "forward_states.inl"
 #include "gates.inl"
+#include "layer_norm.inl"
 #include "packing.inl"
 
 namespace fastgru {
 namespace {
 
+// Sequences up to which that pays in inference, where packed weights are there from earlier calls; in training, where
+// they would be made anew in each, it is kTrainedStepRows.
 constexpr int64_t kStepRows = 2;
+
+template <class Args>
+bool has_single_step(const Args& a) noexcept {
+  return a.steps.T == 1 && !a.steps.rows && !a.resets.at.data;
+}
 
 template <class Real>
 bool is_single_step(const ForwardArgs<Real>& a) noexcept {
-  const bool has_masks = a.noise.recurrent || a.noise.zoneout.data;
-  return a.steps.T == 1 && a.steps.B <= kStepRows && !a.steps.rows && !a.resets.at.data && !has_masks && !a.saved &&
-         a.form == Form::after;
+  return has_single_step(a) && a.steps.B <= (a.saved ? kTrainedStepRows : kStepRows);
 }
 
-// Rows walked along at once. The weights come from L2, which gives lines that follow each other faster than those of
+// Rows of weights walked along at once. They come from L2, which gives lines that follow each other faster than those of
 // many rows or of two matrices in turns.
 constexpr int64_t kRowsAtOnce = 4;
+// Sequences multiplied with them at once: as many as there are registers for the sums.
+constexpr int kDotRows = static_cast<int>(min_of(4, kAccumulators / kRowsAtOnce));
 
-// sums[i] += the products of row first + i of w with v, lane by lane; rows from `units` on repeat the last.
-template <class Real, int64_t R>
-FASTGRU_INLINE void add_products(const Real* w, const Real* v, int64_t K, int64_t first, int64_t units,
-                                 Vec<Real> (&sums)[R]) noexcept {
+// sums[m][i] += the products of row first + i of w with v[m], lane by lane; rows from `units` on repeat the last.
+template <class Real, int M, int64_t R>
+FASTGRU_INLINE void add_products(const Real* w, const Real* const (&v)[M], int64_t K, int64_t first, int64_t units,
+                                 Vec<Real> (&sums)[M][R]) noexcept {
   constexpr int64_t W = kLanes<Real>;
   const Real* rows[R];
 #pragma GCC unroll 4
   for (int64_t i = 0; i < R; ++i) rows[i] = w + min_of(first + i, units - 1) * K;
   int64_t k = 0;
   for (; k + W <= K; k += W) {
-    const Vec<Real> x = load(v + k);
+    Vec<Real> x[M];
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < R; ++i) sums[i] += load(rows[i] + k) * x;
+    for (int m = 0; m < M; ++m) x[m] = load(v[m] + k);
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < R; ++i) {
+      Vec<Real> y = load(rows[i] + k);
+      if constexpr (M > 1) keep_in_register<Real>(y);
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) sums[m][i] += y * x[m];
+    }
   }
   if (k == K) return;
-  const Vec<Real> x = load_lanes(v + k, K - k);
 #pragma GCC unroll 4
-  for (int64_t i = 0; i < R; ++i) sums[i] += load_lanes(rows[i] + k, K - k) * x;
+  for (int64_t i = 0; i < R; ++i) {
+    const Vec<Real> y = load_lanes(rows[i] + k, K - k);
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) sums[m][i] += y * load_lanes(v[m] + k, K - k);
+  }
 }
 
-// to[i] = w_i . v + bias[i] for kLanes rows of w [.., K], of which the first `units` exist; bias may be null.
-template <class Real>
-[[gnu::noinline]] void multiply_rows(const Real* w, const Real* v, int64_t K, int64_t units, const Real* bias,
-                                     Real* to) noexcept {
+// to[m][i] = w_i . v[m] + bias[i] for kLanes rows of w [.., K], of which the first `units` exist, and zero beyond; bias
+// may be null.
+template <class Real, int M>
+[[gnu::noinline]] void multiply_rows(const Real* w, const Real* const (&v)[M], int64_t K, int64_t units,
+                                     const Real* bias, Real* const (&to)[M]) noexcept {
   constexpr int64_t W = kLanes<Real>, R = min_of(kRowsAtOnce, W);
-  Vec<Real> rows[W];
+  Vec<Real> rows[M][W];
 #pragma GCC unroll 16
   for (int64_t first = 0; first < W; first += R) {
-    Vec<Real> sums[R];  // not `rows` itself, which GCC would keep in memory meanwhile
+    Vec<Real> sums[M][R];  // not `rows` itself, which GCC would keep in memory meanwhile
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < R; ++i) sums[i] = Vec<Real>{};
-    add_products<Real, R>(w, v, K, first, units, sums);
+    for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < R; ++i) rows[first + i] = sums[i];
-  }
-  transpose<Real>(rows);
+      for (int64_t i = 0; i < R; ++i) sums[m][i] = Vec<Real>{};
+    }
+    add_products<Real, M, R>(w, v, K, first, units, sums);
 #pragma GCC unroll 4
-  for (int64_t half = W / 2; half > 0; half /= 2) {
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < half; ++i) rows[i] += rows[i + half];
-  }
-  store(to, bias ? load_lanes(bias, units) + rows[0] : rows[0]);
-}
-
-// W v + bias of all gates of all units, W [3H, K], to [blocks][3][kLanes].
-template <class Real>
-void multiply_all(const Real* w, const Real* v, int64_t K, int64_t H, const Real* bias, Real* to) noexcept {
-  constexpr int64_t W = kLanes<Real>;
-  for (int64_t gate = 0; gate < 3; ++gate) {
-    for (int64_t unit = 0; unit < H; unit += W) {
-      const int64_t row = gate * H + unit;
-      multiply_rows(w + row * K, v, K, min_of(W, H - unit), bias ? bias + row : nullptr, to + 3 * unit + gate * W);
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < R; ++i) rows[m][first + i] = sums[m][i];
     }
   }
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m) {
+    const Vec<Real> sum = sum_lanes<Real>(rows[m]);
+    store(to[m], bias ? load_lanes(bias, units) + sum : sum);
+    if (units < W) store(to[m], load_lanes(to[m], units));
+  }
 }
 
-// What a step of one sequence works with.
-template <class Real>
-struct StepScratch {
+// Sequences beyond which a block of weights is packed first, in L1, for all of them.
+constexpr int64_t kDotSequences = 8;
+
+// One direction of a step. What belongs to a sequence lies in blocks of kLanes units.
+template <class Real, Form kForm>
+class StepForward : Direction<ForwardArgs<Real>> {
+ public:
+  StepForward(const ForwardArgs<Real>& args, int64_t direction, Real* scratch) noexcept
+      : Direction<ForwardArgs<Real>>(args, direction), p_(args.parameters[direction]), scratch_(scratch), panel_(scratch + elements(args.steps.B, args.H)) {}
+
+  static int64_t elements(int64_t B, int64_t H) noexcept {
+    return B * of_sequence(H) + (kForm == Form::normed ? 4 * 3 * round_up(H, W) : 0);
+  }
+
+  // Of a block of packed weights and its products, beside those.
+  static int64_t panel_elements(int64_t B, int64_t I, int64_t H) noexcept {
+    return B > kDotSequences ? (max_of(I, H) + 1 + kForwardRows) * 3 * W : 0;
+  }
+
+  void run() noexcept {
+    const int64_t B = this->a.steps.B, H = this->a.H;
+    for (int64_t b = 0; b < B; ++b) begin(b);
+    constexpr bool normed = kForm == Form::normed, before = kForm == Form::before;
+    const auto x = [&](int64_t b) { return row_of(this->a.x, this->a.steps, 0, b); };
+    multiply<3>(p_.w_ih, this->a.I, normed ? nullptr : p_.b_ih, x, gx(0));
+    multiply<before ? 2 : 3>(p_.w_hh, H, normed ? nullptr : p_.b_hh, [&](int64_t b) { return seen(b); }, gh(0));
+    if constexpr (kForm == Form::normed) pack_norms();
+    for (int64_t b = 0; b < B; ++b) {
+      if constexpr (kForm == Form::normed) norm(b);
+      for_blocks([&](int64_t block, int64_t count, int64_t units) {
+        if constexpr (kForm == Form::before) {
+          apply_reset(tile(b, block, count, units), gx(b) + block * 3 * W, gh(b) + block * 2 * W);
+        } else {
+          apply(tile(b, block, count, units));
+        }
+      });
+    }
+    if constexpr (kForm == Form::before) finish_before();
+    for (int64_t b = 0; b < B; ++b) write_output(b);
+  }
+
+ private:
   static constexpr int64_t W = kLanes<Real>;
-  Real *state, *h_next;  // [state_pitch]
-  Real *gx, *gh;         // [blocks][3][W]
 
-  static int64_t elements(int64_t H) noexcept { return 2 * (state_pitch<Real>(H) + 3 * round_up(H, W)); }
+  static int64_t of_sequence(int64_t H) noexcept { return 4 * state_pitch<Real>(H) + 6 * round_up(H, W); }
 
-  StepScratch(Real* at, int64_t H) noexcept
-      : state(at), h_next(at + state_pitch<Real>(H)), gx(at + 2 * state_pitch<Real>(H)), gh(gx + 3 * round_up(H, W)) {}
+  Real* state(int64_t b) const noexcept { return scratch_ + b * of_sequence(this->a.H); }
+  Real* seen(int64_t b) const noexcept { return state(b) + state_pitch<Real>(this->a.H); }  // by W_hh
+  Real* next(int64_t b) const noexcept { return seen(b) + state_pitch<Real>(this->a.H); }
+  Real* reset(int64_t b) const noexcept { return next(b) + state_pitch<Real>(this->a.H); }  // r * seen
+  Real* gx(int64_t b) const noexcept { return reset(b) + state_pitch<Real>(this->a.H); }
+  Real* gh(int64_t b) const noexcept { return gx(b) + 3 * round_up(this->a.H, W); }
+  Real* norms(int64_t which) const noexcept {  // g_ih b_ih g_hh b_hh, [blocks][3][W]
+    return scratch_ + this->a.steps.B * of_sequence(this->a.H) + which * 3 * round_up(this->a.H, W);
+  }
+  Real* saved(int64_t b) const noexcept { return this->a.saved ? this->saved_of(kForm, 0, b) : nullptr; }
+
+  // Zeros too are multiplied, so that a NaN in W_hh shows: a step without h0 costs what one with it does.
+  void begin(int64_t b) noexcept {
+    const int64_t H = this->a.H;
+    const Real *h0 = this->a.h0 ? this->state_of(this->a.h0, b) : nullptr, *recurrent = this->recurrent_of(b);
+    for (int64_t i = 0; i < H; i += W) {
+      const Vec<Real> h = !h0 ? Vec<Real>{} : H - i >= W ? load(h0 + i) : load_lanes(h0 + i, H - i);
+      store(state(b) + i, h);
+      store(seen(b) + i, recurrent ? h * load_lanes(recurrent + i, min_of(H - i, W)) : h);
+    }
+  }
+
+  // So many gates of W v + bias of all sequences, from(b) being v; to: the first one's blocks [kGates][W].
+  template <int kGates, class From>
+  void multiply(const Real* w, int64_t K, const Real* bias, From from, Real* to) noexcept {
+    const int64_t H = this->a.H, B = this->a.steps.B;
+    if (B > kDotSequences) return multiply_packed<kGates>(w, K, bias, from, to);
+    for (int64_t gate = 0; gate < kGates; ++gate) {
+      for (int64_t unit = 0; unit < H; unit += W) {
+        const int64_t row = gate * H + unit;
+        for_tiles({0, B}, kDotRows, [&](int64_t b, int64_t m) {
+          multiply_sequences<kDotRows>(m, w + row * K, K, min_of(W, H - unit), bias ? bias + row : nullptr,
+                                       [&](int64_t i) -> const Real* { return from(b + i); },
+                                       to + b * of_sequence(H) + unit * kGates + gate * W);
+        });
+      }
+    }
+  }
+
+  template <int M, class From>
+  FASTGRU_INLINE void multiply_sequences(int64_t count, const Real* w, int64_t K, int64_t units, const Real* bias,
+                                         From from, Real* to) noexcept {
+    if constexpr (M > 1) {
+      if (count < M) return multiply_sequences<M - 1>(count, w, K, units, bias, from, to);
+    }
+    const Real* v[M];
+    Real* out[M];
+    for (int m = 0; m < M; ++m) v[m] = from(m), out[m] = to + m * of_sequence(this->a.H);
+    multiply_rows<Real, M>(w, v, K, units, bias, out);
+  }
+
+  template <int kGates, class From>
+  void multiply_packed(const Real* w, int64_t K, const Real* bias, From from, Real* to) noexcept {
+    constexpr int64_t kWidth = kGates * W;
+    const int64_t H = this->a.H, B = this->a.steps.B, pitch = B > 1 ? from(1) - from(0) : 0;
+    Real *panel = panel_, *start = panel + K * kWidth, *c = start + kWidth;
+    for (int64_t unit = 0; unit < H; unit += W) {
+      const int64_t units = min_of(W, H - unit);
+      for (int64_t gate = 0; gate < kGates; ++gate) {
+        const int64_t row = gate * H + unit;
+        pack_gate(w + row * K, K, units, kWidth, panel + gate * W);
+        store(start + gate * W, bias ? load_lanes(bias + row, units) : Vec<Real>{});
+      }
+      for_tiles({0, B}, kForwardRows, [&](int64_t b, int64_t m) {
+        ::fastgru::multiply<Real, kForwardRows, kGates>(m, from(b), pitch, panel, K, start, c, nullptr);
+        Real* out = to + b * of_sequence(H) + unit * kGates;
+        for (int64_t i = 0; i < m; ++i, out += of_sequence(H)) {
+          for (int64_t gate = 0; gate < kGates; ++gate) store(out + gate * W, load(c + i * kWidth + gate * W));
+        }
+      });
+    }
+  }
+
+  // Blocks of units as the rows of a tile: one after the other they would take as long as their chain of operations.
+  template <class F>
+  void for_blocks(F f) const noexcept {
+    const int64_t H = this->a.H, whole = H / W;
+    for_tiles({0, whole}, kForwardRows, [&](int64_t block, int64_t count) { f(block, count, W); });
+    if (whole * W < H) f(whole, 1, H - whole * W);
+  }
+
+  GateTile<Real> tile(int64_t b, int64_t block, int64_t count, int64_t units) noexcept {
+    const int64_t at = block * W;
+    GateTile<Real> tile;
+    tile.rows = count;
+    tile.units = units;
+    tile.gx = gx(b) + 3 * at;
+    tile.gh = gh(b) + (kForm == Form::before ? at : 3 * at);
+    tile.h = state(b) + at;
+    tile.h_next = tile.carried = next(b) + at;
+    tile.ldh = W;
+    tile.saved = saved(b) ? saved(b) + at : nullptr;
+    tile.lds = W;
+    tile.H = this->a.H;
+    store(keep_, splat(this->a.noise.keep));
+    tile.keep = keep_;
+    const Real* zoneout = this->zoneout_of(0, b);
+    for (int64_t i = 0; i < count; ++i) {
+      tile.y[i] = this->state_of(this->a.h_n, b) + at + i * W;
+      tile.zoneout[i] = zoneout ? zoneout + at + i * W : nullptr;
+      tile.recurrent[i] = nullptr;  // nobody sees the next state here
+    }
+    tile.seen = seen(b) + at;
+    tile.reset = reset(b) + at;
+    return tile;
+  }
+
+  void apply(const GateTile<Real>& tile) noexcept {
+    const bool noisy = is_noisy(this->a.noise);
+    if (kForm == Form::after && tile.saved) {
+      noisy ? apply_gates<Real, true, true>(tile) : apply_gates<Real, true, false>(tile);
+    } else {
+      noisy ? apply_gates<Real, false, true>(tile) : apply_gates<Real, false, false>(tile);
+    }
+  }
+
+  // r of all units must be known before the product with W_hn.
+  void finish_before() noexcept {
+    const int64_t H = this->a.H;
+    multiply<1>(p_.w_hh + 2 * H * H, H, p_.b_hh ? p_.b_hh + 2 * H : nullptr, [&](int64_t b) { return reset(b); }, gh(0));
+    for (int64_t b = 0; b < this->a.steps.B; ++b) {
+      for_blocks([&](int64_t block, int64_t count, int64_t units) { apply_candidate(tile(b, block, count, units)); });
+    }
+  }
+
+  void pack_norms() noexcept {
+    const Real* from[4] = {p_.g_ih, p_.b_ih, p_.g_hh, p_.b_hh};
+    const int64_t H = this->a.H;
+    for (int64_t which = 0; which < 4; ++which) {
+      for (int64_t gate = 0; gate < 3; ++gate) {
+        for (int64_t unit = 0; unit < H; unit += W) {
+          const Real* row = from[which] ? from[which] + gate * H + unit : nullptr;
+          store(norms(which) + 3 * unit + gate * W, row ? load_lanes(row, min_of(W, H - unit)) : Vec<Real>{});
+        }
+      }
+    }
+  }
+
+  void norm(int64_t b) noexcept {
+    const int64_t H = this->a.H;
+    Real* to = saved(b);
+    normalise(gx(b), 3 * W, norms(0), norms(1), H, to, to ? to + 6 * H : nullptr);
+    normalise(gh(b), 3 * W, norms(2), norms(3), H, to ? to + 3 * H : nullptr, to ? to + 6 * H + 1 : nullptr);
+  }
+
+  void write_output(int64_t b) noexcept {
+    if (!this->a.y.data) return;
+    const auto bytes = static_cast<uint64_t>(this->a.H) * sizeof(Real);
+    __builtin_memcpy(this->output_of(this->a.y, 0, b), this->state_of(this->a.h_n, b), bytes);
+  }
+
+  const Parameters<const Real>& p_;
+  Real *scratch_, *panel_;
+  alignas(64) Real keep_[W];
 };
 
-// The gates of `count` blocks of units, each with `units` of them. One after the other would take as long as its chain
-// of operations; these run side by side.
 template <class Real>
-void step_gates(const ForwardArgs<Real>& a, const StepScratch<Real>& scratch, int64_t block, int64_t count,
-                int64_t units, Real* h_n) noexcept {
-  constexpr int64_t W = kLanes<Real>;
-  alignas(64) Real keep[W];
-  store(keep, splat(a.noise.keep));
-  GateTile<Real> tile{};
-  tile.rows = count;
-  tile.units = units;
-  tile.gx = scratch.gx + block * 3 * W;
-  tile.gh = scratch.gh + block * 3 * W;
-  tile.h = scratch.state + block * W;
-  tile.h_next = tile.carried = scratch.h_next + block * W;
-  tile.ldh = W;
-  tile.keep = keep;
-  for (int64_t i = 0; i < count; ++i) tile.y[i] = h_n + (block + i) * W;
-  if (is_noisy(a.noise)) return apply_gates<Real, false, true, true>(tile);
-  apply_gates<Real, false, true, false>(tile);
-}
-
-// One sequence of one direction.
-template <class Real>
-void step_sequence(const ForwardArgs<Real>& a, int64_t d, int64_t b, const StepScratch<Real>& scratch) noexcept {
-  constexpr int64_t W = kLanes<Real>;
-  const int64_t H = a.H, at = (d * a.steps.B + slot_of(a.steps, b)) * H, whole = H / W;
-  // Zeros too are multiplied, so that a NaN in W_hh shows: a step without h0 costs what one with it does.
-  for (int64_t i = 0; i < H; i += W) {
-    if (a.h0) {
-      copy_padded(scratch.state + i, a.h0 + at + i, H - i);
-    } else {
-      store(scratch.state + i, Vec<Real>{});
-    }
-  }
-  const Real* x = row_of(a.x, a.steps, 0, b);
-  const Parameters<const Real>& p = a.parameters[d];
-  multiply_all(p.w_ih, x, a.I, H, p.b_ih, scratch.gx);
-  multiply_all(p.w_hh, scratch.state, H, H, p.b_hh, scratch.gh);
-  for (int64_t block = 0, n; block < whole; block += n) {
-    n = min_of(whole - block, kForwardRows);
-    step_gates(a, scratch, block, n, W, a.h_n + at);
-  }
-  if (whole * W < H) step_gates(a, scratch, whole, 1, H - whole * W, a.h_n + at);
-  if (a.y.data)
-    __builtin_memcpy(row_of(a.y, a.steps, 0, b) + d * H, a.h_n + at, static_cast<uint64_t>(H) * sizeof(Real));
+int64_t step_scratch(const ForwardArgs<Real>& a) noexcept {
+  using Largest = StepForward<Real, Form::normed>;
+  return Largest::elements(a.steps.B, a.H) + Largest::panel_elements(a.steps.B, a.I, a.H);
 }
 
 template <class Real>
 void single_step(const ForwardArgs<Real>& a, Real* scratch) noexcept {
   for (int64_t d = 0; d < a.D; ++d) {
-    for (int64_t b = 0; b < a.steps.B; ++b) step_sequence(a, d, b, StepScratch<Real>(scratch, a.H));
+    if (a.form == Form::before) {
+      StepForward<Real, Form::before>(a, d, scratch).run();
+    } else if (a.form == Form::normed) {
+      StepForward<Real, Form::normed>(a, d, scratch).run();
+    } else {
+      StepForward<Real, Form::after>(a, d, scratch).run();
+    }
   }
 }
 

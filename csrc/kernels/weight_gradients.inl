@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backward_part.inl"
+#include "outer_product.inl"
 
 namespace fastgru {
 namespace {
@@ -20,7 +21,7 @@ class WeightGradients {
   }
 
  private:
-  static constexpr int64_t W = kLanes<Real>, W2 = 2 * W;
+  static constexpr int64_t W = kLanes<Real>;
 
   void add_units(const Chunk& chunk, int64_t gate, Range units) noexcept {
     const ChunkBuffers<Real>& from = p_.work.buffers[chunk.buffer];
@@ -37,39 +38,15 @@ class WeightGradients {
     add_product(chunk, is_reset ? from.reset : from.h, H, p_.gradients.w_hh + row * H, units.size());
   }
 
-  // Column `which` of H in dgates, as [units / kOuterRows][rows][kOuterRows].
+  // Column `which` of H in dgates.
   void pack_gradients(const Chunk& chunk, int64_t which, Range units) noexcept {
-    const Real* dgates = p_.work.buffers[chunk.buffer].dgates + which * p_.a.H;
-    const int64_t rows = chunk.rows, ldg = p_.work.ldg;  // not read again after each store
-    for (int64_t unit = units.begin; unit < units.end; unit += kOuterRows) {
-      const int64_t m = min_of(kOuterRows, units.end - unit);
-      const Real* from = dgates + unit;
-      Real* to = p_.work.own + (unit - units.begin) * p_.work.chunk;
-      for (int64_t k = 0; k < rows; ++k, from += ldg, to += kOuterRows) {
-        if (m == kOuterRows) {
-          __builtin_memcpy(to, from, sizeof(Real) * kOuterRows);
-        } else {
-          for (int64_t i = 0; i < kOuterRows; ++i) to[i] = i < m ? from[i] : Real(0);
-        }
-      }
-    }
+    const Real* dgates = p_.work.buffers[chunk.buffer].dgates + which * p_.a.H + units.begin;
+    pack_units(dgates, p_.work.ldg, chunk.rows, units.size(), p_.work.chunk, p_.work.own);
   }
 
-  // A panel is in L1 while all of the units go over it: it is read from beyond once for them together.
   void add_product(const Chunk& chunk, const Real* panels, int64_t columns, Real* out, int64_t units) noexcept {
     const bool adds = p_.batch.begin > 0 || chunk.begin > 0;
-    const int64_t rows = chunk.rows, pitch = p_.work.chunk;
-    const Real* gradients = p_.work.own;
-    alignas(64) Real c[kOuterRows * W2];
-    for (int64_t column = 0; column < columns; column += W2) {
-      for (int64_t unit = 0; unit < units; unit += kOuterRows) {
-        Real* to = out + unit * columns + column;
-        outer_tile<Real, kOuterRows>(gradients + unit * pitch, panels + column * pitch, rows, c, to, columns);
-        for (int64_t i = 0; i < min_of(kOuterRows, units - unit); ++i) {
-          write_row(to + i * columns, c + i * W2, columns - column, adds);
-        }
-      }
-    }
+    add_outer_product(p_.work.own, panels, chunk.rows, p_.work.chunk, units, columns, out, adds);
   }
 
   const BackwardPart<Real>& p_;

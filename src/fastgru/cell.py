@@ -1,5 +1,7 @@
-"""GRUCell: torch.nn's module of this name, on fastgru's backends."""
+"""GRUCell: torch.nn's module of this name, on fastgru's backends; and what it has in common with GRU."""
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -9,13 +11,48 @@ from torch.compiler import is_compiling
 from fastgru import ops
 from fastgru.backends import check_name
 from fastgru.backends.cpu import packed_weights
-from fastgru.core.spec import GRUSpec
+from fastgru.core.spec import GRUSpec, check_options
 from fastgru.core.stack import Stack, stack_of
 
 _WEIGHTS = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+_GAINS = ["gain_ih", "gain_hh"]
+_own_options = attrgetter(
+    "input_size", "hidden_size", "bias", "reset_after", "recurrent_dropout", "zoneout", "layer_norm"
+)
 
 
-class GRUCell(torch.nn.RNNCellBase):
+class KeepsStack:
+    """A module that keeps its description, as a backend sees it, from call to call."""
+
+    _kept: tuple[tuple[Any, ...], Stack] | None = None  # the options that it last ran with, and their description
+
+    @property
+    def spec(self) -> GRUSpec:
+        """Its options, as they are now."""
+        raise NotImplementedError
+
+    _options_of: Callable[[Any], tuple[Any, ...]]  # from a module: what its description depends on
+
+    def _stack(self) -> Stack:
+        """Its description; made anew where an option has changed."""
+        if is_compiling():
+            return stack_of(self.spec)
+        options = self._options_of(self)
+        kept = self._kept
+        if kept is not None and kept[0] == options:
+            return kept[1]
+        spec = self.spec
+        stack = stack_of(spec, packed_weights(spec.num_layers) if kept is None else kept[1].packed)
+        self.__dict__["_kept"] = options, stack
+        return stack
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: without what is kept for this very module."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+        return {name: value for name, value in state.items() if name != "_kept"}
+
+
+class GRUCell(KeepsStack, torch.nn.RNNCellBase):
     """One step of a GRU, in place of `torch.nn.GRUCell`: the equations of `GRU` for one layer.
 
     Args:
@@ -24,9 +61,11 @@ class GRUCell(torch.nn.RNNCellBase):
         bias: without it there are no `bias_ih` and `bias_hh`.
         device, dtype: of the parameters.
         backend: who computes it: "auto", or a name that `fastgru.info()` lists.
+        reset_after, recurrent_dropout, zoneout, layer_norm: as of `GRU`. In training each step draws its masks anew.
 
-    Parameters as in torch: `weight_ih [3H, I]`, `weight_hh [3H, H]`, `bias_ih [3H]`, `bias_hh [3H]`.
-    Raises what torch.nn.GRUCell raises, and ValueError for an unknown backend.
+    Parameters as in torch: `weight_ih [3H, I]`, `weight_hh [3H, H]`, `bias_ih [3H]`, `bias_hh [3H]`; with layer_norm
+    the gains `gain_ih [3H]` and `gain_hh [3H]`, which begin as 1.
+    Raises what torch.nn.GRUCell raises, and ValueError for an unknown backend or an option that is none.
 
     >>> import torch, fastgru
     >>> cell, state = fastgru.GRUCell(input_size=10, hidden_size=20), torch.zeros(3, 20)
@@ -36,9 +75,17 @@ class GRUCell(torch.nn.RNNCellBase):
     torch.Size([3, 20])
     """
 
+    # Their defaults stand on the class too: modules pickled by torch's rules may lack them.
     backend: str = "auto"
+    reset_after: bool = True
+    recurrent_dropout: float = 0.0
+    zoneout: float = 0.0
+    layer_norm: bool = False
 
-    _kept: Stack | None = None  # the description of the sizes that it last ran with
+    @staticmethod
+    def _options_of(cell: Any) -> tuple[Any, ...]:
+        """Its options; whether it is in training matters to masks alone."""
+        return (*_own_options(cell), cell._is_masked())
 
     def __init__(
         self,
@@ -49,10 +96,47 @@ class GRUCell(torch.nn.RNNCellBase):
         dtype: torch.dtype | None = None,
         *,
         backend: str = "auto",
+        reset_after: bool = True,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
     ) -> None:
         check_name(backend)
+        options: dict[str, Any] = {
+            "reset_after": reset_after,
+            "recurrent_dropout": recurrent_dropout,
+            "zoneout": zoneout,
+            "layer_norm": layer_norm,
+        }
+        check_options(**options, weight_dropout=0.0, tbptt=0, memory="gates")
         super().__init__(input_size, hidden_size, bias, num_chunks=3, device=device, dtype=dtype)
         self.backend = backend
+        for name, value in options.items():
+            setattr(self, name, value)
+        if layer_norm:
+            for name in _GAINS:
+                self.register_parameter(name, torch.nn.Parameter(torch.ones_like(self.weight_ih[:, 0])))
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as torch does; gains begin as 1."""
+        super().reset_parameters()
+        for name in _GAINS:
+            if self._parameters.get(name) is not None:
+                torch.nn.init.ones_(getattr(self, name))
+
+    @property
+    def spec(self) -> GRUSpec:
+        """Its options, as they are now."""
+        return GRUSpec(
+            self.input_size,
+            self.hidden_size,
+            bias=self.bias,
+            training=self._is_masked(),
+            reset_after=self.reset_after,
+            recurrent_dropout=self.recurrent_dropout,
+            zoneout=self.zoneout,
+            layer_norm=self.layer_norm,
+        )
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """One step.
@@ -65,8 +149,11 @@ class GRUCell(torch.nn.RNNCellBase):
         if hx is not None and hx.dim() not in (1, 2):
             raise ValueError(f"GRUCell: Expected hidden to be 1D or 2D, got {hx.dim()}D instead")
         weights = self._weights()
+        stack = self._stack()
         if self.backend in ("auto", "cpu"):
-            found = ops.cell_step(input, hx, weights)
+            found: Tensor | None = ops.trained_step(stack, input, hx, weights, is_cell=True)
+            if found is None and self.reset_after and not (self.layer_norm or stack.is_noisy):
+                found = ops.cell_step(stack.variant.keep, input, hx, weights)
             if found is not None:
                 return found
         is_batched = input.dim() == 2
@@ -75,32 +162,25 @@ class GRUCell(torch.nn.RNNCellBase):
             h = torch.zeros(x.size(0), self.hidden_size, dtype=x.dtype, device=x.device)  # dense, though x were sparse
         else:
             h = hx if is_batched else hx.unsqueeze(0)
-        h = ops.cell(self.backend, self._stack(), x, h, weights)
+        h = ops.cell(self.backend, stack, x, h, weights)
         return h if is_batched else h.squeeze(0)
 
-    def _stack(self) -> Stack:
-        """This cell as a backend sees it; made anew where a size has changed."""
-        spec = GRUSpec(self.input_size, self.hidden_size, bias=self.bias)
-        if is_compiling():
-            return stack_of(spec)
-        kept = self._kept
-        if kept is None or kept.spec != spec:
-            kept = stack_of(spec, packed_weights(1))
-            self.__dict__["_kept"] = kept
-        return kept
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is copied and pickled: without what is kept for this very module."""
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        return {name: value for name, value in state.items() if name != "_kept"}
+    def _is_masked(self) -> bool:
+        """Whether a step draws masks; without the options for it nobody asks for the mode."""
+        return bool(self.zoneout or self.recurrent_dropout) and self.training
 
     def _weights(self) -> list[Tensor]:
         """The weights as they are now; a look at the parameters takes a tenth of the attributes' time."""
         parameters = self._parameters
         if self.bias and list(parameters) == _WEIGHTS:
             return list(parameters.values())  # type: ignore[arg-type]
-        return [getattr(self, name) for name in (_WEIGHTS if self.bias else _WEIGHTS[:2])]
+        names = (_WEIGHTS if self.bias else _WEIGHTS[:2]) + (_GAINS if self.layer_norm else [])
+        return [getattr(self, name) for name in names]
 
     def extra_repr(self) -> str:
-        """torch's, and the backend where one was asked for."""
-        return super().extra_repr() + ("" if self.backend == "auto" else f", backend={self.backend!r}")
+        """torch's, and our own options where they are not the defaults."""
+        options = "" if self.backend == "auto" else f", backend={self.backend!r}"
+        for name in ("reset_after", "recurrent_dropout", "zoneout", "layer_norm"):
+            if (given := getattr(self, name)) != getattr(GRUCell, name):
+                options += f", {name}={given}"
+        return super().extra_repr() + options

@@ -17,18 +17,14 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastgru import inputs, ops
 from fastgru.backends import check_name
-from fastgru.backends.cpu import packed_weights
-from fastgru.cell import GRUCell
+from fastgru.cell import GRUCell, KeepsStack
 from fastgru.core.spec import GRUSpec, check_options, sizes_of_layers
-from fastgru.core.stack import Stack, stack_of
 from fastgru.core.steps import PLAIN, Steps
 
 __all__ = ["GRU", "OPTIONS", "GRUCell"]
 
-_options_of = attrgetter(*GRUSpec._fields)  # a GRU's attributes have the names of GRUSpec's fields
 
-
-class GRU(torch.nn.RNNBase):
+class GRU(KeepsStack, torch.nn.RNNBase):
     """A stack of gated recurrent units over sequences, in place of `torch.nn.GRU`.
 
         r  = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
@@ -99,7 +95,7 @@ class GRU(torch.nn.RNNBase):
     return_all_layers: bool
     layer_norm: bool
 
-    _kept: Stack | None = None  # the description of the options that it last ran with
+    _options_of = staticmethod(attrgetter(*GRUSpec._fields))  # its attributes have their names
 
     def __init__(
         self,
@@ -209,23 +205,6 @@ class GRU(torch.nn.RNNBase):
     def spec(self) -> GRUSpec:
         """Its options, as they are now."""
         return GRUSpec(*[getattr(self, name) for name in GRUSpec._fields])
-
-    def _stack(self) -> Stack:
-        """This layer as a backend sees it; made anew where an option has changed."""
-        if is_compiling():
-            return stack_of(self.spec)
-        spec = _options_of(self)
-        kept = self._kept
-        if kept is None or kept.spec != spec:
-            packed = packed_weights(self.num_layers) if kept is None else kept.packed
-            kept = stack_of(GRUSpec(*spec), packed)
-            self.__dict__["_kept"] = kept
-        return kept
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is copied and pickled: without what is kept for this very module."""
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        return {name: value for name, value in state.items() if name != "_kept"}
 
     @overload
     def forward(
@@ -366,6 +345,10 @@ class GRU(torch.nn.RNNBase):
         if self.learn_initial_state:
             initial = None if steps.resets is None else self.initial_state
             h0 = self.initial_state[:, None].expand(-1, batch, -1) if h0 is None else h0
+        if steps is PLAIN and x.shape[0] == 1 and self.backend in ("auto", "cpu") and not self.return_all_layers:
+            trained = ops.trained_step(stack, x, h0, weights)
+            if trained is not None:
+                return [trained[0]], trained[1]
         return ops.gru(self.backend, stack, x, h0, weights, steps, initial, self.return_all_layers)
 
     def weights(self) -> list[Tensor]:

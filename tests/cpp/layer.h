@@ -57,7 +57,8 @@ class Layer {
     number = own;
   }
 
-  // Forward with saved, then back twice: both must leave the same.
+  // Forward with saved, then back twice: both must leave the same. A single step's second time leaves records, of which
+  // the weights' gradients are made in two parts.
   void train(int32_t threads) {
     out_ = Results<Real>(blank(p_, kNaN));
     ForwardArgs<Real> forward = forward_args();
@@ -65,9 +66,16 @@ class Layer {
                           std::numeric_limits<Real>::quiet_NaN());
     forward.saved = saved_.data();
     run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
-    const BackwardArgs<Real> backward = backward_args();
-    for (int round = 0; round < 2; ++round) {
-      run(backward, kernels_.backward_scratch(backward, threads), threads, kernels_.backward);
+    BackwardArgs<Real> backward = backward_args();
+    run(backward, kernels_.backward_scratch(backward, threads), threads, kernels_.backward);
+    Tensor<Real> records[2];
+    for (int64_t d = 0; d < p_.D && kernels_.leaves_records(backward); ++d) {
+      records[d] = Tensor<Real>(p_.B * record_pitch(p_.form, p_.I, p_.H), std::numeric_limits<Real>::quiet_NaN());
+      backward.records[d] = records[d].data();
+    }
+    run(backward, kernels_.backward_scratch(backward, threads), threads, kernels_.backward);
+    for (int64_t d = 0; d < p_.D; ++d) {
+      if (!records[d].empty()) add_records(records[d], threads, out_.gradients[d]);
     }
   }
 
@@ -75,6 +83,20 @@ class Layer {
 
  private:
   static constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+  void add_records(const Tensor<Real>& records, int32_t threads, Weights<Real>& gradients) const {
+    const int64_t first = (p_.B + 1) / 2, pitch = record_pitch(p_.form, p_.I, p_.H);
+    for (int part = 0; part < 2; ++part) {
+      const RecordArgs<Real> args{p_.I,
+                                  p_.H,
+                                  part == 0 ? first : p_.B - first,
+                                  p_.form,
+                                  records.data() + (part == 0 ? 0 : first * pitch),
+                                  gradients.view(),
+                                  part == 1};
+      if (args.rows > 0) run(args, kernels_.records_scratch(args), threads, kernels_.add_records);
+    }
+  }
 
   template <class Args>
   Args common() {

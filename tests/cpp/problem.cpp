@@ -41,8 +41,8 @@ void draw_sizes(Random& random, Problem& p) {
   p.H = random.one_of(kSizes);
   p.D = 1 + random.below(2);
   p.reverse = p.D == 1 && random.once_in(3);
-  p.T = 1 + random.below(random.flip() ? 3 : 12);
-  p.B = random.once_in(12) ? 270 : 1 + random.below(20);
+  p.T = random.once_in(4) ? 1 : 1 + random.below(random.flip() ? 3 : 12);
+  p.B = random.once_in(12) ? 270 : 1 + random.below(random.flip() ? 40 : 8);
   p.bias = random.flip();
   p.form = random.one_of(kForms);
   // A norm of few numbers, or of multiples of one column, has gradients that are nothing but cancellation.
@@ -53,6 +53,7 @@ void draw_sizes(Random& random, Problem& p) {
 void draw_lengths(Random& random, Problem& p) {
   p.packed = random.once_in(3);
   p.joined = !p.packed && random.once_in(3);
+  if (p.T == 1 && random.flip()) p.packed = p.joined = false;
   const bool ragged = p.compact() || random.once_in(3);
   p.ordered = !p.packed && ragged;
   p.lengths = p.order = p.start = Tensor<int64_t>(p.B);

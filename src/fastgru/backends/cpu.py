@@ -25,6 +25,8 @@ _TRACED = _PLAIN | {FakeTensor}  # what torch.export and make_fx trace with
 # Single steps, straight from tensors to tensors; None where it is not built.
 STEP: Any = getattr(_native, "step", None)
 CELL_STEP: Any = getattr(_native, "cell_step", None)
+StepWeights: Any = getattr(_native, "StepWeights", None)
+StepRecords: Any = getattr(_native, "StepRecords", None)
 if _native is not None:
     _native.use_tensors(Tensor, torch.nn.Parameter, torch.UntypedStorage)
 

@@ -18,6 +18,7 @@ class Stack(NamedTuple):
 
     spec: the options; variant: what of them matters to each layer; shapes: those of all weights, in torch's order;
     each: how many weights a layer has; is_noisy: whether this mode draws masks;
+    trains_steps: whether a single step of it, of which gradients are wanted, is one call of a kernel;
     packed: each layer's PackedWeights, or None (`fastgru.core.layer.Layer`).
     """
 
@@ -26,17 +27,22 @@ class Stack(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
     each: int
     is_noisy: bool
+    trains_steps: bool
     packed: Sequence[Any]
 
 
 def stack_of(spec: GRUSpec, packed: Sequence[Any] | None = None) -> Stack:
     """The description of a GRU of these options."""
+    masks_state = bool(spec.recurrent_dropout or spec.zoneout)
+    masks_more = bool((spec.dropout and spec.num_layers > 1) or spec.weight_dropout)
+    is_simple = isinstance(spec.hidden_size, int) and spec.memory == "gates"
     return Stack(
         spec,
         spec.variant,
         tuple(spec.weight_shapes),
         spec.directions * spec.weights_per_direction,
-        spec.training and bool(spec.dropout or spec.recurrent_dropout or spec.zoneout or spec.weight_dropout),
+        spec.training and (masks_state or masks_more),
+        is_simple and not (spec.training and (masks_more or (masks_state and spec.num_layers > 1))),
         (None,) * spec.num_layers if packed is None else packed,
     )
 

@@ -12,9 +12,11 @@ from torch._C import _after_autograd_keyset as after_autograd
 from torch._C import _any_requires_grad as any_requires_grad
 from torch._C import _are_functorch_transforms_active as are_transforms_active
 from torch._C import _AutoDispatchBelowAutograd as below_autograd
+from torch._C import _current_graph_task_id as backward_pass
 from torch._C import _get_tracing_state as tracing_state
 from torch._C import _is_any_autocast_enabled as is_any_autocast_enabled
 from torch._C import _len_torch_dispatch_stack as count_dispatch_modes
+from torch._C import _will_engine_execute_node as will_execute
 from torch._C._autograd import _profiler_enabled as is_profiled
 from torch._C._functorch import (
     TransformType,
@@ -34,6 +36,8 @@ __all__ = [
     "after_autograd",
     "any_requires_grad",
     "are_transforms_active",
+    "at_end_of_backward",
+    "backward_pass",
     "below_autograd",
     "count_dispatch_modes",
     "direct_apply",
@@ -50,10 +54,15 @@ __all__ = [
     "ragged_dimension",
     "tracing_state",
     "transforms",
+    "will_execute",
 ]
 
 RNN_BASE = ("_all_weights", "_flat_weight_refs", "_flat_weights_names", "_init_flat_weights", "_update_flat_weights")
 TENSOR = ("__dlpack_c_exchange_api__", "_is_zerotensor")
+
+
+# Called once the backward pass that runs now is over; owned by it, and dropped where it fails.
+at_end_of_backward = torch.autograd.Variable._execution_engine.queue_callback
 
 
 def is_forward_mode() -> bool:

@@ -5,7 +5,8 @@ A backend of torch's operators is differentiated by torch. For one of kernels th
 - by a direct call, where no gradient is wanted;
 - as an `autograd.Function` (functions.py), where one is, and under torch.func, whose transforms it has rules for
   (folding.py, samples.py); derivatives of second and higher order are the reference's (definition.py);
-- one step without gradients past all of this (step.py);
+- a single step past all of this (step.py), and where gradients are wanted those of the weights of all steps of a
+  backward pass at once (step_training.py);
 - as the operators `fastgru::layer` and `fastgru::layer_backward` (library.py), while torch compiles, exports or traces;
 
 a half layer in float32 (precision.py).
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from fastgru.backends import Kernel, pick
 from fastgru.backends.aten import AtenBackend
-from fastgru.core import reference
+from fastgru.core import noise, reference
 from fastgru.core.layer import Layer
 from fastgru.core.noise import NO_NOISE
 from fastgru.core.stack import Stack, run_layers
@@ -31,8 +32,9 @@ from fastgru.ops.library import Traced
 from fastgru.ops.memory import checkpointed, with_memory
 from fastgru.ops.precision import HALF
 from fastgru.ops.step import cell_step, step
+from fastgru.ops.step_training import trained_step
 
-__all__ = ["cell", "cell_step", "gru", "step"]
+__all__ = ["cell", "cell_step", "gru", "step", "trained_step"]
 
 
 def gru(
@@ -75,11 +77,13 @@ def cell(name: str, stack: Stack, x: Tensor, h: Tensor, weights: Sequence[Tensor
             x, lowered, weights = precision.lowered(x, h, weights)
             return cell(name, precision.of_copies(stack), x, h if lowered is None else lowered, weights)
     backend = pick(name, stack, x, h, weights)
-    if backend.composed:
+    spec, series = stack.spec, x[None]
+    if backend.composed and not (spec.layer_norm or spec.is_noisy) and spec.reset_after:
         return backend.cell(x, h, weights)
     reference.check_cell(x, h, weights)
-    given = Layer(stack.variant, PLAIN, NO_NOISE, x[None], h[None], None, weights, stack.packed[0])
-    return _layer(backend, given)[1][0]
+    masks = noise.draw(spec, spec.hidden_sizes[0], series, PLAIN) if stack.is_noisy else NO_NOISE
+    given = Layer(stack.variant, PLAIN, masks, series, h[None], None, weights, stack.packed[0])
+    return (backend.layer(given) if backend.composed else _layer(backend, given))[1][0]
 
 
 def _layer(kernel: Kernel, given: Layer) -> tuple[Tensor, Tensor]:

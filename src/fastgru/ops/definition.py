@@ -12,7 +12,9 @@ from torch import Tensor
 
 from fastgru.core import reference
 from fastgru.core.layer import FIXED, Layer, layer_of
+from fastgru.core.noise import Noise
 from fastgru.core.spec import Variant
+from fastgru.core.steps import PLAIN
 from fastgru.ops.folding import fold, unfold, unfold_fixed
 
 Maybe = Tensor | None
@@ -43,6 +45,39 @@ def sample_gradients(given: Layer, wanted: Sequence[bool], dy: Maybe, dh_n: Mayb
     there = [want and leaf is not None for want, leaf in zip(wanted, given.leaves, strict=True)]
     dx, dh0, *shared = (next(found) if is_there else None for is_there in there)
     return fold(dx, 0, samples, rows), fold(dh0, 0, samples, 1), *shared
+
+
+def step_gradients(
+    variant: Variant,
+    is_cell: bool,
+    noise: Noise,
+    leaves: Sequence[Maybe],
+    wanted: Sequence[bool],
+    cotangents: tuple[Maybe, Maybe],
+) -> tuple[Maybe, ...]:
+    """The gradients of one step of a stack, whose layers are of one size: of x, the state and the weights.
+
+    leaves: these; cotangents: those of y (None for a cell) and of the next state; noise: of a single layer. The forms
+    are those of `fastgru.ops.step_training.trained_step`.
+    """
+
+    def step(x: Tensor, state: Maybe, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, count = weights[1].size(1), variant.directions * variant.weights_per_direction
+        y, firsts = x.reshape(1, -1, x.size(-1)), range(0, len(weights), count)
+        form = (variant.directions, y.size(1), hidden)
+        states: Sequence[Maybe] = [None] * len(firsts) if state is None else state.reshape(-1, *form).unbind()
+        recurrent = None if noise.recurrent is None else noise.recurrent.reshape(form)
+        zoneout = None if noise.zoneout is None else noise.zoneout.reshape(1, y.size(1), -1)
+        found = []
+        for h0, first in zip(states, firsts, strict=True):
+            given = Layer(variant, PLAIN, Noise(recurrent, zoneout), y, h0, None, weights[first : first + count])
+            y, h_n = _layer(given, given.leaves)
+            found.append(h_n)
+        batch = x.shape[-2:-1]
+        rows = batch if is_cell else (len(found) * variant.directions, *batch)
+        return y.reshape(*x.shape[:-1], -1), torch.cat(found).reshape(*rows, hidden)
+
+    return _pullback(step, leaves, wanted, cotangents)
 
 
 def second_gradients(

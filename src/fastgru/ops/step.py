@@ -26,9 +26,9 @@ def step(
     return found
 
 
-def cell_step(x: Tensor, h: Tensor | None, weights: list[Tensor]) -> Tensor | None:
+def cell_step(keep: float, x: Tensor, h: Tensor | None, weights: list[Tensor]) -> Tensor | None:
     """As `step`: the next h [B, H] or [H] of a cell."""
     if CELL_STEP is None or not is_plain() or (torch.is_grad_enabled() and any_requires_grad(x, h, *weights)):
         return None
-    found: Tensor | None = CELL_STEP(x, h, weights)
+    found: Tensor | None = CELL_STEP(x, h, weights, keep)
     return found

@@ -1,0 +1,401 @@
+#include "step_training.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "dispatch.h"
+#include "layer.h"
+#include "step.h"
+
+using namespace nanobind::literals;
+
+namespace fastgru::binding {
+namespace {
+
+class StepRecords;
+
+// Rows of records at most: then their products are made.
+constexpr int64_t kMostRecords = 256;
+
+bool set_form(StepCall& call, nb::handle variant, int64_t layers) {
+  if (layers < 1 || layers > kMaxStepLayers) return false;
+  Layer layer{};
+  read_variant(variant, layer);
+  if (layer.reverse) return false;
+  call.L = layers;
+  call.D = layer.D;
+  call.form = layer.form;
+  call.bias = layer.bias;
+  call.keep = layer.keep;
+  return true;
+}
+
+// Masks are of a single layer.
+struct Masks {
+  View recurrent, zoneout;
+
+  bool read(const StepCall& call, nb::handle given_recurrent, nb::handle given_zoneout, Reader& reader) {
+    const bool any = !given_recurrent.is_none() || !given_zoneout.is_none();
+    if (any && call.L != 1) return false;
+    return (given_recurrent.is_none() || call.read_states(given_recurrent, "recurrent", reader, recurrent)) &&
+           (given_zoneout.is_none() || call.read_output(given_zoneout, "zoneout", reader, zoneout));
+  }
+
+  template <class Args, class Real>
+  void set(Args& args) const noexcept {
+    args.noise.recurrent = static_cast<const Real*>(recurrent.data);
+    if (zoneout.there) args.noise.zoneout = {static_cast<const Real*>(zoneout.data), 0, args.D * args.H};
+  }
+};
+
+// What the forward pass saves, in one tensor: the kernel's, layer by layer, then the inputs of all layers but the first.
+struct Saved {
+  int64_t layer, input;  // numbers each
+
+  explicit Saved(const StepCall& call)
+      : layer(call.D * call.B * saved_pitch(call.form, call.H)), input(call.B * call.D * call.H) {}
+  int64_t size(int64_t layers) const noexcept { return layers * layer + (layers - 1) * input; }
+  // Input of layer l >= 1.
+  int64_t input_at(int64_t layers, int64_t l) const noexcept { return layers * layer + (l - 1) * input; }
+};
+
+template <class Real>
+void run_forward(const StepCall& call, const Masks& masks, Real* y, Real* h_n, Real* saved) {
+  const Kernels<Real>& kernels = active_kernels<Real>();
+  const Saved layout(call);
+  for (int64_t l = 0; l < call.L; ++l) {
+    ForwardArgs<Real> args{};
+    const Real* input = l == 0 ? static_cast<const Real*>(call.x.data) : saved + layout.input_at(call.L, l);
+    call.set_layer(l, input, args);
+    masks.set<ForwardArgs<Real>, Real>(args);
+    args.y = {l == call.L - 1 ? y : saved + layout.input_at(call.L, l + 1), 0, call.D * call.H};
+    args.h_n = h_n + l * call.D * call.B * call.H;
+    args.saved = saved + l * layout.layer;
+    run_kernel(args, kernels.forward_scratch(args, 1), 1, kernels.forward);
+  }
+}
+
+// A stack's weights as the steps of one graph use them: the same tensors, which want gradients as they did, and matrices
+// that were not written to.
+class StepWeights {
+ public:
+  StepWeights(nb::object variant, int64_t layers, const nb::list& weights, bool is_cell) : variant_(std::move(variant)) {
+    if (!set_form(form_, variant_, layers) || static_cast<int64_t>(weights.size()) != form_.count()) {
+      throw nb::value_error("the weights are not those of a stack of such layers");
+    }
+    form_.is_cell = is_cell;
+    for (int64_t i = 0; i < form_.count(); ++i) {
+      const nb::handle weight = weights[static_cast<size_t>(i)];
+      weights_.append(weight);
+      wanted_.push_back(wants_gradient(weight));
+      versions_.push_back(form_.is_matrix(i) ? version_of(weight) : 0);
+    }
+  }
+
+  bool fits(nb::handle variant, const nb::list& weights, bool is_cell) const {
+    if (weights.size() != weights_.size() || is_cell != form_.is_cell || !variant_.equal(variant)) return false;
+    for (size_t i = 0; i < weights_.size(); ++i) {
+      if (!weights[i].is(weights_[i]) || wants_gradient(weights[i]) != wanted_[i]) return false;
+    }
+    return changed() < 0;
+  }
+
+  // Raises, in torch's words, where a matrix was written to since it was used: backward reads it.
+  void check() const {
+    const int64_t i = changed();
+    if (i < 0) return;
+    const auto at = static_cast<size_t>(i);
+    View view;
+    const std::string shape = read_header(weights_[at], view) ? described(view) : "of another kind";
+    throw std::runtime_error(
+        "one of the variables needed for gradient computation has been modified by an inplace operation: a GRU's "
+        "weight " + shape + " is at version " + std::to_string(version_of(weights_[at])) + "; expected version " +
+        std::to_string(versions_[at]) + " instead. Hint: enable anomaly detection to find the operation that failed to "
+        "compute its gradient, with torch.autograd.set_detect_anomaly(True).");
+  }
+
+  bool wants_any() const noexcept {
+    return std::any_of(wanted_.begin(), wanted_.end(), [](bool want) { return want; });
+  }
+
+  nb::object forward(nb::handle x, nb::handle state, nb::handle draw) const;
+  nb::object backward(nb::handle x, nb::handle state, nb::handle recurrent, nb::handle zoneout, nb::handle saved,
+                      nb::handle dy, nb::handle dh_n, const nb::sequence& wanted, StepRecords* records) const;
+
+  const StepCall& form() const noexcept { return form_; }
+  const nb::list& weights() const noexcept { return weights_; }
+  const nb::object& variant() const noexcept { return variant_; }
+  const std::vector<bool>& wanted() const noexcept { return wanted_; }
+
+ private:
+  static bool wants_gradient(nb::handle weight) {
+    static PyObject* const name = PyUnicode_InternFromString("requires_grad");
+    return checked_attribute(weight, name).ptr() == Py_True;
+  }
+
+  static int64_t version_of(nb::handle weight) {
+    static PyObject* const name = PyUnicode_InternFromString("_version");
+    return nb::cast<int64_t>(checked_attribute(weight, name));
+  }
+
+  static nb::object checked_attribute(nb::handle weight, PyObject* name) {
+    nb::object found = nb::steal(PyObject_GetAttr(weight.ptr(), name));
+    if (!found.is_valid()) throw nb::python_error();
+    return found;
+  }
+
+  // The first matrix that is not what it was, or -1.
+  int64_t changed() const {
+    for (int64_t i = 0; i < form_.count(); ++i) {
+      const auto at = static_cast<size_t>(i);
+      if (form_.is_matrix(i) && version_of(weights_[at]) != versions_[at]) return i;
+    }
+    return -1;
+  }
+
+  nb::object variant_;
+  StepCall form_;
+  nb::list weights_;
+  std::vector<bool> wanted_;
+  std::vector<int64_t> versions_;
+};
+
+nb::object StepWeights::forward(nb::handle x, nb::handle state, nb::handle draw) const {
+  StepCall call = form_;
+  Reader reader;
+  Masks masks;
+  const bool fits = call.read_input(x, weights_, kTrainedStepRows, reader) && call.read_weights(weights_, reader) &&
+                    call.read_state(state, reader);
+  if (!fits) return nb::none();
+  nb::object noise = nb::none();
+  if (!draw.is_none()) {
+    noise = draw();
+    const auto pair = nb::cast<nb::tuple>(noise);
+    if (pair.size() != 2 || !masks.read(call, pair[0], pair[1], reader)) throw nb::value_error("masks do not fit the step");
+  }
+  View y, h_n, saved;
+  nb::object made = call.is_cell ? nb::none() : call.new_output(y), next = call.new_states(h_n);
+  nb::object kept = new_empty(x, {Saved(call).size(call.L)}, saved);
+  run_unlocked(call.products(), [&] {
+    call.is_double() ? run_forward(call, masks, static_cast<double*>(y.data), static_cast<double*>(h_n.data),
+                                   static_cast<double*>(saved.data))
+                     : run_forward(call, masks, static_cast<float*>(y.data), static_cast<float*>(h_n.data),
+                                   static_cast<float*>(saved.data));
+  });
+  return nb::make_tuple(std::move(made), std::move(next), std::move(kept), std::move(noise));
+}
+
+// Collects what steps leave for the gradients of a stack's weights: rows of records for each layer and direction.
+class StepRecords {
+ public:
+  explicit StepRecords(const StepWeights& weights) : call_(weights.form()), wanted_(weights.wanted()) {
+    View w_ih, w_hh;
+    if (!read_header(weights.weights()[0], w_ih) || !read_header(weights.weights()[1], w_hh) || w_ih.ndim != 2 ||
+        w_hh.ndim != 2 || w_ih.dtype.code != dlpack::kFloat || w_ih.dtype.bits < 32) {
+      throw nb::value_error("weights must be dense tensors on the CPU");
+    }
+    like_ = nb::borrow(weights.weights()[0]);
+    call_.I = w_ih.sizes[1];
+    call_.H = w_hh.sizes[1];
+    call_.x.dtype = w_ih.dtype;
+    wants_any_ = weights.wants_any();
+    buffers_.resize(static_cast<size_t>(call_.L * call_.D));
+    made_.resize(wanted_.size());
+    gradients_.resize(wanted_.size());
+  }
+
+  bool fits(const StepCall& call) const noexcept {
+    return call.L == call_.L && call.D == call_.D && call.form == call_.form && call.bias == call_.bias &&
+           call.I == call_.I && call.H == call_.H && call.is_double() == call_.is_double();
+  }
+
+  // Room for a step's rows, of all layers and directions.
+  void begin(int64_t rows) {
+    if (!wants_any_) used_ = 0;
+    if (used_ + rows > room_) grow(rows);
+    current_ = used_;
+    used_ += rows;
+  }
+
+  template <class Real>
+  Real* at(int64_t layer, int64_t direction) noexcept {
+    auto& buffer = buffers_[static_cast<size_t>(layer * call_.D + direction)];
+    return reinterpret_cast<Real*>(buffer.data()) + current_ * pitch(layer);
+  }
+
+  // The gradients of all steps since the last time, None where not wanted or where there was none.
+  nb::list finish() {
+    if (wants_any_ && used_ > 0) flush();
+    nb::list found;
+    for (nb::object& gradient : made_) {
+      found.append(gradient.is_valid() ? std::move(gradient) : nb::none());
+      gradient.reset();
+    }
+    used_ = 0;
+    has_gradients_ = false;
+    return found;
+  }
+
+ private:
+  int64_t pitch(int64_t layer) const noexcept { return record_pitch(call_.form, call_.inputs(layer), call_.H); }
+  int64_t bytes() const noexcept { return call_.is_double() ? 8 : 4; }
+
+  void grow(int64_t rows) {
+    const int64_t most = std::max(kMostRecords, rows);
+    if (used_ + rows > most) flush();
+    if (used_ + rows <= room_) return;
+    room_ = std::min(most, std::max(2 * room_, used_ + rows));
+    for (int64_t l = 0; l < call_.L; ++l) {
+      for (int64_t d = 0; d < call_.D; ++d) {
+        buffers_[static_cast<size_t>(l * call_.D + d)].resize(static_cast<size_t>(room_ * pitch(l) * bytes()));
+      }
+    }
+  }
+
+  void make_gradients() {
+    for (int64_t i = 0; i < call_.count(); ++i) {
+      const auto at = static_cast<size_t>(i);
+      if (!wanted_[at]) continue;
+      View view;
+      made_[at] = call_.new_gradient(like_, i, view);
+      gradients_[at] = view.data;
+    }
+  }
+
+  void flush() {
+    if (!has_gradients_) make_gradients();
+    const int64_t products = used_ * call_.D * 3 * call_.H * (call_.I + call_.H + (call_.L - 1) * (call_.D + 1) * call_.H);
+    run_unlocked(products, [&] { call_.is_double() ? multiply<double>() : multiply<float>(); });
+    has_gradients_ = true;
+    used_ = 0;
+  }
+
+  template <class Real>
+  void multiply() {
+    const Kernels<Real>& kernels = active_kernels<Real>();
+    for (int64_t l = 0; l < call_.L; ++l) {
+      Parameters<Real> to[2];
+      call_.set_parameters(l, gradients_.data(), to);
+      for (int64_t d = 0; d < call_.D; ++d) {
+        const auto& buffer = buffers_[static_cast<size_t>(l * call_.D + d)];
+        const RecordArgs<Real> args{call_.inputs(l), call_.H, used_, call_.form,
+                                    reinterpret_cast<const Real*>(buffer.data()), to[d], has_gradients_};
+        run_kernel(args, kernels.records_scratch(args), 1, kernels.add_records);
+      }
+    }
+  }
+
+  StepCall call_;
+  nb::object like_;
+  std::vector<bool> wanted_;
+  bool wants_any_ = false, has_gradients_ = false;
+  std::vector<std::vector<std::byte>> buffers_;  // of each layer and direction
+  int64_t room_ = 0, used_ = 0, current_ = 0;    // rows
+  std::vector<nb::object> made_;
+  std::vector<void*> gradients_;
+};
+
+struct StepGradients {
+  View dy, dh_n, saved, dx, dh0;
+  std::vector<void*> weights;  // null: not wanted
+  StepRecords* records;
+};
+
+template <class Real>
+void run_backward(const StepCall& call, const Masks& masks, const StepGradients& given) {
+  const Kernels<Real>& kernels = active_kernels<Real>();
+  const Saved layout(call);
+  const auto* saved = static_cast<const Real*>(given.saved.data);
+  std::vector<Real> between[2];
+  for (auto& buffer : between) buffer.resize(call.L > 1 ? static_cast<size_t>(layout.input) : 0);
+  const int64_t states = call.D * call.B * call.H;
+  for (int64_t l = call.L - 1; l >= 0; --l) {
+    BackwardArgs<Real> args{};
+    call.set_layer(l, l == 0 ? static_cast<const Real*>(call.x.data) : saved + layout.input_at(call.L, l), args);
+    masks.set<BackwardArgs<Real>, Real>(args);
+    args.saved = saved + l * layout.layer;
+    const bool is_last = l == call.L - 1;
+    const auto* above = is_last ? static_cast<const Real*>(given.dy.data) : between[(l + 1) % 2].data();
+    if (above != nullptr) args.dy = {above, 0, call.D * call.H};
+    if (given.dh_n.there) args.dh_n = static_cast<const Real*>(given.dh_n.data) + l * states;
+    if (l > 0) {
+      args.dx = {between[l % 2].data(), 0, args.I};
+    } else if (given.dx.there) {
+      args.dx = {static_cast<Real*>(given.dx.data), 0, args.I};
+    }
+    if (given.dh0.there) args.dh0 = static_cast<Real*>(given.dh0.data) + l * states;
+    for (int64_t d = 0; given.records != nullptr && d < call.D; ++d) args.records[d] = given.records->at<Real>(l, d);
+    call.set_parameters(l, given.weights.data(), args.gradients);
+    run_kernel(args, kernels.backward_scratch(args, 1), 1, kernels.backward);
+  }
+}
+
+nb::object StepWeights::backward(nb::handle x, nb::handle state, nb::handle recurrent, nb::handle zoneout,
+                                 nb::handle saved, nb::handle dy, nb::handle dh_n, const nb::sequence& wanted,
+                                 StepRecords* records) const {
+  check();
+  StepCall call = form_;
+  Reader reader;
+  Masks masks;
+  StepGradients given{};
+  const bool fits =
+      call.read_input(x, weights_, kTrainedStepRows, reader) && call.read_weights(weights_, reader) &&
+      call.read_state(state, reader) && masks.read(call, recurrent, zoneout, reader) &&
+      call.read_as(saved, "saved", {Saved(call).size(call.L)}, reader, given.saved) &&
+      (dy.is_none() || call.read_output(dy, "dy", reader, given.dy)) &&
+      (dh_n.is_none() || call.read_states(dh_n, "dh_n", reader, given.dh_n)) &&
+      (records == nullptr || records->fits(call)) && static_cast<int64_t>(nb::len(wanted)) >= 2;
+  if (!fits) {
+    throw std::runtime_error("what backward is given is not what forward was: tensors of other sizes or dtypes");
+  }
+  nb::list made;
+  made.append(nb::cast<bool>(wanted[0]) ? call.new_input(given.dx) : nb::none());
+  made.append(nb::cast<bool>(wanted[1]) && call.state.there ? call.new_states(given.dh0) : nb::none());
+  given.weights.resize(static_cast<size_t>(call.count()));
+  given.records = records;
+  if (records != nullptr) records->begin(call.B);
+  const bool has_weights = static_cast<int64_t>(nb::len(wanted)) == 2 + call.count();
+  for (int64_t i = 0; i < call.count() && has_weights && records == nullptr; ++i) {
+    const auto at = static_cast<size_t>(i);
+    View view;
+    made.append(nb::cast<bool>(wanted[2 + at]) ? call.new_gradient(weights_[at], i, view) : nb::none());
+    given.weights[at] = view.data;
+  }
+  run_unlocked(2 * call.products(), [&] {
+    call.is_double() ? run_backward<double>(call, masks, given) : run_backward<float>(call, masks, given);
+  });
+  return made;
+}
+
+}  // namespace
+
+void define_step_training(nb::module_& m) {
+  nb::class_<StepWeights>(m, "StepWeights", "A stack's weights as the steps of one graph use them.")
+      .def(nb::init<nb::object, int64_t, const nb::list&, bool>(), "variant"_a, "layers"_a, "weights"_a, "is_cell"_a)
+      .def("fits", &StepWeights::fits, "variant"_a, "weights"_a, "is_cell"_a,
+           "Whether these are the same weights, in the same use: none was replaced, no matrix written to.")
+      .def("check", &StepWeights::check, "Raises RuntimeError, in torch's words, where a matrix was written to.")
+      .def_prop_ro("wants_any", &StepWeights::wants_any, "Whether a gradient of one of them is wanted.")
+      .def_prop_ro("weights", &StepWeights::weights)
+      .def_prop_ro("variant", &StepWeights::variant)
+      .def("forward", &StepWeights::forward, "x"_a, "state"_a.none(), "draw"_a.none(),
+           "One step, whose layers are of one size: y in the form of x (None for a cell), the next state, what backward "
+           "needs, and what `draw` returned; tensors as in step. draw: called once all of them fit, returns the masks "
+           "of a single layer, recurrent as h_n and zoneout as y. None, with nothing done, where another way must be "
+           "taken.")
+      .def("backward", &StepWeights::backward, "x"_a, "state"_a.none(), "recurrent"_a.none(), "zoneout"_a.none(),
+           "saved"_a, "dy"_a.none(), "dh_n"_a.none(), "wanted"_a, "records"_a.none(),
+           "The gradients of x and the state, None where not wanted; where `wanted` tells of the weights too and no "
+           "records take what they are made of, theirs after them. RuntimeError where the tensors are not those of the "
+           "forward pass.");
+  nb::class_<StepRecords>(m, "StepRecords",
+                          "What the steps of one backward pass leave for the gradients of a stack's weights, which are "
+                          "made of them together: at most 256 rows, or those of one step, are kept at once.")
+      .def(nb::init<const StepWeights&>(), "weights"_a)
+      .def("finish", &StepRecords::finish, "The weights' gradients, None where not wanted.");
+}
+
+}  // namespace fastgru::binding
