@@ -71,6 +71,7 @@ bool StepCall::read_input(nb::handle input, const nb::list& all_weights, int64_t
   B = header.ndim == 1 ? 1 : header.sizes[static_cast<size_t>(header.ndim) - 2];
   if (B < 1 || B > most) return false;
   like_ = input;
+  is_dense_x_ = header.is_dense() && header.data != nullptr;
   x = reader.read(input, "x", Layout::dense);
   I = x.sizes[static_cast<size_t>(x.ndim) - 1];
   if (!read_header(all_weights[0], header) || header.ndim != 2) return false;
@@ -91,7 +92,11 @@ bool StepCall::read_weights(const nb::list& all_weights, Reader& reader) {
 }
 
 bool StepCall::read_state(nb::handle states, Reader& reader) {
-  return states.is_none() || read_states(states, "the state", reader, state);
+  if (states.is_none()) return true;
+  View header;
+  if (!read_header(states, header) || !read_states(states, "the state", reader, state)) return false;
+  if (header.is_dense() && header.data != nullptr) like_states_ = states;
+  return true;
 }
 
 bool StepCall::read_as(nb::handle tensor, const char* name, std::initializer_list<int64_t> sizes, Reader& reader,
@@ -120,6 +125,7 @@ nb::object StepCall::new_rows(int64_t width, View& view) const {
 }
 
 nb::object StepCall::new_states(View& view) const {
+  if (like_states_.is_valid()) return empty_like(like_states_, view);
   if (is_cell) return new_rows(H, view);
   return is_batched() ? new_empty(like_, {L * D, B, H}, view) : new_empty(like_, {L * D, H}, view);
 }

@@ -40,7 +40,7 @@ struct StepCall {
 
   // x, and of the first weight [3H, I] its rows. `most`: sequences.
   bool read_input(nb::handle input, const nb::list& all_weights, int64_t most, Reader& reader);
-  bool read_weights(const nb::list& all_weights, Reader& reader);
+  bool read_weights(const nb::list& all_weights, Reader& reader);  // which may be another reader than the others'
   bool read_state(nb::handle states, Reader& reader);
   // A dense tensor of x's dtype and of such sizes.
   bool read_as(nb::handle tensor, const char* name, std::initializer_list<int64_t> sizes, Reader& reader,
@@ -51,7 +51,7 @@ struct StepCall {
 
   // Empty tensors of those forms.
   nb::object new_output(View& view) const { return new_rows(D * H, view); }
-  nb::object new_input(View& view) const { return new_rows(I, view); }
+  nb::object new_input(View& view) const { return is_dense_x_ ? empty_like(like_, view) : new_rows(I, view); }
   nb::object new_states(View& view) const;
   // An empty tensor for the gradient of weight number i.
   nb::object new_gradient(nb::handle weight, int64_t i, View& view) const {
@@ -91,7 +91,9 @@ struct StepCall {
   }
 
  private:
-  nb::handle like_;
+  nb::handle like_;             // x as Python gave it
+  bool is_dense_x_ = false;
+  nb::handle like_states_;      // a dense state in the form of h_n, or none
 
   nb::object new_rows(int64_t width, View& view) const;
 };

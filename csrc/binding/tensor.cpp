@@ -13,7 +13,7 @@ namespace {
 struct Torch {
   PyObject *tensor, *parameter;
   int (*read)(void* py_object, dlpack::Tensor* out);  // null: through Python
-  PyObject *is_neg, *is_zero, *new_empty, *storage, *storage_offset, *nbytes;
+  PyObject *is_neg, *is_zero, *new_empty, *empty_like, *storage, *storage_offset, *nbytes;
 };
 
 Torch torch{};
@@ -157,6 +157,7 @@ void use_tensors(nb::handle tensor, nb::handle parameter, nb::handle storage, bo
            method("is_neg"),
            method("_is_zerotensor"),
            method("new_empty"),
+           nb::getattr(nb::module_::import_("torch"), "empty_like").release().ptr(),
            method("untyped_storage"),
            method("storage_offset"),
            nb::getattr(storage, "nbytes").release().ptr()};
@@ -229,6 +230,12 @@ nb::object new_empty(nb::handle like, std::initializer_list<int64_t> sizes, View
   }
   nb::object made = checked(PyObject_Vectorcall(torch.new_empty, arguments.data(), count + 1, nullptr));
   if (!read_memory(made, view)) throw std::runtime_error("new_empty gave a tensor that is not in memory of the CPU");
+  return made;
+}
+
+nb::object empty_like(nb::handle dense, View& view) {
+  nb::object made = call_plain(dense, torch.empty_like);
+  if (!read_memory(made, view)) throw std::runtime_error("empty_like gave a tensor that is not in memory of the CPU");
   return made;
 }
 

@@ -82,6 +82,9 @@ nb::object call(nb::handle object, const char* method);
 // like.new_empty(*sizes), and where its memory lies.
 nb::object new_empty(nb::handle like, std::initializer_list<int64_t> sizes, View& view);
 
+// The same of a dense tensor's sizes, in half the time.
+nb::object empty_like(nb::handle dense, View& view);
+
 // "[3, 4] float32"
 std::string described(const View& view);
 std::string described(std::initializer_list<int64_t> sizes);

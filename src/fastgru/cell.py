@@ -85,7 +85,7 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
     @staticmethod
     def _options_of(cell: Any) -> tuple[Any, ...]:
         """Its options; whether it is in training matters to masks alone."""
-        return (*_own_options(cell), cell._is_masked())
+        return (*_own_options(cell), (cell.zoneout or cell.recurrent_dropout) and cell.training)
 
     def __init__(
         self,
@@ -144,19 +144,18 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
         input: `[B, I]` or `[I]`; hx: the state `[B, H]` or `[H]`, zeros where it is None.
         Returns the next state in the form of the input.
         """
-        if input.dim() not in (1, 2):
-            raise ValueError(f"GRUCell: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        if hx is not None and hx.dim() not in (1, 2):
-            raise ValueError(f"GRUCell: Expected hidden to be 1D or 2D, got {hx.dim()}D instead")
-        weights = self._weights()
-        stack = self._stack()
-        if self.backend in ("auto", "cpu"):
+        weights, stack, dimensions = self._weights(), self._stack(), input.dim()
+        if self.backend in ("auto", "cpu"):  # these take nothing that is to be refused
             found: Tensor | None = ops.trained_step(stack, input, hx, weights, is_cell=True)
             if found is None and self.reset_after and not (self.layer_norm or stack.is_noisy):
                 found = ops.cell_step(stack.variant.keep, input, hx, weights)
             if found is not None:
                 return found
-        is_batched = input.dim() == 2
+        if dimensions not in (1, 2):
+            raise ValueError(f"GRUCell: Expected input to be 1D or 2D, got {dimensions}D instead")
+        if hx is not None and hx.dim() not in (1, 2):
+            raise ValueError(f"GRUCell: Expected hidden to be 1D or 2D, got {hx.dim()}D instead")
+        is_batched = dimensions == 2
         x = input if is_batched else input.unsqueeze(0)
         if hx is None:
             h = torch.zeros(x.size(0), self.hidden_size, dtype=x.dtype, device=x.device)  # dense, though x were sparse

@@ -179,8 +179,8 @@ def test_a_step_allocates_its_results_alone() -> None:
         weights = gru.weights()
         found = fastgru._native.step(x, state, weights, 3, 1.0)
     assert found is not None
-    assert {name for name in seen.names if "fill" not in name} == {"aten.new_empty.default"}
-    assert sum(name == "aten.new_empty.default" for name in seen.names) == 2
+    assert {name for name in seen.names if "fill" not in name} <= {"aten.new_empty.default", "aten.empty_like.default"}
+    assert sum(name.startswith(("aten.new_empty", "aten.empty_like")) for name in seen.names) == 2
 
 
 CHANGES: dict[str, Callable[[fastgru.GRU], object]] = {
