@@ -22,6 +22,7 @@ accuracy: $(VENV)/train.done
 
 bench: $(VENV)/dev.done $(VENV)/rivals.done
 	$(BIN)/python -m benchmarks.layers
+	$(BIN)/python -m benchmarks.steps
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

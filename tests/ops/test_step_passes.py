@@ -1,0 +1,448 @@
+"""Backward passes through chains of steps, whole, in parts, failing, repeated, watched: gradients are torch's."""
+
+import threading
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from step_chains import (
+    TOLERANCES,
+    B,
+    Cell,
+    Found,
+    Situations,
+    T,
+    assert_nothing_is_left,
+    chain,
+    gradients,
+    leaves,
+    run,
+    weighed,
+)
+from torch import Tensor
+
+situation = Situations()
+
+
+@situation()
+def every_state_counts(cell: Cell) -> Found:
+    return run(cell, leaves(cell))
+
+
+@situation()
+def the_last_state_counts(cell: Cell) -> Found:
+    x, h, _ = leaves(cell)
+    chain(cell, x, h)[-1].sum().backward()
+    return gradients(cell, x, h)
+
+
+@situation()
+def losses_of_two_states(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    states = chain(cell, x, h)
+    torch.autograd.backward([states[2], states[5]], [cotangents[0], cotangents[1]])
+    return gradients(cell, x, h)
+
+
+@situation()
+def more_rows_than_are_kept_at_once(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell, steps=300)
+    (chain(cell, x, h)[-1] * cotangents[0]).sum().backward()
+    return gradients(cell, x, h)
+
+
+@situation()
+def a_long_chain(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell, steps=1500, batch=1)
+    (chain(cell, x, h)[-1] * cotangents[0]).sum().backward()
+    return gradients(cell, x, h)
+
+
+@situation()
+def one_sequence(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    states = chain(cell, x[:, 0], h[0])
+    weighed(states, cotangents[:, 0]).backward()
+    return [*states, *gradients(cell, x, h)]
+
+
+@situation()
+def no_first_state(cell: Cell) -> Found:
+    x, _, cotangents = leaves(cell)
+    states = chain(cell, x, None)
+    weighed(states, cotangents).backward()
+    return [*states, *gradients(cell, x)]
+
+
+@situation()
+def a_graph_kept_for_a_second_pass(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    loss = weighed(chain(cell, x, h), cotangents)
+    loss.backward(retain_graph=True)
+    loss.backward()
+    return gradients(cell, x, h)
+
+
+@situation()
+def a_second_pass_without_its_graph(cell: Cell) -> Found:
+    x, h, _ = leaves(cell)
+    loss = chain(cell, x, h)[-1].sum()
+    loss.backward()
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()
+    return gradients(cell, x, h)
+
+
+@situation()
+def gradients_of_inputs_and_then_of_all(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    loss = weighed(chain(cell, x, h), cotangents)
+    of_inputs = torch.autograd.grad(loss, [x, h], retain_graph=True)
+    assert gradients(cell) == [None] * 4
+    assert_nothing_is_left()
+    loss.backward()
+    return [*of_inputs, *gradients(cell, x, h)]
+
+
+@situation()
+def gradients_of_some_weights(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    loss = weighed(chain(cell, x, h), cotangents)
+    of_one = torch.autograd.grad(loss, cell.weight_hh, retain_graph=True)
+    of_two = torch.autograd.grad(loss, [cell.get_parameter("bias_ih"), x], retain_graph=True)
+    loss.backward(inputs=[cell.weight_ih])
+    return [*of_one, *of_two, *gradients(cell)]
+
+
+@situation()
+def gradients_of_states_between(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    states = chain(cell, x, h)
+    loss = weighed(states, cotangents)
+    of_states = torch.autograd.grad(loss, [states[4], states[7]], retain_graph=True)
+    edge = torch.autograd.graph.get_gradient_edge(states[4])
+    return [*of_states, *torch.autograd.grad(loss, [edge, torch.autograd.graph.get_gradient_edge(cell.weight_ih)])]
+
+
+@situation()
+def stretches_of_a_stream(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    kept = []
+    for first in range(0, T, 4):
+        states = chain(cell, x[first : first + 4], h)
+        kept.append(states)
+        weighed(states, cotangents[first:]).backward()
+        h = states[-1].detach()
+    return gradients(cell, x)
+
+
+@situation()
+def one_step_a_pass(cell: Cell) -> Found:
+    x, state, cotangents = leaves(cell)
+    for x_t, cotangent in zip(x, cotangents, strict=True):
+        found = cell(x_t, state)
+        (found * cotangent).sum().backward()
+        state = found.detach()
+    return gradients(cell, x)
+
+
+@situation()
+def detached_parts_in_one_pass(cell: Cell) -> Found:
+    x, h, _ = leaves(cell)
+    first = chain(cell, x[:6], h)
+    second = chain(cell, x[6:], first[-1].detach())
+    (first[-1].sum() + 2 * second[-1].sum()).backward()
+    return gradients(cell, x, h)
+
+
+@situation()
+def passes_that_overlap(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    states = chain(cell, x, h)
+    states[5].sum().backward(retain_graph=True)
+    (states[11] * cotangents[0]).sum().backward(retain_graph=True)
+    states[2].sum().backward()
+    return gradients(cell, x, h)
+
+
+@situation()
+def steps_that_lead_nowhere(cell: Cell) -> Found:
+    x, h, _ = leaves(cell)
+    states = chain(cell, x, h)
+    chain(cell, x, states[3])
+    cell(x[0], states[1])
+    states[-1].sum().backward()
+    return gradients(cell, x, h)
+
+
+@situation()
+def passes_over_several_sequences(cell: Cell) -> Found:
+    kept = []
+    for seed in range(3):
+        given = leaves(cell, seed=seed)
+        kept.append(run(cell, given))
+    return gradients(cell)
+
+
+@situation()
+def all_forward_and_then_all_backward(cell: Cell) -> Found:
+    losses = []
+    for seed in range(3):
+        x, h, cotangents = leaves(cell, seed=seed)
+        losses.append(weighed(chain(cell, x, h), cotangents))
+    for loss in reversed(losses):
+        loss.backward()
+    return gradients(cell)
+
+
+@situation()
+def three_chains_in_one_graph(cell: Cell) -> Found:
+    x, h, _ = leaves(cell)
+    first = chain(cell, x, h)
+    second = chain(cell, x.flip(0), first[-1] / 2)
+    smaller = chain(cell, x[:3, :2], h[:2])
+    (second[-1].sum() + smaller[-1].square().sum() + first[4].sum()).backward()
+    return gradients(cell, x, h)
+
+
+@situation("kernel", "other")
+def first_steps_without_gradients(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    with torch.no_grad():
+        state = chain(cell, x[:4], h)[-1]
+    states = chain(cell, x[4:], state)
+    weighed(states, cotangents).backward()
+    return [*states, *gradients(cell, x)]
+
+
+@situation("kernel", "other")
+def a_step_between_without_gradients(cell: Cell) -> Found:
+    x, state, cotangents = leaves(cell)
+    states = []
+    for t, x_t in enumerate(x):
+        with torch.set_grad_enabled(t != 4):
+            state = cell(x_t, state)
+        states.append(state)
+    weighed(states, cotangents).backward()
+    return [*states, *gradients(cell, x)]
+
+
+@situation()
+def sequences_that_begin_anew(cell: Cell) -> Found:
+    x, state, cotangents = leaves(cell)
+    states = []
+    for t, x_t in enumerate(x):
+        state = cell(x_t, state)
+        states.append(state.clone())
+        state[t % B] = 0  # in place, as where one of several episodes has ended
+    weighed(states, cotangents).backward()
+    return [*states, *gradients(cell, x)]
+
+
+@situation()
+def strided_inputs_and_states_with_gradients(cell: Cell) -> Found:
+    x, h, _ = leaves(cell)
+    states = chain(cell, x.transpose(0, 1).contiguous().transpose(0, 1), h.t().contiguous().t())
+    for state in states:
+        state.retain_grad()
+    (states[-1].t() @ states[3]).sum().backward()
+    return [*gradients(cell, x, h), *(state.grad for state in states)]
+
+
+@situation("kernel", "definition")
+def a_penalty_on_gradients(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell, steps=4)
+    loss = weighed(chain(cell, x, h), cotangents)
+    dx, dw = torch.autograd.grad(loss, [x, cell.weight_hh], create_graph=True)
+    (dx.square().sum() + dw.pow(3).sum() + loss).backward()
+    return [dx, dw, *gradients(cell, x, h)]
+
+
+@situation("kernel", "definition")
+def all_gradients_differentiated(cell: Cell) -> Found:
+    x, h, _ = leaves(cell, steps=3)
+    loss = chain(cell, x, h)[-1].square().sum()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's: a reference cycle, which is undone below
+        loss.backward(create_graph=True)
+    first = [parameter.grad for parameter in cell.parameters()]
+    squares = torch.stack([gradient.square().sum() for gradient in first if gradient is not None]).sum()
+    second = torch.autograd.grad(squares, [*cell.parameters(), x, h])
+    for leaf in (*cell.parameters(), x, h):
+        leaf.grad = None
+    return [*first, *second]
+
+
+@situation()
+def hooks_on_parameters(cell: Cell) -> Found:
+    called = []
+
+    def double(gradient: Tensor) -> Tensor:
+        called.append("gradient")
+        return 2 * gradient
+
+    cell.weight_hh.register_hook(double)
+    cell.weight_ih.register_post_accumulate_grad_hook(lambda _: called.append("accumulated"))
+    return [*run(cell, leaves(cell)), sorted(called)]
+
+
+@situation()
+def a_hook_on_all_gradients(cell: Cell) -> Found:
+    called = []
+    torch.autograd.graph.register_multi_grad_hook(
+        [*cell.parameters()], lambda found: called.append([gradient is not None for gradient in found])
+    )
+    return [*run(cell, leaves(cell)), called]
+
+
+@situation()
+def hooks_on_states(cell: Cell) -> Found:
+    x, h, _ = leaves(cell)
+    states, called = chain(cell, x, h), []
+
+    def lessen(gradient: Tensor, t: int) -> Tensor:
+        called.append(t)
+        return 0.9 * gradient
+
+    for t, state in enumerate(states):
+        state.register_hook(lambda gradient, t=t: lessen(gradient, t))
+    states[-1].sum().backward()
+    return [called, *gradients(cell, x, h)]
+
+
+@situation()
+def hooks_on_the_module(cell: Cell) -> Found:
+    seen: list[Tensor] = []
+
+    def double(_: object, of_inputs: tuple[Tensor, Tensor], of_outputs: tuple[Tensor]) -> tuple[Tensor, Tensor]:
+        seen.extend([*of_inputs, *of_outputs])
+        return 2 * of_inputs[0], of_inputs[1]
+
+    def halve(_: object, of_outputs: Any) -> tuple[Tensor]:
+        return (of_outputs[0] / 2,)
+
+    cell.register_full_backward_hook(double)
+    cell.register_full_backward_pre_hook(halve)
+    return [*run(cell, leaves(cell)), *seen]
+
+
+@situation()
+def hooks_on_nodes(cell: Cell) -> Found:
+    x, h, _ = leaves(cell)
+    states = chain(cell, x, h)
+    node: Any = states[5].grad_fn
+    node.register_prehook(lambda found: (2 * found[0],))
+    states[-1].sum().backward()
+    return gradients(cell, x, h)
+
+
+@situation()
+def an_exception_in_the_middle(cell: Cell) -> Found:
+    x, h, _ = leaves(cell)
+    states = chain(cell, x, h)
+
+    def fail(_: Tensor) -> None:
+        raise ValueError("in the middle")
+
+    hook = states[5].register_hook(fail)
+    with pytest.raises(ValueError, match="in the middle"):
+        states[-1].sum().backward(retain_graph=True)
+    assert gradients(cell) == [None] * 4
+    assert_nothing_is_left()
+    hook.remove()
+    states[-1].sum().backward()
+    return gradients(cell, x, h)
+
+
+@situation()
+def a_pass_within_a_pass(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    states = chain(cell, x, h)
+
+    @torch.enable_grad()
+    def another(_: Tensor) -> None:
+        x, h, cotangents = leaves(cell, steps=3, seed=2)
+        weighed(chain(cell, x, h), cotangents).backward()
+
+    states[6].register_hook(another)
+    weighed(states, cotangents).backward()
+    return gradients(cell, x, h)
+
+
+@situation()
+def an_input_overwritten_after_its_step(cell: Cell) -> Found:
+    x, h, _ = leaves(cell)
+    given = x.detach().clone()
+    states = chain(cell, given, h)
+
+    def overwrite(_: Tensor) -> None:  # the steps after this one are through
+        given.data[3:] = 100.0
+
+    states[2].register_hook(overwrite)
+    states[-1].sum().backward()
+    return gradients(cell, h)
+
+
+@situation()
+def an_input_written_to_before_backward(cell: Cell) -> Found:
+    x, h, _ = leaves(cell)
+    given = x.detach().clone()
+    states = chain(cell, given, h)
+    given.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        states[-1].sum().backward()
+    return states
+
+
+@situation("kernel", "definition")
+def nodes_called_by_hand(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell, steps=2)
+    states = chain(cell, x, h)
+    found = [*torch.autograd.grad(states[0], [x, h], cotangents[0], retain_graph=True)]
+    found += torch.autograd.grad(states[1], [x, states[0]], cotangents[1])
+    if isinstance(cell, torch.nn.GRUCell):  # whose nodes are others
+        return [found[0][0], found[1], found[2][1], found[3]]
+    states = chain(cell, x, h)
+    with torch.no_grad():
+        return [dx_or_dh for t in (0, 1) for dx_or_dh in applied(states[t], cotangents[t])]
+
+
+def applied(state: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of a step's input and state: they come after those of its graph, results and token."""
+    node: Any = state.grad_fn
+    _, _, _, dx, dh, *_ = node.apply(cotangent)
+    return dx, dh
+
+
+@situation()
+def a_pass_in_another_thread(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    thread = threading.Thread(target=weighed(chain(cell, x, h), cotangents).backward)
+    thread.start()
+    thread.join()
+    return gradients(cell, x, h)
+
+
+@situation()
+def four_passes_of_one_graph_at_once(cell: Cell) -> Found:
+    x, h, cotangents = leaves(cell)
+    states = chain(cell, x, h)
+    found: dict[int, tuple[Tensor, ...]] = {}
+
+    def differentiate(number: int) -> None:
+        loss = (states[-1] * cotangents[number]).sum()
+        found[number] = torch.autograd.grad(loss, [x, h, *cell.parameters()], retain_graph=True)
+
+    threads = [threading.Thread(target=differentiate, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [gradient for number in range(4) for gradient in found[number]]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("name", situation.known)
+def test_a_pass_gives_torchs_gradients(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    situation.compare(name, dtype, monkeypatch)
