@@ -46,13 +46,6 @@ def losses_of_two_states(cell: Cell) -> Found:
 
 
 @situation()
-def more_rows_than_are_kept_at_once(cell: Cell) -> Found:
-    x, h, cotangents = leaves(cell, steps=300)
-    (chain(cell, x, h)[-1] * cotangents[0]).sum().backward()
-    return gradients(cell, x, h)
-
-
-@situation()
 def a_long_chain(cell: Cell) -> Found:
     x, h, cotangents = leaves(cell, steps=1500, batch=1)
     (chain(cell, x, h)[-1] * cotangents[0]).sum().backward()
