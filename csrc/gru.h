@@ -39,7 +39,7 @@ constexpr double kNormEpsilon = 1e-5;
 }
 
 // Sequences up to which a single step in training is computed from the weights as they lie.
-constexpr int64_t kTrainedStepRows = 32;
+constexpr int64_t kTrainedStepRows = 512;
 
 // Packed weights kept from call to call, of all layers together: bytes at most.
 constexpr int64_t kKeptPackedBytes = int64_t{256} << 20;
@@ -178,7 +178,8 @@ struct Kernels {
   void (*backward)(const BackwardArgs<Real>& args, Real* scratch, const Team& team) noexcept;
   // Whether backward takes `records` for calls like this one.
   bool (*leaves_records)(const BackwardArgs<Real>& args) noexcept;
-  int64_t (*records_scratch)(const RecordArgs<Real>& args) noexcept;
+  int32_t (*records_threads)(const RecordArgs<Real>& args, int32_t available) noexcept;
+  int64_t (*records_scratch)(const RecordArgs<Real>& args, int32_t threads) noexcept;
   void (*add_records)(const RecordArgs<Real>& args, Real* scratch, const Team& team) noexcept;
   // What the product's innermost tile can do at best: runs it `repeats` times with K terms a sum, on kProbeWidth
   // elements of memory for each k and as many again, and returns the floating-point operations of that.

@@ -12,10 +12,6 @@ using namespace nanobind::literals;
 namespace fastgru::binding {
 namespace {
 
-void check_threads(int32_t threads) {
-  if (threads < 1) throw nb::value_error(("threads must be at least 1, got " + std::to_string(threads)).c_str());
-}
-
 // x.new_empty of x's rows, of `width` numbers each.
 nb::object new_rows(const Layer& layer, int64_t width, View& view) {
   const int64_t first = layer.x.sizes[0];
@@ -184,6 +180,10 @@ bool takes(nb::handle x, nb::handle h0, const nb::list& weights, const nb::tuple
 }
 
 }  // namespace
+
+void check_threads(int32_t threads) {
+  if (threads < 1) throw nb::value_error(("threads must be at least 1, got " + std::to_string(threads)).c_str());
+}
 
 void define_passes(nb::module_& m) {
   nb::class_<PackedOwner>(m, "PackedWeights", "Keeps a layer's packed weights from call to call, while it lives.")

@@ -13,6 +13,9 @@ namespace fastgru::binding {
 // Adds forward, backward, takes and the class PackedWeights to a module.
 void define_passes(nanobind::module_& m);
 
+// Raises ValueError where there are none.
+void check_threads(int32_t threads);
+
 // Products beyond which other Python threads may run meanwhile, some 25 us: to get the interpreter back may take
 // milliseconds where one of them computes.
 constexpr int64_t kLongCall = 1 << 20;

@@ -63,7 +63,7 @@ struct Saved {
 };
 
 template <class Real>
-void run_forward(const StepCall& call, const Masks& masks, Real* y, Real* h_n, Real* saved) {
+void run_forward(const StepCall& call, const Masks& masks, Real* y, Real* h_n, Real* saved, int32_t threads) {
   const Kernels<Real>& kernels = active_kernels<Real>();
   const Saved layout(call);
   for (int64_t l = 0; l < call.L; ++l) {
@@ -74,7 +74,8 @@ void run_forward(const StepCall& call, const Masks& masks, Real* y, Real* h_n, R
     args.y = {l == call.L - 1 ? y : saved + layout.input_at(call.L, l + 1), 0, call.D * call.H};
     args.h_n = h_n + l * call.D * call.B * call.H;
     args.saved = saved + l * layout.layer;
-    run_kernel(args, kernels.forward_scratch(args, 1), 1, kernels.forward);
+    const int32_t team = kernels.forward_threads(args, threads);
+    run_kernel(args, kernels.forward_scratch(args, team), team, kernels.forward);
   }
 }
 
@@ -121,9 +122,10 @@ class StepWeights {
     return std::any_of(wanted_.begin(), wanted_.end(), [](bool want) { return want; });
   }
 
-  nb::object forward(nb::handle x, nb::handle state, nb::handle draw);
+  nb::object forward(nb::handle x, nb::handle state, nb::handle draw, int32_t threads);
   nb::object backward(nb::handle x, nb::handle state, nb::handle recurrent, nb::handle zoneout, nb::handle saved,
-                      nb::handle dy, nb::handle dh_n, const nb::sequence& wanted, StepRecords* records) const;
+                      nb::handle dy, nb::handle dh_n, const nb::sequence& wanted, StepRecords* records,
+                      int32_t threads) const;
 
   const StepCall& form() const noexcept { return form_; }
   const nb::list& weights() const noexcept { return weights_; }
@@ -164,7 +166,8 @@ class StepWeights {
   bool are_measured_ = false;  // their storages, by the first step; later ones refuse those without any memory
 };
 
-nb::object StepWeights::forward(nb::handle x, nb::handle state, nb::handle draw) {
+nb::object StepWeights::forward(nb::handle x, nb::handle state, nb::handle draw, int32_t threads) {
+  check_threads(threads);
   StepCall call = form_;
   Reader reader, of_weights(!are_measured_);
   Masks masks;
@@ -183,9 +186,9 @@ nb::object StepWeights::forward(nb::handle x, nb::handle state, nb::handle draw)
   nb::object kept = new_empty(x, {Saved(call).size(call.L)}, saved);
   run_unlocked(call.products(), [&] {
     call.is_double() ? run_forward(call, masks, static_cast<double*>(y.data), static_cast<double*>(h_n.data),
-                                   static_cast<double*>(saved.data))
+                                   static_cast<double*>(saved.data), threads)
                      : run_forward(call, masks, static_cast<float*>(y.data), static_cast<float*>(h_n.data),
-                                   static_cast<float*>(saved.data));
+                                   static_cast<float*>(saved.data), threads);
   });
   return nb::make_tuple(std::move(made), std::move(next), std::move(kept), std::move(noise));
 }
@@ -215,7 +218,8 @@ class StepRecords {
   }
 
   // Room for a step's rows, of all layers and directions.
-  void begin(int64_t rows) {
+  void begin(int64_t rows, int32_t threads) {
+    threads_ = threads;
     if (!wants_any_) used_ = 0;
     if (used_ + rows > room_) grow(rows);
     current_ = used_;
@@ -285,7 +289,8 @@ class StepRecords {
         const auto& buffer = buffers_[static_cast<size_t>(l * call_.D + d)];
         const RecordArgs<Real> args{call_.inputs(l), call_.H, used_, call_.form,
                                     reinterpret_cast<const Real*>(buffer.data()), to[d], has_gradients_};
-        run_kernel(args, kernels.records_scratch(args), 1, kernels.add_records);
+        const int32_t team = kernels.records_threads(args, threads_);
+        run_kernel(args, kernels.records_scratch(args, team), team, kernels.add_records);
       }
     }
   }
@@ -296,6 +301,7 @@ class StepRecords {
   bool wants_any_ = false, has_gradients_ = false;
   std::vector<std::vector<std::byte>> buffers_;  // of each layer and direction
   int64_t room_ = 0, used_ = 0, current_ = 0;    // rows
+  int32_t threads_ = 1;                          // as the last step had them
   std::vector<nb::object> made_;
   std::vector<void*> gradients_;
 };
@@ -307,7 +313,7 @@ struct StepGradients {
 };
 
 template <class Real>
-void run_backward(const StepCall& call, const Masks& masks, const StepGradients& given) {
+void run_backward(const StepCall& call, const Masks& masks, const StepGradients& given, int32_t threads) {
   const Kernels<Real>& kernels = active_kernels<Real>();
   const Saved layout(call);
   const auto* saved = static_cast<const Real*>(given.saved.data);
@@ -331,13 +337,15 @@ void run_backward(const StepCall& call, const Masks& masks, const StepGradients&
     if (given.dh0.there) args.dh0 = static_cast<Real*>(given.dh0.data) + l * states;
     for (int64_t d = 0; given.records != nullptr && d < call.D; ++d) args.records[d] = given.records->at<Real>(l, d);
     call.set_parameters(l, given.weights.data(), args.gradients);
-    run_kernel(args, kernels.backward_scratch(args, 1), 1, kernels.backward);
+    const int32_t team = kernels.backward_threads(args, threads);
+    run_kernel(args, kernels.backward_scratch(args, team), team, kernels.backward);
   }
 }
 
 nb::object StepWeights::backward(nb::handle x, nb::handle state, nb::handle recurrent, nb::handle zoneout,
                                  nb::handle saved, nb::handle dy, nb::handle dh_n, const nb::sequence& wanted,
-                                 StepRecords* records) const {
+                                 StepRecords* records, int32_t threads) const {
+  check_threads(threads);
   check();
   StepCall call = form_;
   Reader reader, of_weights(/*measures=*/false);
@@ -358,7 +366,7 @@ nb::object StepWeights::backward(nb::handle x, nb::handle state, nb::handle recu
   made.append(nb::cast<bool>(wanted[1]) && call.state.there ? call.new_states(given.dh0) : nb::none());
   given.weights.resize(static_cast<size_t>(call.count()));
   given.records = records;
-  if (records != nullptr) records->begin(call.B);
+  if (records != nullptr) records->begin(call.B, threads);
   const bool has_weights = static_cast<int64_t>(nb::len(wanted)) == 2 + call.count();
   for (int64_t i = 0; i < call.count() && has_weights && records == nullptr; ++i) {
     const auto at = static_cast<size_t>(i);
@@ -367,7 +375,8 @@ nb::object StepWeights::backward(nb::handle x, nb::handle state, nb::handle recu
     given.weights[at] = view.data;
   }
   run_unlocked(2 * call.products(), [&] {
-    call.is_double() ? run_backward<double>(call, masks, given) : run_backward<float>(call, masks, given);
+    call.is_double() ? run_backward<double>(call, masks, given, threads)
+                     : run_backward<float>(call, masks, given, threads);
   });
   return made;
 }
@@ -383,13 +392,13 @@ void define_step_training(nb::module_& m) {
       .def_prop_ro("wants_any", &StepWeights::wants_any, "Whether a gradient of one of them is wanted.")
       .def_prop_ro("weights", &StepWeights::weights)
       .def_prop_ro("variant", &StepWeights::variant)
-      .def("forward", &StepWeights::forward, "x"_a, "state"_a.none(), "draw"_a.none(),
+      .def("forward", &StepWeights::forward, "x"_a, "state"_a.none(), "draw"_a.none(), "threads"_a,
            "One step, whose layers are of one size: y in the form of x (None for a cell), the next state, what backward "
            "needs, and what `draw` returned; tensors as in step. draw: called once all of them fit, returns the masks "
            "of a single layer, recurrent as h_n and zoneout as y. None, with nothing done, where another way must be "
            "taken.")
       .def("backward", &StepWeights::backward, "x"_a, "state"_a.none(), "recurrent"_a.none(), "zoneout"_a.none(),
-           "saved"_a, "dy"_a.none(), "dh_n"_a.none(), "wanted"_a, "records"_a.none(),
+           "saved"_a, "dy"_a.none(), "dh_n"_a.none(), "wanted"_a, "records"_a.none(), "threads"_a,
            "The gradients of x and the state, None where not wanted; where `wanted` tells of the weights too and no "
            "records take what they are made of, theirs after them. RuntimeError where the tensors are not those of the "
            "forward pass.");

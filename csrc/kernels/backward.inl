@@ -124,14 +124,14 @@ class BackwardWorker {
 
 template <class Real>
 int64_t backward_scratch(const BackwardArgs<Real>& a, int32_t threads) noexcept {
-  if (is_single_step(a)) return step_backward_scratch(a);
+  if (is_single_step(a)) return step_backward_scratch(a, threads);
   const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
   return group.groups * BackwardWorkspace<Real>(a, group, nullptr).elements;
 }
 
 template <class Real>
 void backward(const BackwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
-  if (is_single_step(a)) return team.index == 0 ? single_step_backward(a, scratch) : void();
+  if (is_single_step(a)) return single_step_backward(a, scratch, team);
   const Group group = group_of(team, a.D);
   if (group.index >= group.size) return;
   const int64_t elements = BackwardWorkspace<Real>(a, group, nullptr).elements;
@@ -150,7 +150,8 @@ void backward(const BackwardArgs<Real>& a, Real* scratch, const Team& team) noex
 template <class Real>
 int32_t backward_threads(const BackwardArgs<Real>& a, int32_t available) noexcept {
   const int64_t work = a.steps.T * a.steps.B * a.D * 6 * a.H * (a.I + a.H);
-  return is_single_step(a) || work < 400000 ? 1 : available;
+  if (is_single_step(a)) return step_threads(a, available);
+  return work < 400000 ? 1 : available;
 }
 
 }  // namespace

@@ -68,14 +68,14 @@ void forward_direction(const ForwardArgs<Real>& a, const Packed<Real>& packed, c
 
 template <class Real>
 int64_t forward_scratch(const ForwardArgs<Real>& a, int32_t threads) noexcept {
-  if (is_single_step(a)) return step_scratch(a);
+  if (is_single_step(a)) return threads * step_scratch(a, threads);
   const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
   return group.groups * ForwardWorkspace<Real>(a, group, nullptr).elements;
 }
 
 template <class Real>
 void forward(const ForwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
-  if (is_single_step(a)) return team.index == 0 ? single_step(a, scratch) : void();
+  if (is_single_step(a)) return single_step(a, scratch, team);
   const Group group = group_of(team, a.D);
   if (group.index >= group.size) return;
   const int64_t elements = ForwardWorkspace<Real>(a, group, nullptr).elements;
@@ -99,7 +99,8 @@ bool reuses_packed(const ForwardArgs<Real>& a) noexcept {
 template <class Real>
 int32_t forward_threads(const ForwardArgs<Real>& a, int32_t available) noexcept {
   const int64_t rows = a.steps.T * a.steps.B, work = rows * a.D * 3 * a.H * (a.I + a.H);
-  if (is_single_step(a) || work < 400000) return 1;
+  if (is_single_step(a)) return step_threads(a, available);
+  if (work < 400000) return 1;
   const int64_t useful = a.H < 64 ? a.D * a.steps.B : available;
   return static_cast<int32_t>(min_of(available, useful));
 }

@@ -22,7 +22,7 @@ template <class Real>
 constexpr Kernels<Real> kKernels = {&Packed<Real>::elements, &reuses_packed<Real>, &forward_threads<Real>,
                                     &forward_scratch<Real>,  &forward<Real>,       &backward_threads<Real>,
                                     &backward_scratch<Real>, &backward<Real>,      &leaves_records<Real>,
-                                    &records_scratch<Real>,  &add_records<Real>,   &probe<Real>};
+                                    &records_threads<Real>,  &records_scratch<Real>, &add_records<Real>, &probe<Real>};
 
 constexpr KernelSet kKernelSet = {kKernels<float>, kKernels<double>};
 

@@ -93,12 +93,30 @@ template <class Real, int M>
 // Sequences beyond which a block of weights is packed first, in L1, for all of them.
 constexpr int64_t kDotSequences = 8;
 
-// One direction of a step. What belongs to a sequence lies in blocks of kLanes units.
+// Sequences that a thread of a step must have, where there is enough to do for more than one.
+constexpr int64_t kThreadSequences = 16;
+
+template <class Args>
+int32_t step_threads(const Args& a, int32_t available) noexcept {
+  const int64_t work = a.steps.B * a.D * 3 * a.H * (a.I + a.H);
+  return work < 400000 ? 1 : static_cast<int32_t>(min_of(available, divide_up(a.steps.B, kThreadSequences)));
+}
+
+// The sequences of a team's thread.
+template <class Args>
+Range step_rows(const Args& a, int64_t index, int64_t size) noexcept {
+  return part_of({0, a.steps.B}, index, size);
+}
+
+// One direction of a step, of some of its sequences. What belongs to one lies in blocks of kLanes units.
 template <class Real, Form kForm>
 class StepForward : Direction<ForwardArgs<Real>> {
  public:
-  StepForward(const ForwardArgs<Real>& args, int64_t direction, Real* scratch) noexcept
-      : Direction<ForwardArgs<Real>>(args, direction), p_(args.parameters[direction]), scratch_(scratch), panel_(scratch + elements(args.steps.B, args.H)) {}
+  StepForward(const ForwardArgs<Real>& args, int64_t direction, Range rows, Real* scratch) noexcept
+      : Direction<ForwardArgs<Real>>(args, direction), p_(args.parameters[direction]),
+        rows_(rows),
+        scratch_(scratch),
+        panel_(scratch + elements(rows.size(), args.H)) {}
 
   static int64_t elements(int64_t B, int64_t H) noexcept {
     return B * of_sequence(H) + (kForm == Form::normed ? 4 * 3 * round_up(H, W) : 0);
@@ -110,14 +128,14 @@ class StepForward : Direction<ForwardArgs<Real>> {
   }
 
   void run() noexcept {
-    const int64_t B = this->a.steps.B, H = this->a.H;
-    for (int64_t b = 0; b < B; ++b) begin(b);
+    const int64_t H = this->a.H;
+    for (int64_t b = rows_.begin; b < rows_.end; ++b) begin(b);
     constexpr bool normed = kForm == Form::normed, before = kForm == Form::before;
     const auto x = [&](int64_t b) { return row_of(this->a.x, this->a.steps, 0, b); };
-    multiply<3>(p_.w_ih, this->a.I, normed ? nullptr : p_.b_ih, x, gx(0));
-    multiply<before ? 2 : 3>(p_.w_hh, H, normed ? nullptr : p_.b_hh, [&](int64_t b) { return seen(b); }, gh(0));
+    multiply<3>(p_.w_ih, this->a.I, normed ? nullptr : p_.b_ih, x, gx(rows_.begin));
+    multiply<before ? 2 : 3>(p_.w_hh, H, normed ? nullptr : p_.b_hh, [&](int64_t b) { return seen(b); }, gh(rows_.begin));
     if constexpr (kForm == Form::normed) pack_norms();
-    for (int64_t b = 0; b < B; ++b) {
+    for (int64_t b = rows_.begin; b < rows_.end; ++b) {
       if constexpr (kForm == Form::normed) norm(b);
       for_blocks([&](int64_t block, int64_t count, int64_t units) {
         if constexpr (kForm == Form::before) {
@@ -128,7 +146,7 @@ class StepForward : Direction<ForwardArgs<Real>> {
       });
     }
     if constexpr (kForm == Form::before) finish_before();
-    for (int64_t b = 0; b < B; ++b) write_output(b);
+    for (int64_t b = rows_.begin; b < rows_.end; ++b) write_output(b);
   }
 
  private:
@@ -136,14 +154,14 @@ class StepForward : Direction<ForwardArgs<Real>> {
 
   static int64_t of_sequence(int64_t H) noexcept { return 4 * state_pitch<Real>(H) + 6 * round_up(H, W); }
 
-  Real* state(int64_t b) const noexcept { return scratch_ + b * of_sequence(this->a.H); }
+  Real* state(int64_t b) const noexcept { return scratch_ + (b - rows_.begin) * of_sequence(this->a.H); }
   Real* seen(int64_t b) const noexcept { return state(b) + state_pitch<Real>(this->a.H); }  // by W_hh
   Real* next(int64_t b) const noexcept { return seen(b) + state_pitch<Real>(this->a.H); }
   Real* reset(int64_t b) const noexcept { return next(b) + state_pitch<Real>(this->a.H); }  // r * seen
   Real* gx(int64_t b) const noexcept { return reset(b) + state_pitch<Real>(this->a.H); }
   Real* gh(int64_t b) const noexcept { return gx(b) + 3 * round_up(this->a.H, W); }
   Real* norms(int64_t which) const noexcept {  // g_ih b_ih g_hh b_hh, [blocks][3][W]
-    return scratch_ + this->a.steps.B * of_sequence(this->a.H) + which * 3 * round_up(this->a.H, W);
+    return scratch_ + rows_.size() * of_sequence(this->a.H) + which * 3 * round_up(this->a.H, W);
   }
   Real* saved(int64_t b) const noexcept { return this->a.saved ? this->saved_of(kForm, 0, b) : nullptr; }
 
@@ -161,15 +179,15 @@ class StepForward : Direction<ForwardArgs<Real>> {
   // So many gates of W v + bias of all sequences, from(b) being v; to: the first one's blocks [kGates][W].
   template <int kGates, class From>
   void multiply(const Real* w, int64_t K, const Real* bias, From from, Real* to) noexcept {
-    const int64_t H = this->a.H, B = this->a.steps.B;
-    if (B > kDotSequences) return multiply_packed<kGates>(w, K, bias, from, to);
+    const int64_t H = this->a.H;
+    if (rows_.size() > kDotSequences) return multiply_packed<kGates>(w, K, bias, from, to);
     for (int64_t gate = 0; gate < kGates; ++gate) {
       for (int64_t unit = 0; unit < H; unit += W) {
         const int64_t row = gate * H + unit;
-        for_tiles({0, B}, kDotRows, [&](int64_t b, int64_t m) {
+        for_tiles(rows_, kDotRows, [&](int64_t b, int64_t m) {
           multiply_sequences<kDotRows>(m, w + row * K, K, min_of(W, H - unit), bias ? bias + row : nullptr,
                                        [&](int64_t i) -> const Real* { return from(b + i); },
-                                       to + b * of_sequence(H) + unit * kGates + gate * W);
+                                       to + (b - rows_.begin) * of_sequence(H) + unit * kGates + gate * W);
         });
       }
     }
@@ -190,7 +208,7 @@ class StepForward : Direction<ForwardArgs<Real>> {
   template <int kGates, class From>
   void multiply_packed(const Real* w, int64_t K, const Real* bias, From from, Real* to) noexcept {
     constexpr int64_t kWidth = kGates * W;
-    const int64_t H = this->a.H, B = this->a.steps.B, pitch = B > 1 ? from(1) - from(0) : 0;
+    const int64_t H = this->a.H, pitch = from(rows_.begin + 1) - from(rows_.begin);
     Real *panel = panel_, *start = panel + K * kWidth, *c = start + kWidth;
     for (int64_t unit = 0; unit < H; unit += W) {
       const int64_t units = min_of(W, H - unit);
@@ -199,9 +217,9 @@ class StepForward : Direction<ForwardArgs<Real>> {
         pack_gate(w + row * K, K, units, kWidth, panel + gate * W);
         store(start + gate * W, bias ? load_lanes(bias + row, units) : Vec<Real>{});
       }
-      for_tiles({0, B}, kForwardRows, [&](int64_t b, int64_t m) {
+      for_tiles(rows_, kForwardRows, [&](int64_t b, int64_t m) {
         ::fastgru::multiply<Real, kForwardRows, kGates>(m, from(b), pitch, panel, K, start, c, nullptr);
-        Real* out = to + b * of_sequence(H) + unit * kGates;
+        Real* out = to + (b - rows_.begin) * of_sequence(H) + unit * kGates;
         for (int64_t i = 0; i < m; ++i, out += of_sequence(H)) {
           for (int64_t gate = 0; gate < kGates; ++gate) store(out + gate * W, load(c + i * kWidth + gate * W));
         }
@@ -255,8 +273,8 @@ class StepForward : Direction<ForwardArgs<Real>> {
   // r of all units must be known before the product with W_hn.
   void finish_before() noexcept {
     const int64_t H = this->a.H;
-    multiply<1>(p_.w_hh + 2 * H * H, H, p_.b_hh ? p_.b_hh + 2 * H : nullptr, [&](int64_t b) { return reset(b); }, gh(0));
-    for (int64_t b = 0; b < this->a.steps.B; ++b) {
+    multiply<1>(p_.w_hh + 2 * H * H, H, p_.b_hh ? p_.b_hh + 2 * H : nullptr, [&](int64_t b) { return reset(b); }, gh(rows_.begin));
+    for (int64_t b = rows_.begin; b < rows_.end; ++b) {
       for_blocks([&](int64_t block, int64_t count, int64_t units) { apply_candidate(tile(b, block, count, units)); });
     }
   }
@@ -288,25 +306,30 @@ class StepForward : Direction<ForwardArgs<Real>> {
   }
 
   const Parameters<const Real>& p_;
+  const Range rows_;
   Real *scratch_, *panel_;
   alignas(64) Real keep_[W];
 };
 
+// Of one thread, in whole cache lines.
 template <class Real>
-int64_t step_scratch(const ForwardArgs<Real>& a) noexcept {
+int64_t step_scratch(const ForwardArgs<Real>& a, int64_t threads) noexcept {
   using Largest = StepForward<Real, Form::normed>;
-  return Largest::elements(a.steps.B, a.H) + Largest::panel_elements(a.steps.B, a.I, a.H);
+  const int64_t rows = divide_up(a.steps.B, threads);
+  return round_up(Largest::elements(rows, a.H) + Largest::panel_elements(rows, a.I, a.H), 64);
 }
 
 template <class Real>
-void single_step(const ForwardArgs<Real>& a, Real* scratch) noexcept {
-  for (int64_t d = 0; d < a.D; ++d) {
+void single_step(const ForwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
+  const Range rows = step_rows(a, team.index, team.size);
+  scratch += team.index * step_scratch(a, team.size);
+  for (int64_t d = 0; rows.size() > 0 && d < a.D; ++d) {
     if (a.form == Form::before) {
-      StepForward<Real, Form::before>(a, d, scratch).run();
+      StepForward<Real, Form::before>(a, d, rows, scratch).run();
     } else if (a.form == Form::normed) {
-      StepForward<Real, Form::normed>(a, d, scratch).run();
+      StepForward<Real, Form::normed>(a, d, rows, scratch).run();
     } else {
-      StepForward<Real, Form::after>(a, d, scratch).run();
+      StepForward<Real, Form::after>(a, d, rows, scratch).run();
     }
   }
 }

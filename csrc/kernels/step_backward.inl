@@ -113,30 +113,28 @@ class RowSums {
 template <class Real, Form kForm>
 class StepBackward : Direction<BackwardArgs<Real>> {
  public:
-  StepBackward(const BackwardArgs<Real>& args, int64_t direction, Real* scratch) noexcept
-      : Direction<BackwardArgs<Real>>(args, direction), p_(args.parameters[direction]) {
-    const int64_t B = args.steps.B;
+  // records: of all sequences; scratch: of this thread.
+  StepBackward(const BackwardArgs<Real>& args, int64_t direction, Range rows, Real* records, Real* scratch) noexcept
+      : Direction<BackwardArgs<Real>>(args, direction),
+        p_(args.parameters[direction]),
+        rows_(rows),
+        records_(records) {
     Pieces<Real> pieces(scratch);
-    carry_ = pieces.take(B * ldc_);
-    product_ = pieces.take(B * ldc_);
+    carry_ = pieces.take(rows.size() * ldc_);
+    product_ = pieces.take(rows.size() * ldc_);
     sums_ = RowSums<Real>(pieces.take(RowSums<Real>::kElements));
-    Real* own = pieces.take(args.records[direction] ? 0 : B * at_.pitch());
-    records_ = args.records[direction] ? args.records[direction] : own;
-    rest_ = pieces.take(0);
   }
 
-  static int64_t elements(const BackwardArgs<Real>& a) noexcept {
+  static int64_t elements(int64_t rows, int64_t H) noexcept {
     Pieces<Real> pieces(nullptr);
-    pieces.take(a.steps.B * pitch_of(a.H));
-    pieces.take(a.steps.B * pitch_of(a.H));
+    pieces.take(rows * round_up(H, W));
+    pieces.take(rows * round_up(H, W));
     pieces.take(RowSums<Real>::kElements);
-    pieces.take(a.steps.B * record_pitch(a.form, a.I, a.H));
-    return pieces.taken() + records_scratch(products(a, nullptr, 0));
+    return pieces.taken();
   }
 
   void run() noexcept {
-    const int64_t B = this->a.steps.B;
-    for (int64_t b = 0; b < B; ++b) begin(b);
+    for (int64_t b = rows_.begin; b < rows_.end; ++b) begin(b);
     for_tiles_of_units([&](const GradientTile<Real>& tile) {
       if constexpr (kForm == Form::before) {
         differentiate_candidate(tile);
@@ -147,26 +145,22 @@ class StepBackward : Direction<BackwardArgs<Real>> {
       }
     });
     if constexpr (kForm == Form::before) finish_before();
-    for (int64_t b = 0; b < B; ++b) finish_record(b);
+    for (int64_t b = rows_.begin; b < rows_.end; ++b) finish_record(b);
     if (this->a.dh0) write_dh0();
     if (this->a.dx.data) write_dx();
-    if (!this->a.records[this->d]) add_records(products(this->a, records_, this->d), rest_, Team{0, 1, nullptr, {nullptr, nullptr}});
   }
 
  private:
   static constexpr int64_t W = kLanes<Real>;
 
-  static int64_t pitch_of(int64_t H) noexcept { return round_up(H, W); }
-
-  static RecordArgs<Real> products(const BackwardArgs<Real>& a, const Real* records, int64_t d) noexcept {
-    return {a.I, a.H, a.steps.B, a.form, records, a.gradients[d], false};
-  }
-
   Real* record(int64_t b) const noexcept { return records_ + b * at_.pitch(); }
   const Real* h0(int64_t b) const noexcept { return this->a.h0 ? this->state_of(this->a.h0, b) : nullptr; }
   Rows<Real> gradients(int64_t which) const noexcept {
-    return {records_ + which * this->a.H, at_.pitch(), {0, this->a.steps.B}};
+    return {record(rows_.begin) + which * this->a.H, at_.pitch(), {0, rows_.size()}};
   }
+
+  Real* carry(int64_t b) const noexcept { return carry_ + (b - rows_.begin) * ldc_; }
+  Real* product(int64_t b) const noexcept { return product_ + (b - rows_.begin) * ldc_; }
 
   // The carry begins as dh_n; the record has what entered the step.
   void begin(int64_t b) noexcept {
@@ -174,7 +168,7 @@ class StepBackward : Direction<BackwardArgs<Real>> {
     const Real *dh_n = this->a.dh_n ? this->state_of(this->a.dh_n, b) : nullptr, *h = h0(b), *recurrent = this->recurrent_of(b);
     for (int64_t i = 0; i < H; i += W) {
       const int64_t units = min_of(W, H - i);
-      store(carry_ + b * ldc_ + i, dh_n ? load_lanes(dh_n + i, units) : Vec<Real>{});
+      store(carry(b) + i, dh_n ? load_lanes(dh_n + i, units) : Vec<Real>{});
       Vec<Real> seen = h ? load_lanes(h + i, units) : Vec<Real>{};
       if (recurrent) seen *= load_lanes(recurrent + i, units);
       store_lanes(record(b) + at_.h() + i, seen, units);
@@ -185,7 +179,7 @@ class StepBackward : Direction<BackwardArgs<Real>> {
 
   template <class F>
   void for_tiles_of_units(F f) noexcept {
-    for_tiles({0, this->a.steps.B}, kBackwardRows, [&](int64_t b, int64_t m) {
+    for_tiles(rows_, kBackwardRows, [&](int64_t b, int64_t m) {
       for (int64_t unit = 0; unit < this->a.H; unit += W) f(tile(b, m, unit, kZeros<Real>, 0));
     });
   }
@@ -198,7 +192,7 @@ class StepBackward : Direction<BackwardArgs<Real>> {
     tile.H = this->a.H;
     tile.dh = dh;
     tile.ldd = ldd;
-    tile.carry = carry_ + b * ldc_ + unit;
+    tile.carry = carry(b) + unit;
     tile.ldc = ldc_;
     tile.saved = this->saved_of(kForm, 0, b) + unit;
     tile.lds = saved_pitch(kForm, this->a.H);
@@ -222,7 +216,7 @@ class StepBackward : Direction<BackwardArgs<Real>> {
   }
 
   void clear_product() noexcept {
-    for (int64_t i = 0; i < this->a.steps.B * ldc_; i += W) store(product_ + i, Vec<Real>{});
+    for (int64_t i = 0; i < rows_.size() * ldc_; i += W) store(product_ + i, Vec<Real>{});
   }
 
   // dn of all units must be known before dr.
@@ -230,9 +224,9 @@ class StepBackward : Direction<BackwardArgs<Real>> {
     const int64_t H = this->a.H;
     clear_product();
     sums_.add(gradients(0), p_.w_hh + 2 * H * H, H, H, product_, ldc_);
-    for_tiles({0, this->a.steps.B}, kBackwardRows, [&](int64_t b, int64_t m) {
+    for_tiles(rows_, kBackwardRows, [&](int64_t b, int64_t m) {
       for (int64_t unit = 0; unit < H; unit += W) {
-        differentiate_reset(tile(b, m, unit, product_ + b * ldc_ + unit, ldc_));
+        differentiate_reset(tile(b, m, unit, product(b) + unit, ldc_));
       }
     });
   }
@@ -263,36 +257,38 @@ class StepBackward : Direction<BackwardArgs<Real>> {
   }
 
   void write_dh0() noexcept {
-    const int64_t H = this->a.H, B = this->a.steps.B;
+    const int64_t H = this->a.H;
     clear_product();
     sums_.add(gradients(of_recurrent(kForm)), p_.w_hh, kForm == Form::before ? 2 * H : 3 * H, H, product_, ldc_);
-    for (int64_t b = 0; b < B; ++b) {
+    for (int64_t b = rows_.begin; b < rows_.end; ++b) {
       const Real* recurrent = this->recurrent_of(b);
       Real* to = this->state_of(this->a.dh0, b);
       for (int64_t i = 0; i < H; i += W) {
         const int64_t units = min_of(W, H - i);
-        Vec<Real> product = load(product_ + b * ldc_ + i);
-        if (recurrent) product *= load_lanes(recurrent + i, units);
-        store_lanes(to + i, load(carry_ + b * ldc_ + i) + product, units);
+        Vec<Real> through = load(product(b) + i);
+        if (recurrent) through *= load_lanes(recurrent + i, units);
+        store_lanes(to + i, load(carry(b) + i) + through, units);
       }
     }
   }
 
   // Rows of dx are dense here, of one step; the second direction adds to what the first wrote.
   void write_dx() noexcept {
-    const int64_t H = this->a.H, I = this->a.I, B = this->a.steps.B, ldx = this->a.dx.batch;
-    Real* to = row_of(this->a.dx, this->a.steps, 0, 0);
-    for (int64_t b = 0; this->d == 0 && b < B; ++b) __builtin_memset(to + b * ldx, 0, static_cast<uint64_t>(I) * sizeof(Real));
+    const int64_t H = this->a.H, I = this->a.I, ldx = this->a.dx.batch;
+    Real* to = row_of(this->a.dx, this->a.steps, 0, rows_.begin);
+    for (int64_t b = 0; this->d == 0 && b < rows_.size(); ++b)
+      __builtin_memset(to + b * ldx, 0, static_cast<uint64_t>(I) * sizeof(Real));
     sums_.add(gradients(of_input(kForm) + 1), p_.w_ih, 2 * H, I, to, ldx);
     sums_.add(gradients(of_input(kForm)), p_.w_ih + 2 * H * I, H, I, to, ldx);
   }
 
   const Parameters<const Real>& p_;
   const RecordLayout at_{kForm, this->a.I, this->a.H};
-  const int64_t ldc_ = pitch_of(this->a.H);
+  const int64_t ldc_ = round_up(this->a.H, W);
+  const Range rows_;
+  Real* records_;
   Real *carry_, *product_;  // [B], ldc_ apart: what goes on to h beside W_hh; W_hh^T dgates
   RowSums<Real> sums_{nullptr};
-  Real *records_, *rest_;
 };
 
 template <class Real>
@@ -301,20 +297,48 @@ bool leaves_records(const BackwardArgs<Real>& a) noexcept {
 }
 
 template <class Real>
-int64_t step_backward_scratch(const BackwardArgs<Real>& a) noexcept {
-  return StepBackward<Real, Form::after>::elements(a);
+RecordArgs<Real> step_products(const BackwardArgs<Real>& a, const Real* records, int64_t d) noexcept {
+  return {a.I, a.H, a.steps.B, a.form, records, a.gradients[d], false};
 }
 
 template <class Real>
-void single_step_backward(const BackwardArgs<Real>& a, Real* scratch) noexcept {
+int64_t thread_step_scratch(const BackwardArgs<Real>& a, int64_t threads) noexcept {
+  return StepBackward<Real, Form::after>::elements(divide_up(a.steps.B, threads), a.H);
+}
+
+// Records of one direction at a time where the caller takes none, and each thread's own.
+template <class Real>
+int64_t step_backward_scratch(const BackwardArgs<Real>& a, int32_t threads) noexcept {
+  const int64_t records = round_up(a.steps.B * record_pitch(a.form, a.I, a.H), 64);
+  return records + threads * thread_step_scratch(a, threads) +
+         records_scratch(step_products<Real>(a, nullptr, 0), threads);
+}
+
+template <class Real>
+void run_step_backward(const BackwardArgs<Real>& a, int64_t d, Range rows, Real* records, Real* scratch) noexcept {
+  if (rows.size() == 0) return;
+  if (a.form == Form::before) {
+    StepBackward<Real, Form::before>(a, d, rows, records, scratch).run();
+  } else if (a.form == Form::normed) {
+    StepBackward<Real, Form::normed>(a, d, rows, records, scratch).run();
+  } else {
+    StepBackward<Real, Form::after>(a, d, rows, records, scratch).run();
+  }
+}
+
+template <class Real>
+void single_step_backward(const BackwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
+  const Range rows = step_rows(a, team.index, team.size);
+  Real* own = scratch + round_up(a.steps.B * record_pitch(a.form, a.I, a.H), 64);
+  Real* rest = own + team.size * thread_step_scratch(a, team.size);
+  own += team.index * thread_step_scratch(a, team.size);
   for (int64_t d = 0; d < a.D; ++d) {
-    if (a.form == Form::before) {
-      StepBackward<Real, Form::before>(a, d, scratch).run();
-    } else if (a.form == Form::normed) {
-      StepBackward<Real, Form::normed>(a, d, scratch).run();
-    } else {
-      StepBackward<Real, Form::after>(a, d, scratch).run();
-    }
+    Real* records = a.records[d] ? a.records[d] : scratch;
+    run_step_backward(a, d, rows, records, own);
+    if (a.records[d]) continue;
+    if (team.size > 1) wait_at(*team.all, team.size);
+    add_records(step_products<Real>(a, records, d), rest, team);
+    if (team.size > 1) wait_at(*team.all, team.size);
   }
 }
 

@@ -133,8 +133,9 @@ class RecordProducts {
   Real *panels_, *own_;
 };
 
+// Of one thread, in whole cache lines.
 template <class Real>
-int64_t records_scratch(const RecordArgs<Real>& a) noexcept {
+int64_t thread_records_scratch(const RecordArgs<Real>& a) noexcept {
   Pieces<Real> pieces(nullptr);
   pieces.take(RecordProducts<Real>::panel_elements(a));
   pieces.take(RecordProducts<Real>::own_elements(a));
@@ -142,12 +143,26 @@ int64_t records_scratch(const RecordArgs<Real>& a) noexcept {
 }
 
 template <class Real>
+int64_t records_scratch(const RecordArgs<Real>& a, int32_t threads) noexcept {
+  return threads * thread_records_scratch(a);
+}
+
+template <class Real>
+int32_t records_threads(const RecordArgs<Real>& a, int32_t available) noexcept {
+  const int64_t work = a.rows * 3 * a.H * (a.I + a.H);
+  return work < 1000000 ? 1 : static_cast<int32_t>(min_of(available, divide_up(a.H, kOuterUnits)));
+}
+
+// Each thread has some of the units, and panels of its own.
+template <class Real>
 void add_records(const RecordArgs<Real>& a, Real* scratch, const Team& team) noexcept {
-  if (team.index != 0) return;
-  Pieces<Real> pieces(scratch);
+  constexpr int64_t W = kLanes<Real>;
+  const Range blocks = part_of({0, divide_up(a.H, W)}, team.index, team.size);
+  if (blocks.size() == 0) return;
+  Pieces<Real> pieces(scratch + team.index * thread_records_scratch(a));
   Real* panels = pieces.take(RecordProducts<Real>::panel_elements(a));
   Real* own = pieces.take(RecordProducts<Real>::own_elements(a));
-  RecordProducts<Real>(a, {0, a.H}, panels, own).run();
+  RecordProducts<Real>(a, {blocks.begin * W, min_of(blocks.end * W, a.H)}, panels, own).run();
 }
 
 }  // namespace

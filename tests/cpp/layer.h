@@ -94,7 +94,7 @@ class Layer {
                                   records.data() + (part == 0 ? 0 : first * pitch),
                                   gradients.view(),
                                   part == 1};
-      if (args.rows > 0) run(args, kernels_.records_scratch(args), threads, kernels_.add_records);
+      if (args.rows > 0) run(args, kernels_.records_scratch(args, threads), threads, kernels_.add_records);
     }
   }
 

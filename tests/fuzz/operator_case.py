@@ -66,7 +66,7 @@ def draw_operator(seed: int, number: int) -> OperatorCase:
         extra=extra,
         int32=rng.random() < 0.5,
         dtype=rng.choice(("float32", "float64")),
-        wanted=[] if rng.random() < 0.6 else [i for i in range(16) if i == 3 or rng.random() < 0.5],  # 3: the first w_ih
+        wanted=[] if rng.random() < 0.6 else [i for i in range(16) if i == 3 or rng.random() < 0.5],  # 3: a w_ih
         faults=faults,
         isa=rng.choice(_native.instruction_sets()),
         threads=rng.choice((1, 2, 4)),

@@ -77,7 +77,7 @@ def assert_same(run: Callable[[torch.nn.Module], list[Tensor]], ours: torch.nn.M
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3, 5, 8, 9, 32, 33])
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 8, 9, 40, 513])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_steps_of_a_cell_are_the_definitions(form: str, batch: int, training: bool) -> None:
@@ -120,7 +120,7 @@ def test_any_number_of_units_and_of_inputs(form: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("options", STACKS)
-@pytest.mark.parametrize("batch", [1, 3, 16, 40])
+@pytest.mark.parametrize("batch", [1, 3, 40, 513])
 def test_calls_over_one_step_are_the_definitions(options: str, batch: int) -> None:
     def layer(**given: object) -> torch.nn.Module:
         return fastgru.GRU(I, **{"hidden_size": H, "dtype": torch.float64, **given})  # type: ignore[arg-type]

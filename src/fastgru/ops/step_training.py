@@ -164,7 +164,12 @@ class _Step(Function):
         if _is_elsewhere(dy, dh_n):
             return _defined(graph, Noise(*masks), x, h, needs, dy, dh_n, ctx.is_cell)
         records = None if len(needs) > _FIXED else graph.records()
-        return None, None, None, *graph.used.backward(x, h, *masks, saved, dy, dh_n, wanted, records)
+        return (
+            None,
+            None,
+            None,
+            *graph.used.backward(x, h, *masks, saved, dy, dh_n, wanted, records, torch.get_num_threads()),
+        )
 
 
 def _defined(
@@ -215,7 +220,7 @@ def trained_step(stack: Stack, x: Tensor, state: Maybe, weights: list[Tensor], i
     """y and the next state of a stack, for a cell the next state, where a gradient of it is wanted.
 
     x [I], [B, I] or [1, B, I]; state [L*D, B, H], [L*D, H] beside [I], for a cell [B, H] or [H], or None: zeros.
-    None, with nothing done, where another way must be taken: where no gradient is wanted, for more than 32 sequences,
+    None, with nothing done, where another way must be taken: where no gradient is wanted, for more than 512 sequences,
     for tensors that are not plain ones of one dtype (float32 or float64) on the CPU, and for what
     `Stack.trains_steps` says no of. Raises RuntimeError where the memory of one of the tensors was freed.
     """
@@ -224,7 +229,9 @@ def trained_step(stack: Stack, x: Tensor, state: Maybe, weights: list[Tensor], i
     if not (torch.is_grad_enabled() and any_requires_grad(x, state, *weights)):
         return None
     graph = _graph_of(stack, weights, is_cell)
-    results = graph.used.forward(x, state, partial(_draw, stack, x, is_cell) if stack.is_noisy else None)
+    results = graph.used.forward(
+        x, state, partial(_draw, stack, x, is_cell) if stack.is_noisy else None, torch.get_num_threads()
+    )
     if results is None:
         return None
     if graph.is_new:
