@@ -1,8 +1,10 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from fastgru.core.layer import Layer
+from fastgru.core.noise import Noise
+from fastgru.core.spec import Variant
 
 class PackedWeights:
     """Keeps a layer's packed weights from call to call, while it lives."""
@@ -58,5 +60,53 @@ def step(
 ) -> tuple[Tensor, Tensor] | None:
     """One step without gradients of one or two sequences; None, with nothing done, where another way must be taken."""
 
-def cell_step(x: Tensor, h: Tensor | None, weights: list[Tensor]) -> Tensor | None:
-    """As step, for a cell."""
+def cell_step(x: Tensor, h: Tensor | None, weights: list[Tensor], keep: float) -> Tensor | None:
+    """As step, for a cell: the next h."""
+
+class StepWeights:
+    """A stack's weights as the steps of one graph use them."""
+
+    def __init__(self, variant: Variant, layers: int, weights: list[Tensor], is_cell: bool) -> None: ...
+    @property
+    def variant(self) -> Variant: ...
+    @property
+    def weights(self) -> list[Tensor]: ...
+    @property
+    def wants_any(self) -> bool:
+        """Whether a gradient of one of them is wanted."""
+
+    def fits(self, variant: Variant, weights: list[Tensor], is_cell: bool) -> bool:
+        """Whether these are the same weights, in the same use: none was replaced, no matrix written to."""
+
+    def check(self) -> None:
+        """Raise RuntimeError, in torch's words, where a matrix was written to."""
+
+    def forward(
+        self, x: Tensor, state: Tensor | None, draw: Callable[[], Noise] | None, threads: int
+    ) -> tuple[Tensor | None, Tensor, Tensor, Noise | None] | None:
+        """One step: y (None for a cell), the next state, what backward needs, and the masks that `draw` returned.
+
+        None, with nothing done, where another way must be taken.
+        """
+
+    def backward(
+        self,
+        x: Tensor,
+        state: Tensor | None,
+        recurrent: Tensor | None,
+        zoneout: Tensor | None,
+        saved: Tensor,
+        dy: Tensor | None,
+        dh_n: Tensor | None,
+        wanted: Sequence[bool],
+        records: StepRecords | None,
+        threads: int,
+    ) -> list[Tensor | None]:
+        """The gradients of x and the state, and of the weights where `wanted` tells of them and no records are given."""
+
+class StepRecords:
+    """What the steps of one backward pass leave for the gradients of a stack's weights."""
+
+    def __init__(self, weights: StepWeights) -> None: ...
+    def finish(self) -> list[Tensor | None]:
+        """The weights' gradients, None where not wanted."""
