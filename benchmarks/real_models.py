@@ -1,6 +1,6 @@
 """Published models before and after `fastgru.accelerate`: `python -m benchmarks.real_models`.
 
-    pip install torch-geometric torch-rechub piano-transcription-inference
+    pip install torch-geometric torch-rechub piano-transcription-inference pypots pykt-toolkit
 
 The models are their packages' own, with random weights and inputs of the sizes that their papers or examples use; a
 model whose package is not installed is named and left out. Inference is a forward pass in eval mode, training a forward
@@ -118,6 +118,91 @@ def gru4rec(batch: int = 256) -> Case:
     return Case("GRU4Rec (torch_rechub)", f"I=H=64, L=2, B={batch}, T=50", model, (inputs,))
 
 
+def gru_d(batch: int = 32, steps: int = 48, features: int = 37) -> Case:
+    """A series with gaps, sizes as in PhysioNet 2012; a cell between decays, one step after the other."""
+    from pypots.nn.modules.grud import BackboneGRUD
+
+    model, series = BackboneGRUD(steps, features, 256), torch.randn(batch, steps, features)
+    mask, gaps = (torch.rand_like(series) < 0.2).float(), torch.rand_like(series)
+    inputs = (series * mask, mask, gaps, torch.zeros(features), series)
+    return Case("GRU-D (pypots)", f"cell, I=330, H=256, B={batch}, T={steps}", model, inputs)
+
+
+def crli(batch: int = 32, steps: int = 48, features: int = 37) -> Case:
+    """Clusters of such series; cells that feed each other, one step after the other."""
+    from pypots.nn.modules.crli import BackboneCRLI
+
+    model, series = BackboneCRLI(steps, features, 2, 64, None), torch.randn(batch, steps, features)
+    inputs = (series, (torch.rand_like(series) < 0.2).float())
+    return Case("CRLI (pypots)", f"cells, H=8 to 64, B={batch}, T={steps}", model, inputs)
+
+
+def gkt(batch: int = 8, steps: int = 50, concepts: int = 50) -> Case:
+    """Answers of pupils; a cell over all concepts of all pupils, one step after the other."""
+    from pykt.models.gkt import GKT
+
+    model = GKT(concepts, 32, 32, graph=torch.rand(concepts, concepts).softmax(dim=1))
+    inputs = (torch.randint(concepts, (batch, steps)), torch.randint(2, (batch, steps)))
+    return Case("GKT (pykt)", f"cell, I=H=32, B={batch * concepts}, T={steps}", model, inputs)
+
+
+def tgn_memory(events: int = 200, nodes: int = 1000) -> Case:
+    """Events in a graph, sizes as in torch_geometric's example; a cell updates the memory of who takes part."""
+    from torch_geometric.nn.models.tgn import IdentityMessage, LastAggregator, TGNMemory
+
+    memory = TGNMemory(nodes, 172, 100, 100, IdentityMessage(172, 100, 100), LastAggregator())
+
+    class Updated(torch.nn.Module):
+        """A batch of events, and the memory of its nodes after them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.memory = memory
+
+        def forward(self, source: Tensor, target: Tensor, times: Tensor, messages: Tensor) -> Tensor:
+            self.memory.reset_state()
+            self.memory.update_state(source, target, times, messages)
+            found: Tensor = self.memory(torch.cat([source, target]).unique())[0]
+            return found
+
+    source, target = torch.randint(nodes, (events,)), torch.randint(nodes, (events,))
+    inputs = (source, target, torch.arange(events), torch.randn(events, 172))
+    return Case("TGNMemory (torch_geometric)", f"cell, I=472, H=100, B about {2 * events}", Updated(), inputs)
+
+
+class WorldModel(torch.nn.Module):
+    """A recurrent state-space model: a cell over (stochastic state, action), prior and posterior at each step.
+
+    Source: Hafner et al. 2019, arXiv:1811.04551, figure 2c, with the discrete states of Hafner et al. 2021.
+    """
+
+    def __init__(self, hidden: int = 200, classes: int = 16, actions: int = 4, embedding: int = 128) -> None:
+        super().__init__()
+        self.hidden, self.classes = hidden, classes
+        self.embed = torch.nn.Linear(classes * classes + actions, hidden)
+        self.cell = torch.nn.GRUCell(hidden, hidden)
+        self.prior = torch.nn.Linear(hidden, classes * classes)
+        self.posterior = torch.nn.Linear(hidden + embedding, classes * classes)
+
+    def forward(self, actions: Tensor, observed: Tensor) -> list[Tensor]:
+        """actions [T, B, A], observed [T, B, E]: the logits of priors and posteriors."""
+        batch = actions.size(1)
+        h, z = actions.new_zeros(batch, self.hidden), actions.new_zeros(batch, self.classes**2)
+        priors, posteriors = [], []
+        for action, seen in zip(actions, observed, strict=True):
+            h = self.cell(self.embed(torch.cat([z, action], dim=1)).relu(), h)
+            priors.append(self.prior(h))
+            posteriors.append(self.posterior(torch.cat([h, seen], dim=1)))
+            z = posteriors[-1].view(batch, self.classes, self.classes).softmax(dim=2).view(batch, -1)
+        return [torch.stack(priors), torch.stack(posteriors)]
+
+
+def world_model(batch: int = 16, steps: int = 50) -> Case:
+    """As agents learn one from what they saw."""
+    inputs = (torch.randn(steps, batch, 4), torch.randn(steps, batch, 128))
+    return Case("RSSM (this file)", f"cell, I=H=200, B={batch}, T={steps}", WorldModel(), inputs)
+
+
 def piano_transcription(seconds: int = 3) -> Case:
     """Sound to piano notes; four GRUs of two layers and two of one, all bidirectional, beside convolutions."""
     from piano_transcription_inference.models import Regress_onset_offset_frame_velocity_CRNN
@@ -132,6 +217,11 @@ CASES: dict[Callable[[], Case], str] = {
     re_net: "torch_geometric",
     gru4rec: "torch_rechub",
     piano_transcription: "piano_transcription_inference",
+    gru_d: "pypots",
+    crli: "pypots",
+    gkt: "pykt",
+    tgn_memory: "torch_geometric",
+    world_model: "torch",
 }
 
 
@@ -185,11 +275,14 @@ def main() -> None:
     """Measure what is installed and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--models", nargs="+", default=[make.__name__ for make in CASES], help="the names of some")
     parser.add_argument("--seconds", type=float, default=5.0, help="time for each model and mode, before and after")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     comparisons = []
     for make, package in CASES.items():
+        if make.__name__ not in options.models:
+            continue
         if find_spec(package) is None:
             print(f"{make.__name__} is left out: pip install {package.replace('_', '-')}", file=sys.stderr)
             continue
