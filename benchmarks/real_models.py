@@ -160,6 +160,7 @@ def tgn_memory(events: int = 200, nodes: int = 1000) -> Case:
             self.memory = memory
 
         def forward(self, source: Tensor, target: Tensor, times: Tensor, messages: Tensor) -> Tensor:
+            self.memory.detach()
             self.memory.reset_state()
             self.memory.update_state(source, target, times, messages)
             found: Tensor = self.memory(torch.cat([source, target]).unique())[0]

@@ -102,7 +102,7 @@ class StepWeights:
         records: StepRecords | None,
         threads: int,
     ) -> list[Tensor | None]:
-        """The gradients of x and the state, and of the weights where `wanted` tells of them and there are no records."""
+        """The gradients of x and the state, and of the weights where `wanted` tells of them and nothing is recorded."""
 
 class StepRecords:
     """What the steps of one backward pass leave for the gradients of a stack's weights."""

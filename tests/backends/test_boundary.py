@@ -64,6 +64,32 @@ def test_freed_memory_is_an_error_in_words(left: int) -> None:
     """)
 
 
+def test_memory_freed_between_steps_is_an_error_in_words() -> None:
+    run(f"""
+    words, grad = {FREED!r}, torch.autograd.grad
+    for name in ("x", "h", "weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        for when in ("step", "backward", "backward that is differentiated"):
+            cell, x, h = fastgru.GRUCell(I, H), torch.randn(B, I), torch.randn(B, H)
+            state = cell(torch.randn(B, I), torch.randn(B, H))  # the weights' memory is there
+            loss = cell(torch.randn(B, I), cell(x, h)).sum()
+            target = {{"x": x, "h": h}}[name] if name in ("x", "h") else getattr(cell, name)
+            target.untyped_storage().resize_(0)
+            if when == "step":
+                raises(RuntimeError, words, lambda: cell(x, h))
+            elif when == "backward":
+                raises(RuntimeError, words, lambda: grad(loss, list(cell.parameters())))
+            else:  # in torch's words
+                raises(RuntimeError, "", lambda: grad(loss, list(cell.parameters()), create_graph=True))
+    for name in ("weight_ih_l0", "weight_hh_l1", "bias_hh_l1_reverse"):
+        gru, x = fastgru.GRU(I, H, 2, bidirectional=True), torch.randn(1, B, I)
+        y, state = gru(x)
+        y, _ = gru(x, state)
+        getattr(gru, name).untyped_storage().resize_(0)
+        raises(RuntimeError, words, lambda: gru(x, state))
+        raises(RuntimeError, words, lambda: y.sum().backward())
+    """)
+
+
 def test_zero_tensors_compute_as_in_torch() -> None:
     run("""
     theirs, ours = torch.nn.GRU(I, H), fastgru.GRU(I, H)
