@@ -126,6 +126,57 @@ def test_direct_apply_is_apply() -> None:
     assert torch.equal(torch.autograd.grad(y.sum(), x)[0], torch.full((2,), 2.0))
 
 
+def test_backward_passes_have_numbers_and_an_end() -> None:
+    x = torch.ones(2, requires_grad=True)
+    doubled = 2 * x
+    loss = doubled.sum()
+    happened: list[object] = []
+
+    def note(_: torch.Tensor) -> None:
+        happened.append(internals.backward_pass())
+        internals.at_end_of_backward(lambda: happened.append("end"))
+
+    doubled.register_hook(note)
+    for _ in range(2):
+        loss.backward(retain_graph=True)
+    first, end, second, _ = happened
+    assert end == "end"
+    assert 0 <= first < second  # type: ignore[operator]
+    assert internals.backward_pass() == -1
+
+
+def test_what_is_to_be_called_at_the_end_is_dropped_where_a_pass_fails() -> None:
+    x = torch.ones(2, requires_grad=True)
+    happened: list[str] = []
+
+    class Guard:
+        def __call__(self) -> None:
+            happened.append("called")
+
+        def __del__(self) -> None:
+            happened.append("dropped")
+
+    def fail(_: torch.Tensor) -> None:
+        internals.at_end_of_backward(Guard())
+        raise ValueError("no further")
+
+    x.register_hook(fail)
+    with pytest.raises(ValueError, match="no further"):
+        x.sum().backward()
+    assert happened == ["dropped"]
+
+
+def test_will_execute() -> None:
+    x, w = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    made = w * 1
+    answers = []
+    y = x * made
+    y.register_hook(lambda _: answers.append(internals.will_execute(made.grad_fn)))
+    torch.autograd.grad(y.sum(), x, retain_graph=True)
+    torch.autograd.grad(y.sum(), w)
+    assert answers == [False, True]
+
+
 def test_the_operator_is_redispatched_below_autograd() -> None:
     keyset = torch._C._dispatch_keys(torch.zeros(2, requires_grad=True))
     assert keyset.has(torch._C.DispatchKey.AutogradCPU)

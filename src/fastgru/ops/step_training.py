@@ -14,10 +14,13 @@ What keeps that right:
 - A `StepGraph` serves while all weights are the same tensors, want gradients as they did, and the matrices were not
   written to; each step's backward looks at that again, and raises what torch would.
 - Only the nodes of its steps hold it: it goes with the graph, and nothing holds the graph.
+- `fully_shard` gives away a module's gradients as soon as those of its inputs are there: under it each step takes the
+  weights themselves.
 - The first step of a graph takes the weights themselves: a single step a backward pass pays for none of this.
 - Where backward is differentiated, traced, batched or called by hand, the definition's gradients go through the token.
 """
 
+import sys
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -59,10 +62,11 @@ class StepGraph:
     used: the weights as all of these steps found them; is_new: whether no step has had them yet.
     """
 
-    __slots__ = ("__weakref__", "is_new", "node", "passes", "token", "used")
+    __slots__ = ("__weakref__", "is_new", "node", "passes", "token", "used", "variant", "weights")
 
     def __init__(self, stack: Stack, weights: list[Tensor], is_cell: bool) -> None:
         self.used = StepWeights(stack.variant, stack.spec.num_layers, weights, is_cell)
+        self.variant, self.weights = stack.variant, list(weights)
         self.is_new: bool = self.used.wants_any
         self.passes: dict[int, Any] = {}  # StepRecords, or None where the pass does not come to the node
         self.token: Maybe = None
@@ -183,16 +187,16 @@ def _defined(
     is_cell: bool,
 ) -> tuple[Maybe, ...]:
     """The gradients of `_Step` by the definition; the weights' are the token's."""
-    used = graph.used
-    used.check()
-    wanted = [*needs[_X:_FIXED], *(weight.requires_grad for weight in used.weights)]
-    leaves = [x, h, *used.weights]
-    dx, dh, *dw = definition.step_gradients(used.variant, is_cell, masks, leaves, wanted, (dy, dh_n))
+    if not is_compiling():  # a compiled backward cannot call the native module
+        graph.used.check()
+    wanted = [*needs[_X:_FIXED], *(weight.requires_grad for weight in graph.weights)]
+    leaves = [x, h, *graph.weights]
+    dx, dh, *dw = definition.step_gradients(graph.variant, is_cell, masks, leaves, wanted, (dy, dh_n))
     if len(needs) > _FIXED or graph.token is None:
         return None, None, None, dx, dh, *dw[: len(needs) - _FIXED]
     parts = [
         weight.new_zeros(weight.numel()) if d is None else d.reshape(-1)
-        for weight, d in zip(used.weights, dw, strict=True)
+        for weight, d in zip(graph.weights, dw, strict=True)
     ]
     return None, None, torch.cat(parts), dx, dh
 
@@ -234,10 +238,15 @@ def trained_step(stack: Stack, x: Tensor, state: Maybe, weights: list[Tensor], i
     )
     if results is None:
         return None
-    if graph.is_new:
+    if graph.is_new or _is_sharded():
         graph.is_new = False
         return _apply(graph, results, None, x, state, *weights)
     return _apply(graph, results, graph.for_next_step(), x, state)
+
+
+def _is_sharded() -> bool:
+    """Whether this process may train with torch.distributed.fsdp."""
+    return "torch.distributed.fsdp" in sys.modules and torch.distributed.is_initialized()
 
 
 def _draw(stack: Stack, x: Tensor, is_cell: bool) -> Noise:
