@@ -33,24 +33,6 @@ bool set_form(StepCall& call, nb::handle variant, int64_t layers) {
   return true;
 }
 
-// Masks are of a single layer.
-struct Masks {
-  View recurrent, zoneout;
-
-  bool read(const StepCall& call, nb::handle given_recurrent, nb::handle given_zoneout, Reader& reader) {
-    const bool any = !given_recurrent.is_none() || !given_zoneout.is_none();
-    if (any && call.L != 1) return false;
-    return (given_recurrent.is_none() || call.read_states(given_recurrent, "recurrent", reader, recurrent)) &&
-           (given_zoneout.is_none() || call.read_output(given_zoneout, "zoneout", reader, zoneout));
-  }
-
-  template <class Args, class Real>
-  void set(Args& args) const noexcept {
-    args.noise.recurrent = static_cast<const Real*>(recurrent.data);
-    if (zoneout.there) args.noise.zoneout = {static_cast<const Real*>(zoneout.data), 0, args.D * args.H};
-  }
-};
-
 // What the forward pass saves, in one tensor: the kernel's, layer by layer, then the inputs of all layers but the first.
 struct Saved {
   int64_t layer, input;  // numbers each

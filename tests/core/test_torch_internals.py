@@ -169,9 +169,10 @@ def test_what_is_to_be_called_at_the_end_is_dropped_where_a_pass_fails() -> None
 def test_will_execute() -> None:
     x, w = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     made = w * 1
-    answers = []
+    node, answers = made.grad_fn, []
+    assert node is not None
     y = x * made
-    y.register_hook(lambda _: answers.append(internals.will_execute(made.grad_fn)))
+    y.register_hook(lambda _: answers.append(internals.will_execute(node)))
     torch.autograd.grad(y.sum(), x, retain_graph=True)
     torch.autograd.grad(y.sum(), w)
     assert answers == [False, True]

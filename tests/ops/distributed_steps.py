@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import fastgru
 from fastgru import ops
+from fastgru.ops.step_training import StepGraph
 
 PROCESSES, ROUNDS = 2, 3
 T, B, I, H = 6, 4, 5, 8
@@ -108,26 +109,39 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: getattr(grad, "full_tensor", lambda g=grad: g)() for name, grad in found.items()}
 
 
-def run(rank: int, folder: str) -> None:
-    """Leave the gradients of every way, and how many steps were calls of the kernel, in a file."""
-    torch.set_num_threads(1)
-    served = []
-    trained_step = ops.trained_step
+class Noted:
+    """Whether each later step was a call of the kernel, and whether one used the weights through the token."""
 
-    def noted_step(*arguments: object, **options: object) -> object:
-        found = trained_step(*arguments, **options)  # type: ignore[arg-type]
-        served.append(found is not None)
+    def __init__(self) -> None:
+        self.served: list[bool] = []
+        self.is_shared = False
+        self._step, self._token = ops.trained_step, StepGraph.for_next_step
+        ops.trained_step = self.step
+        StepGraph.for_next_step = lambda graph: self.token(graph)  # type: ignore[method-assign, assignment]
+
+    def step(self, *arguments: Any, **options: Any) -> Any:
+        found = self._step(*arguments, **options)
+        self.served.append(found is not None)
         return found
 
-    ops.trained_step = noted_step
+    def token(self, graph: StepGraph) -> Tensor | None:
+        self.is_shared = True
+        return self._token(graph)
+
+
+def run(rank: int, folder: str) -> None:
+    """Leave in a file, for every way, the gradients, which steps were the kernel's, and whether they shared weights."""
+    torch.set_num_threads(1)
     where = {"init_method": f"file://{folder}/meeting", "timeout": timedelta(seconds=60)}
     dist.init_process_group("gloo", rank=rank, world_size=PROCESSES, **where)  # type: ignore[arg-type]
+    noted = Noted()
     try:
-        found: dict[str, dict[str, Tensor]] = {}
+        found: dict[str, tuple[dict[str, Tensor], list[bool], bool]] = {}
         for name, way in WAYS.items():
+            noted.served, noted.is_shared = [], False
             model = way.wrap(Loop(fastgru.GRUCell, way.is_checkpointed))
             accumulate(model, way, rank, PROCESSES)
-            found[name] = gradients(model)
-        torch.save({"gradients": found, "served": served}, Path(folder) / f"{rank}.pt")
+            found[name] = gradients(model), noted.served, noted.is_shared
+        torch.save(found, Path(folder) / f"{rank}.pt")
     finally:
         dist.destroy_process_group()

@@ -14,6 +14,7 @@ from step_chains import (
     Situations,
     T,
     assert_nothing_is_left,
+    cell_of,
     chain,
     gradients,
     leaves,
@@ -21,6 +22,9 @@ from step_chains import (
     weighed,
 )
 from torch import Tensor
+
+import fastgru
+from fastgru.ops import step_training
 
 situation = Situations()
 
@@ -268,69 +272,6 @@ def all_gradients_differentiated(cell: Cell) -> Found:
 
 
 @situation()
-def hooks_on_parameters(cell: Cell) -> Found:
-    called = []
-
-    def double(gradient: Tensor) -> Tensor:
-        called.append("gradient")
-        return 2 * gradient
-
-    cell.weight_hh.register_hook(double)
-    cell.weight_ih.register_post_accumulate_grad_hook(lambda _: called.append("accumulated"))
-    return [*run(cell, leaves(cell)), sorted(called)]
-
-
-@situation()
-def a_hook_on_all_gradients(cell: Cell) -> Found:
-    called = []
-    torch.autograd.graph.register_multi_grad_hook(
-        [*cell.parameters()], lambda found: called.append([gradient is not None for gradient in found])
-    )
-    return [*run(cell, leaves(cell)), called]
-
-
-@situation()
-def hooks_on_states(cell: Cell) -> Found:
-    x, h, _ = leaves(cell)
-    states, called = chain(cell, x, h), []
-
-    def lessen(gradient: Tensor, t: int) -> Tensor:
-        called.append(t)
-        return 0.9 * gradient
-
-    for t, state in enumerate(states):
-        state.register_hook(lambda gradient, t=t: lessen(gradient, t))
-    states[-1].sum().backward()
-    return [called, *gradients(cell, x, h)]
-
-
-@situation()
-def hooks_on_the_module(cell: Cell) -> Found:
-    seen: list[Tensor] = []
-
-    def double(_: object, of_inputs: tuple[Tensor, Tensor], of_outputs: tuple[Tensor]) -> tuple[Tensor, Tensor]:
-        seen.extend([*of_inputs, *of_outputs])
-        return 2 * of_inputs[0], of_inputs[1]
-
-    def halve(_: object, of_outputs: Any) -> tuple[Tensor]:
-        return (of_outputs[0] / 2,)
-
-    cell.register_full_backward_hook(double)
-    cell.register_full_backward_pre_hook(halve)
-    return [*run(cell, leaves(cell)), *seen]
-
-
-@situation()
-def hooks_on_nodes(cell: Cell) -> Found:
-    x, h, _ = leaves(cell)
-    states = chain(cell, x, h)
-    node: Any = states[5].grad_fn
-    node.register_prehook(lambda found: (2 * found[0],))
-    states[-1].sum().backward()
-    return gradients(cell, x, h)
-
-
-@situation()
 def an_exception_in_the_middle(cell: Cell) -> Found:
     x, h, _ = leaves(cell)
     states = chain(cell, x, h)
@@ -351,16 +292,16 @@ def an_exception_in_the_middle(cell: Cell) -> Found:
 @situation()
 def a_pass_within_a_pass(cell: Cell) -> Found:
     x, h, cotangents = leaves(cell)
-    states = chain(cell, x, h)
+    states, inner = chain(cell, x, h), []
 
     @torch.enable_grad()
     def another(_: Tensor) -> None:
         x, h, cotangents = leaves(cell, steps=3, seed=2)
-        weighed(chain(cell, x, h), cotangents).backward()
+        inner.extend(torch.autograd.grad(weighed(chain(cell, x, h), cotangents), [x, h, *cell.parameters()]))
 
     states[6].register_hook(another)
     weighed(states, cotangents).backward()
-    return gradients(cell, x, h)
+    return [*inner, *gradients(cell, x, h)]
 
 
 @situation()
@@ -439,3 +380,15 @@ def four_passes_of_one_graph_at_once(cell: Cell) -> Found:
 @pytest.mark.parametrize("name", situation.known)
 def test_a_pass_gives_torchs_gradients(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     situation.compare(name, dtype, monkeypatch)
+
+
+def test_steps_leave_something_only_where_weights_want_it() -> None:
+    cell = cell_of(fastgru.GRUCell)
+    x, h, _ = leaves(cell)
+    states = chain(cell, x, h)
+    graph = step_training._graphs[id(cell.weight_hh)]
+    seen: list[bool] = []
+    states[2].register_hook(lambda _: seen.extend(left is not None for left in graph.passes.values()))
+    for leaf in (x, cell.weight_hh):
+        torch.autograd.grad(states[-1].sum(), leaf, retain_graph=True)
+    assert seen == [False, True]
