@@ -40,7 +40,7 @@ struct StepCall {
 
   // x, and of the first weight [3H, I] its rows. `most`: sequences.
   bool read_input(nb::handle input, const nb::list& all_weights, int64_t most, Reader& reader);
-  bool read_weights(const nb::list& all_weights, Reader& reader);  // which may be another reader than the others'
+  bool read_weights(const nb::list& all_weights, Reader& reader);
   bool read_state(nb::handle states, Reader& reader);
   // A dense tensor of x's dtype and of such sizes.
   bool read_as(nb::handle tensor, const char* name, std::initializer_list<int64_t> sizes, Reader& reader,

@@ -104,7 +104,7 @@ class StepWeights {
     return std::any_of(wanted_.begin(), wanted_.end(), [](bool want) { return want; });
   }
 
-  nb::object forward(nb::handle x, nb::handle state, nb::handle draw, int32_t threads);
+  nb::object forward(nb::handle x, nb::handle state, nb::handle draw, int32_t threads) const;
   nb::object backward(nb::handle x, nb::handle state, nb::handle recurrent, nb::handle zoneout, nb::handle saved,
                       nb::handle dy, nb::handle dh_n, const nb::sequence& wanted, StepRecords* records,
                       int32_t threads) const;
@@ -145,18 +145,16 @@ class StepWeights {
   nb::list weights_;
   std::vector<bool> wanted_;
   std::vector<int64_t> versions_;
-  bool are_measured_ = false;  // their storages, by the first step; later ones refuse those without any memory
 };
 
-nb::object StepWeights::forward(nb::handle x, nb::handle state, nb::handle draw, int32_t threads) {
+nb::object StepWeights::forward(nb::handle x, nb::handle state, nb::handle draw, int32_t threads) const {
   check_threads(threads);
   StepCall call = form_;
-  Reader reader, of_weights(!are_measured_);
+  Reader reader;
   Masks masks;
-  const bool fits = call.read_input(x, weights_, kTrainedStepRows, reader) && call.read_weights(weights_, of_weights) &&
+  const bool fits = call.read_input(x, weights_, kTrainedStepRows, reader) && call.read_weights(weights_, reader) &&
                     call.read_state(state, reader);
   if (!fits) return nb::none();
-  are_measured_ = true;
   nb::object noise = nb::none();
   if (!draw.is_none()) {
     noise = draw();
@@ -330,11 +328,11 @@ nb::object StepWeights::backward(nb::handle x, nb::handle state, nb::handle recu
   check_threads(threads);
   check();
   StepCall call = form_;
-  Reader reader, of_weights(/*measures=*/false);
+  Reader reader;
   Masks masks;
   StepGradients given{};
   const bool fits =
-      call.read_input(x, weights_, kTrainedStepRows, reader) && call.read_weights(weights_, of_weights) &&
+      call.read_input(x, weights_, kTrainedStepRows, reader) && call.read_weights(weights_, reader) &&
       call.read_state(state, reader) && masks.read(call, recurrent, zoneout, reader) &&
       call.read_as(saved, "saved", {Saved(call).size(call.L)}, reader, given.saved) &&
       (dy.is_none() || call.read_output(dy, "dy", reader, given.dy)) &&

@@ -194,3 +194,12 @@ def test_private_names_stand_in_one_file() -> None:
     words = ("torch._C", "torch._subclasses", "torch._functorch", "forward_ad._")
     holders = {path.name for path in source.rglob("*.py") if any(word in path.read_text() for word in words)}
     assert holders == {"torch_internals.py"}
+
+
+def test_is_fully_sharded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.distributed.fsdp._fully_shard import _fully_shard as module
+
+    monkeypatch.setattr(module, "cls_to_fsdp_cls", {})
+    assert not internals.is_fully_sharded()
+    module.cls_to_fsdp_cls[torch.nn.Linear] = torch.nn.Linear
+    assert internals.is_fully_sharded()

@@ -37,3 +37,10 @@ def test_steps_are_calls_of_the_kernel(outcomes: Outcomes, way: str) -> None:
         _, served, _ = outcome[way]
         assert all(served)
         assert len(served) >= steps.ROUNDS * steps.T  # more where a checkpoint runs them again
+
+
+@pytest.mark.parametrize("way", [way for way in steps.WAYS if way.startswith("ddp") and "checkpoints" not in way])
+def test_steps_under_ddp_share_the_weights(outcomes: Outcomes, way: str) -> None:
+    for outcome in outcomes:
+        _, _, is_shared = outcome[way]
+        assert is_shared

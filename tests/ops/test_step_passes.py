@@ -292,7 +292,8 @@ def an_exception_in_the_middle(cell: Cell) -> Found:
 @situation()
 def a_pass_within_a_pass(cell: Cell) -> Found:
     x, h, cotangents = leaves(cell)
-    states, inner = chain(cell, x, h), []
+    states = chain(cell, x, h)
+    inner: list[Tensor] = []
 
     @torch.enable_grad()
     def another(_: Tensor) -> None:

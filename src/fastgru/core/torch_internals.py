@@ -4,6 +4,7 @@ What belongs to `torch.nn.RNNBase`, which `fastgru.nn.GRU` extends, is in RNN_BA
 tensor is in TENSOR. tests/core/test_torch_internals.py has a test for each name.
 """
 
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -45,6 +46,7 @@ __all__ = [
     "is_any_autocast_enabled",
     "is_batchedtensor",
     "is_forward_mode",
+    "is_fully_sharded",
     "is_functorch_wrapped_tensor",
     "is_legacy_batchedtensor",
     "is_plain",
@@ -73,6 +75,12 @@ def is_forward_mode() -> bool:
 def is_traced() -> bool:
     """Whether somebody writes down what torch runs: a call of a kernel must then be one operator that he can see."""
     return is_compiling() or tracing_state() is not None or count_dispatch_modes() > 0 or is_profiled()
+
+
+def is_fully_sharded() -> bool:
+    """Whether `torch.distributed.fsdp.fully_shard` was given a module in this process."""
+    module = sys.modules.get("torch.distributed.fsdp._fully_shard._fully_shard")
+    return module is not None and bool(module.cls_to_fsdp_cls)
 
 
 def is_plain() -> bool:

@@ -20,7 +20,6 @@ What keeps that right:
 - Where backward is differentiated, traced, batched or called by hand, the definition's gradients go through the token.
 """
 
-import sys
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -44,6 +43,7 @@ from fastgru.core.torch_internals import (
     count_dispatch_modes,
     direct_apply,
     is_forward_mode,
+    is_fully_sharded,
     is_legacy_batchedtensor,
     is_plain,
     tracing_state,
@@ -238,15 +238,10 @@ def trained_step(stack: Stack, x: Tensor, state: Maybe, weights: list[Tensor], i
     )
     if results is None:
         return None
-    if graph.is_new or _is_sharded():
+    if graph.is_new or is_fully_sharded():
         graph.is_new = False
         return _apply(graph, results, None, x, state, *weights)
     return _apply(graph, results, graph.for_next_step(), x, state)
-
-
-def _is_sharded() -> bool:
-    """Whether this process may train with torch.distributed.fsdp."""
-    return "torch.distributed.fsdp" in sys.modules and torch.distributed.is_initialized()
 
 
 def _draw(stack: Stack, x: Tensor, is_cell: bool) -> Noise:
