@@ -90,11 +90,7 @@ class BackwardSteps {
     const int64_t H = p_.a.H, t = p_.time(s);
     for (int64_t b = 0; b < n; ++b) {
       const Real* saved = p_.saved_of(kForm, t, p_.sequence(b));
-      Real* row = dgates + p_.rows.at(b) * p_.work.ldg;
-      differentiate_norm<Real>({row + H, row + 2 * H, row}, saved, p_.parameters.g_ih, saved[6 * H], H,
-                               {row + 5 * H, row + 6 * H, row + 4 * H});
-      differentiate_norm<Real>({row + H, row + 2 * H, row + 3 * H}, saved + 3 * H, p_.parameters.g_hh, saved[6 * H + 1],
-                               H, {row + 7 * H, row + 8 * H, row + 9 * H});
+      differentiate_norms(dgates + p_.rows.at(b) * p_.work.ldg, saved, p_.parameters, H);
     }
   }
 
@@ -150,7 +146,7 @@ class BackwardSteps {
     tile.dgates = dgates + p_.rows.at(b) * p_.work.ldg + unit;
     tile.ldg = p_.rows.stride * p_.work.ldg;
     if (kForm != Form::after || is_noisy(p_.a.noise)) set_noise(tile, t, b, unit);
-    if constexpr (kForm == Form::normed) set_norm(tile, unit);
+    if constexpr (kForm == Form::normed) set_norm(tile, p_.parameters, unit);
     return tile;
   }
 
@@ -161,14 +157,6 @@ class BackwardSteps {
       tile.zoneout[i] = zoneout ? zoneout + unit : nullptr;
       tile.recurrent[i] = recurrent ? recurrent + unit : nullptr;
     }
-  }
-
-  void set_norm(GradientTile<Real>& tile, int64_t unit) const noexcept {
-    const Parameters<const Real>& p = p_.parameters;
-    tile.g_ih = p.g_ih + unit;
-    tile.g_hh = p.g_hh + unit;
-    tile.b_ih = p.b_ih ? p.b_ih + unit : nullptr;
-    tile.b_hh = p.b_hh ? p.b_hh + unit : nullptr;
   }
 
   void end_rows(int64_t panel, int64_t begin, int64_t end, const Real* dh) noexcept {

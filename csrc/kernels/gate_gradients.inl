@@ -43,6 +43,15 @@ struct GradientTile {
   const Real *g_ih, *g_hh, *b_ih, *b_hh;
 };
 
+// Of Form::normed.
+template <class Real>
+void set_norm(GradientTile<Real>& tile, const Parameters<const Real>& p, int64_t unit) noexcept {
+  tile.g_ih = p.g_ih + unit;
+  tile.g_hh = p.g_hh + unit;
+  tile.b_ih = p.b_ih ? p.b_ih + unit : nullptr;
+  tile.b_hh = p.b_hh ? p.b_hh + unit : nullptr;
+}
+
 // The gates of a row that is saved normalised.
 template <class Real>
 struct Gates {

@@ -91,5 +91,15 @@ template <class Real>
   }
 }
 
+// The last six of a row of Form::normed's gradients (gate_gradients.inl) from its first four: through the norms of
+// W_ih x and W_hh h. saved: as gru.h's saved_pitch has it.
+template <class Real>
+void differentiate_norms(Real* row, const Real* saved, const Parameters<const Real>& p, int64_t H) noexcept {
+  Real *const n = row, *const r = row + H, *const z = row + 2 * H, *const q = row + 3 * H;
+  differentiate_norm<Real>({r, z, n}, saved, p.g_ih, saved[6 * H], H, {row + 5 * H, row + 6 * H, row + 4 * H});
+  differentiate_norm<Real>({r, z, q}, saved + 3 * H, p.g_hh, saved[6 * H + 1], H,
+                           {row + 7 * H, row + 8 * H, row + 9 * H});
+}
+
 }  // namespace
 }  // namespace fastgru

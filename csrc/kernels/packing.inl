@@ -53,7 +53,7 @@ FASTGRU_INLINE void transpose(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
   }
 }
 
-// Lane i of the result: the sum of all lanes of rows[i]. Halves are added to halves, those of two rows beside each other.
+// Lane i of the result: the sum of all lanes of rows[i]. Halves are added to halves, those of two rows side by side.
 template <class Real>
 FASTGRU_INLINE Vec<Real> sum_lanes(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
   constexpr int64_t W = kLanes<Real>;
@@ -67,7 +67,8 @@ FASTGRU_INLINE Vec<Real> sum_lanes(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
     }
 #pragma GCC unroll 8
     for (int64_t i = 0; i < size / 2; ++i) {
-      rows[i] = __builtin_shuffle(rows[i], rows[i + size / 2], low) + __builtin_shuffle(rows[i], rows[i + size / 2], high);
+      const Vec<Real> other = rows[i + size / 2];
+      rows[i] = __builtin_shuffle(rows[i], other, low) + __builtin_shuffle(rows[i], other, high);
     }
   }
   return rows[0];

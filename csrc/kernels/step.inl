@@ -24,8 +24,8 @@ bool is_single_step(const ForwardArgs<Real>& a) noexcept {
   return has_single_step(a) && a.steps.B <= (a.saved ? kTrainedStepRows : kStepRows);
 }
 
-// Rows of weights walked along at once. They come from L2, which gives lines that follow each other faster than those of
-// many rows or of two matrices in turns.
+// Rows of weights walked along at once. They come from L2, which gives lines that follow each other faster than those
+// of many rows or of two matrices in turns.
 constexpr int64_t kRowsAtOnce = 4;
 // Sequences multiplied with them at once: as many as there are registers for the sums.
 constexpr int kDotRows = static_cast<int>(min_of(4, kAccumulators / kRowsAtOnce));
@@ -113,7 +113,8 @@ template <class Real, Form kForm>
 class StepForward : Direction<ForwardArgs<Real>> {
  public:
   StepForward(const ForwardArgs<Real>& args, int64_t direction, Range rows, Real* scratch) noexcept
-      : Direction<ForwardArgs<Real>>(args, direction), p_(args.parameters[direction]),
+      : Direction<ForwardArgs<Real>>(args, direction),
+        p_(args.parameters[direction]),
         rows_(rows),
         scratch_(scratch),
         panel_(scratch + elements(rows.size(), args.H)) {}
@@ -133,7 +134,8 @@ class StepForward : Direction<ForwardArgs<Real>> {
     constexpr bool normed = kForm == Form::normed, before = kForm == Form::before;
     const auto x = [&](int64_t b) { return row_of(this->a.x, this->a.steps, 0, b); };
     multiply<3>(p_.w_ih, this->a.I, normed ? nullptr : p_.b_ih, x, gx(rows_.begin));
-    multiply<before ? 2 : 3>(p_.w_hh, H, normed ? nullptr : p_.b_hh, [&](int64_t b) { return seen(b); }, gh(rows_.begin));
+    const auto h = [&](int64_t b) { return seen(b); };
+    multiply<before ? 2 : 3>(p_.w_hh, H, normed ? nullptr : p_.b_hh, h, gh(rows_.begin));
     if constexpr (kForm == Form::normed) pack_norms();
     for (int64_t b = rows_.begin; b < rows_.end; ++b) {
       if constexpr (kForm == Form::normed) norm(b);
@@ -273,7 +275,8 @@ class StepForward : Direction<ForwardArgs<Real>> {
   // r of all units must be known before the product with W_hn.
   void finish_before() noexcept {
     const int64_t H = this->a.H;
-    multiply<1>(p_.w_hh + 2 * H * H, H, p_.b_hh ? p_.b_hh + 2 * H : nullptr, [&](int64_t b) { return reset(b); }, gh(rows_.begin));
+    const auto from = [&](int64_t b) { return reset(b); };
+    multiply<1>(p_.w_hh + 2 * H * H, H, p_.b_hh ? p_.b_hh + 2 * H : nullptr, from, gh(rows_.begin));
     for (int64_t b = rows_.begin; b < rows_.end; ++b) {
       for_blocks([&](int64_t block, int64_t count, int64_t units) { apply_candidate(tile(b, block, count, units)); });
     }

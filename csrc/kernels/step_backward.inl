@@ -76,7 +76,9 @@ class RowSums {
 
   void add(const Rows<Real>& g, const Real* w, int64_t K, int64_t N, Real* out, int64_t ldo) noexcept {
     if (g.range.end > kRowSums) return add_by_panels(g, w, K, N, out, ldo);
-    for_tiles(g.range, 4, [&](int64_t b, int64_t m) { add_tile<4>(m, g.data + b * g.pitch, g.pitch, w, K, N, out + b * ldo, ldo); });
+    for_tiles(g.range, 4, [&](int64_t b, int64_t m) {
+      add_tile<4>(m, g.data + b * g.pitch, g.pitch, w, K, N, out + b * ldo, ldo);
+    });
   }
 
  private:
@@ -99,7 +101,8 @@ class RowSums {
           copy_to_panels(w + (k + i) * N + column, min_of(W2, N - column), 0, panel_ + i * W2);
         }
         for_tiles(g.range, kBackwardRows, [&](int64_t b, int64_t m) {
-          multiply<Real, kBackwardRows, 2>(m, g.data + b * g.pitch + k, g.pitch, panel_, rows, kZeros<Real>, c_, nullptr);
+          const Real* from = g.data + b * g.pitch + k;
+          multiply<Real, kBackwardRows, 2>(m, from, g.pitch, panel_, rows, kZeros<Real>, c_, nullptr);
           for (int64_t i = 0; i < m; ++i) write_row(out + (b + i) * ldo + column, c_ + i * W2, N - column, true);
         });
       }
@@ -165,7 +168,8 @@ class StepBackward : Direction<BackwardArgs<Real>> {
   // The carry begins as dh_n; the record has what entered the step.
   void begin(int64_t b) noexcept {
     const int64_t H = this->a.H;
-    const Real *dh_n = this->a.dh_n ? this->state_of(this->a.dh_n, b) : nullptr, *h = h0(b), *recurrent = this->recurrent_of(b);
+    const Real *dh_n = this->a.dh_n ? this->state_of(this->a.dh_n, b) : nullptr, *h = h0(b);
+    const Real* recurrent = this->recurrent_of(b);
     for (int64_t i = 0; i < H; i += W) {
       const int64_t units = min_of(W, H - i);
       store(carry(b) + i, dh_n ? load_lanes(dh_n + i, units) : Vec<Real>{});
@@ -206,12 +210,7 @@ class StepBackward : Direction<BackwardArgs<Real>> {
       tile.zoneout[i] = zoneout ? zoneout + unit : nullptr;
       tile.recurrent[i] = recurrent ? recurrent + unit : nullptr;
     }
-    if constexpr (kForm == Form::normed) {
-      tile.g_ih = p_.g_ih + unit;
-      tile.g_hh = p_.g_hh + unit;
-      tile.b_ih = p_.b_ih ? p_.b_ih + unit : nullptr;
-      tile.b_hh = p_.b_hh ? p_.b_hh + unit : nullptr;
-    }
+    if constexpr (kForm == Form::normed) set_norm(tile, p_, unit);
     return tile;
   }
 
@@ -242,10 +241,7 @@ class StepBackward : Direction<BackwardArgs<Real>> {
         multiply_into(row + at_.gains() + gate * H, row + gate * H, saved + (gate + 2) % 3 * H);
         multiply_into(row + at_.gains() + (3 + gate) * H, row + (1 + gate) * H, saved + (3 + gate) * H);
       }
-      differentiate_norm<Real>({row + H, row + 2 * H, row}, saved, p_.g_ih, saved[6 * H], H,
-                               {row + 5 * H, row + 6 * H, row + 4 * H});
-      differentiate_norm<Real>({row + H, row + 2 * H, row + 3 * H}, saved + 3 * H, p_.g_hh, saved[6 * H + 1], H,
-                               {row + 7 * H, row + 8 * H, row + 9 * H});
+      differentiate_norms(row, saved, p_, H);
     }
   }
 
@@ -276,8 +272,9 @@ class StepBackward : Direction<BackwardArgs<Real>> {
   void write_dx() noexcept {
     const int64_t H = this->a.H, I = this->a.I, ldx = this->a.dx.batch;
     Real* to = row_of(this->a.dx, this->a.steps, 0, rows_.begin);
-    for (int64_t b = 0; this->d == 0 && b < rows_.size(); ++b)
+    for (int64_t b = 0; this->d == 0 && b < rows_.size(); ++b) {
       __builtin_memset(to + b * ldx, 0, static_cast<uint64_t>(I) * sizeof(Real));
+    }
     sums_.add(gradients(of_input(kForm) + 1), p_.w_ih, 2 * H, I, to, ldx);
     sums_.add(gradients(of_input(kForm)), p_.w_ih + 2 * H * I, H, I, to, ldx);
   }

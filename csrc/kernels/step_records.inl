@@ -1,5 +1,5 @@
-// What single steps leave of themselves for the weights' gradients: a row for each sequence. The rows of many steps make
-// one product, where each step would read and write all of the gradients.
+// What single steps leave of themselves for the weights' gradients: a row for each sequence. The rows of many steps
+// make one product, where each step would read and write all of the gradients.
 #pragma once
 
 #include "gate_gradients.inl"
@@ -9,8 +9,8 @@
 namespace fastgru {
 namespace {
 
-// A row: the gates' gradients as gate_gradients.inl has them; of Form::normed what the gains get of n, r, z and of r, z,
-// q; x [I]; h as W_hh saw it [H]; of Form::before r * h, which W_hn saw.
+// A row: the gates' gradients as gate_gradients.inl has them; of Form::normed what the gains get of n, r, z and of r,
+// z, q; x [I]; h as W_hh saw it [H]; of Form::before r * h, which W_hn saw.
 struct RecordLayout {
   Form form;
   int64_t I, H;

@@ -165,9 +165,12 @@ bool agrees(const Problem& p, const Kernels<Real>& kernels, int32_t threads, Bou
     std::printf("  inference with %s packed weights\n", weights);
     return false;
   }
+  const auto training_agrees = [&] {
+    const Results<double> got = layer.results();
+    return outputs_agree(p, got, expected, bounds.outputs) & gradients_agree(p, got, expected, bounds.gradients);
+  };
   layer.train(threads);
-  const Results<double> got = layer.results();
-  return outputs_agree(p, got, expected, bounds.outputs) & gradients_agree(p, got, expected, bounds.gradients);
+  return training_agrees() && (!layer.train_by_records(threads) || training_agrees());
 }
 
 // One case, on 1 to 4 threads as its seed has it.

@@ -57,8 +57,7 @@ class Layer {
     number = own;
   }
 
-  // Forward with saved, then back twice: both must leave the same. A single step's second time leaves records, of which
-  // the weights' gradients are made in two parts.
+  // Forward with saved, then back twice: both must leave the same.
   void train(int32_t threads) {
     out_ = Results<Real>(blank(p_, kNaN));
     ForwardArgs<Real> forward = forward_args();
@@ -66,17 +65,27 @@ class Layer {
                           std::numeric_limits<Real>::quiet_NaN());
     forward.saved = saved_.data();
     run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
+    const BackwardArgs<Real> backward = backward_args();
+    for (int round = 0; round < 2; ++round) {
+      run(backward, kernels_.backward_scratch(backward, threads), threads, kernels_.backward);
+    }
+  }
+
+  // After train, where this is a single step: back once more, with the weights' gradients made of records, in two
+  // parts. False where it is none.
+  bool train_by_records(int32_t threads) {
     BackwardArgs<Real> backward = backward_args();
-    run(backward, kernels_.backward_scratch(backward, threads), threads, kernels_.backward);
+    if (!kernels_.leaves_records(backward)) return false;
+    const Results<Real> blanks(blank(p_, kNaN));
     Tensor<Real> records[2];
-    for (int64_t d = 0; d < p_.D && kernels_.leaves_records(backward); ++d) {
+    for (int64_t d = 0; d < p_.D; ++d) {
+      out_.gradients[d] = blanks.gradients[d];
       records[d] = Tensor<Real>(p_.B * record_pitch(p_.form, p_.I, p_.H), std::numeric_limits<Real>::quiet_NaN());
       backward.records[d] = records[d].data();
     }
     run(backward, kernels_.backward_scratch(backward, threads), threads, kernels_.backward);
-    for (int64_t d = 0; d < p_.D; ++d) {
-      if (!records[d].empty()) add_records(records[d], threads, out_.gradients[d]);
-    }
+    for (int64_t d = 0; d < p_.D; ++d) add_records(records[d], threads, out_.gradients[d]);
+    return true;
   }
 
   Results<double> results() const { return Results<double>(out_); }
