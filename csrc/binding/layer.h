@@ -66,21 +66,26 @@ Series<Real> series(const View& view) noexcept {
   return {static_cast<Real*>(view.data), view.strides[0], view.strides[view.ndim == 3 ? 1 : 0]};
 }
 
-// weights or their gradients: torch's order to that of gru.h.
+// One direction's weights or their gradients, at(i) being number i in torch's order, as those of gru.h.
+template <class Real, class At>
+Parameters<Real> parameters_of(Form form, bool bias, At at) noexcept {
+  const auto number = [&](int64_t i) { return static_cast<Real*>(at(i)); };
+  const bool normed = form == Form::normed;
+  const int64_t gains = bias ? 4 : 2;
+  return {number(0),
+          number(1),
+          bias ? number(2) : nullptr,
+          bias ? number(3) : nullptr,
+          normed ? number(gains) : nullptr,
+          normed ? number(gains + 1) : nullptr};
+}
+
+// Those of all directions.
 template <class Real>
 void set_parameters(const Layer& layer, const std::vector<View>& from, Parameters<Real> (&to)[2]) noexcept {
   for (int64_t d = 0; d < layer.D; ++d) {
-    const auto at = [&](int64_t i) {
-      return static_cast<Real*>(from[static_cast<size_t>(d * layer.per_direction + i)].data);
-    };
-    const bool normed = layer.form == Form::normed;
-    const int64_t gains = layer.per_direction - 2;
-    to[d] = {at(0),
-             at(1),
-             layer.bias ? at(2) : nullptr,
-             layer.bias ? at(3) : nullptr,
-             normed ? at(gains) : nullptr,
-             normed ? at(gains + 1) : nullptr};
+    const View* own = from.data() + d * layer.per_direction;
+    to[d] = parameters_of<Real>(layer.form, layer.bias, [&](int64_t i) { return own[i].data; });
   }
 }
 

@@ -31,7 +31,7 @@ void run(const StepCall& call, void* y, void* h_n) {
 
 // Plain layers' weights tell whether there are biases.
 bool read_plain(StepCall& call, nb::handle x, nb::handle state, const nb::list& weights, Reader& reader) {
-  if (call.L < 1 || call.L > kMaxStepLayers) return false;
+  if (call.L < 1) return false;
   call.bias = static_cast<int64_t>(weights.size()) != 2 * call.L;
   return call.read_input(x, weights, kMaxBatch, reader) && call.read_weights(weights, reader) &&
          call.read_state(state, reader);
@@ -80,6 +80,7 @@ bool StepCall::read_input(nb::handle input, const nb::list& all_weights, int64_t
 }
 
 bool StepCall::read_weights(const nb::list& all_weights, Reader& reader) {
+  weights.resize(all_weights.size());
   for (int64_t i = 0; i < count(); ++i) {
     View view;
     const nb::handle weight = all_weights[static_cast<size_t>(i)];

@@ -1,16 +1,14 @@
 // Single steps: what they read, and those of inference.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <vector>
 
-#include "gru.h"
+#include "layer.h"
 #include "passes.h"
 #include "tensor.h"
 
 namespace fastgru::binding {
-
-constexpr int64_t kMaxStepLayers = 16;
 
 // A step of a stack of layers of one size. Its tensors are read and checked by the methods below, in their order; each
 // returns false where another way must be taken, for whoever goes it to do so or to say what is wrong.
@@ -23,7 +21,7 @@ struct StepCall {
 
   int64_t B = 0, I = 0, H = 0;
   View x, state;  // [I], [B, I] or [1, B, I]; [L * D, B, H], [L * D, H] beside [I], or not there: zero
-  std::array<const void*, 12 * kMaxStepLayers> weights{};
+  std::vector<const void*> weights;
 
   int64_t per_direction() const noexcept { return 2 + (bias ? 2 : 0) + (form == Form::normed ? 2 : 0); }
   int64_t count() const noexcept { return L * D * per_direction(); }  // of weights
@@ -61,18 +59,9 @@ struct StepCall {
   // A layer's or its gradients' parameters, in torch's order, as those of gru.h.
   template <class Real>
   void set_parameters(int64_t layer, const void* const* from, Parameters<Real> (&to)[2]) const noexcept {
-    const int64_t each = per_direction();
     for (int64_t d = 0; d < D; ++d) {
-      const auto at = [&](int64_t i) {
-        return static_cast<Real*>(const_cast<void*>(from[static_cast<size_t>((layer * D + d) * each + i)]));
-      };
-      const bool normed = form == Form::normed;
-      to[d] = {at(0),
-               at(1),
-               bias ? at(2) : nullptr,
-               bias ? at(3) : nullptr,
-               normed ? at(each - 2) : nullptr,
-               normed ? at(each - 1) : nullptr};
+      const void* const* own = from + (layer * D + d) * per_direction();
+      to[d] = parameters_of<Real>(form, bias, [&](int64_t i) { return const_cast<void*>(own[i]); });
     }
   }
 
@@ -91,9 +80,9 @@ struct StepCall {
   }
 
  private:
-  nb::handle like_;             // x as Python gave it
+  nb::handle like_;  // x as Python gave it
   bool is_dense_x_ = false;
-  nb::handle like_states_;      // a dense state in the form of h_n, or none
+  nb::handle like_states_;  // a dense state in the form of h_n, or none
 
   nb::object new_rows(int64_t width, View& view) const;
 };

@@ -21,7 +21,7 @@ class StepRecords;
 constexpr int64_t kMostRecords = 256;
 
 bool set_form(StepCall& call, nb::handle variant, int64_t layers) {
-  if (layers < 1 || layers > kMaxStepLayers) return false;
+  if (layers < 1) return false;
   Layer layer{};
   read_variant(variant, layer);
   if (layer.reverse) return false;
@@ -33,7 +33,7 @@ bool set_form(StepCall& call, nb::handle variant, int64_t layers) {
   return true;
 }
 
-// What the forward pass saves, in one tensor: the kernel's, layer by layer, then the inputs of all layers but the first.
+// What the forward pass saves, in one tensor: the kernel's, layer by layer, then the inputs of layers but the first.
 struct Saved {
   int64_t layer, input;  // numbers each
 
@@ -61,14 +61,16 @@ void run_forward(const StepCall& call, const Masks& masks, Real* y, Real* h_n, R
   }
 }
 
-// A stack's weights as the steps of one graph use them: the same tensors, which want gradients as they did, and matrices
-// that were not written to.
+// A stack's weights as the steps of one graph use them: the same tensors, which want gradients as they did, and
+// matrices that were not written to.
 class StepWeights {
  public:
-  StepWeights(nb::object variant, int64_t layers, const nb::list& weights, bool is_cell) : variant_(std::move(variant)) {
+  StepWeights(nb::object variant, int64_t layers, const nb::list& weights, bool is_cell)
+      : variant_(std::move(variant)) {
     if (!set_form(form_, variant_, layers) || static_cast<int64_t>(weights.size()) != form_.count()) {
       throw nb::value_error("the weights are not those of a stack of such layers");
     }
+    if (is_cell && form_.L * form_.D != 1) throw nb::value_error("a cell has one layer of one direction");
     form_.is_cell = is_cell;
     for (int64_t i = 0; i < form_.count(); ++i) {
       const nb::handle weight = weights[static_cast<size_t>(i)];
@@ -111,7 +113,6 @@ class StepWeights {
 
   const StepCall& form() const noexcept { return form_; }
   const nb::list& weights() const noexcept { return weights_; }
-  const nb::object& variant() const noexcept { return variant_; }
   const std::vector<bool>& wanted() const noexcept { return wanted_; }
 
  private:
@@ -159,7 +160,8 @@ nb::object StepWeights::forward(nb::handle x, nb::handle state, nb::handle draw,
   if (!draw.is_none()) {
     noise = draw();
     const auto pair = nb::cast<nb::tuple>(noise);
-    if (pair.size() != 2 || !masks.read(call, pair[0], pair[1], reader)) throw nb::value_error("masks do not fit the step");
+    const bool fit = pair.size() == 2 && masks.read(call, pair[0], pair[1], reader);
+    if (!fit) throw nb::value_error("the masks must be two, or None, in the forms of the next state and of y");
   }
   View y, h_n, saved;
   nb::object made = call.is_cell ? nb::none() : call.new_output(y), next = call.new_states(h_n);
@@ -186,7 +188,6 @@ class StepRecords {
     call_.I = w_ih.sizes[1];
     call_.H = w_hh.sizes[1];
     call_.x.dtype = w_ih.dtype;
-    wants_any_ = weights.wants_any();
     buffers_.resize(static_cast<size_t>(call_.L * call_.D));
     made_.resize(wanted_.size());
     gradients_.resize(wanted_.size());
@@ -200,7 +201,6 @@ class StepRecords {
   // Room for a step's rows, of all layers and directions.
   void begin(int64_t rows, int32_t threads) {
     threads_ = threads;
-    if (!wants_any_) used_ = 0;
     if (used_ + rows > room_) grow(rows);
     current_ = used_;
     used_ += rows;
@@ -214,7 +214,7 @@ class StepRecords {
 
   // The gradients of all steps since the last time, None where not wanted or where there was none.
   nb::list finish() {
-    if (wants_any_ && used_ > 0) flush();
+    if (used_ > 0) flush();
     nb::list found;
     for (nb::object& gradient : made_) {
       found.append(gradient.is_valid() ? std::move(gradient) : nb::none());
@@ -253,8 +253,8 @@ class StepRecords {
 
   void flush() {
     if (!has_gradients_) make_gradients();
-    const int64_t products = used_ * call_.D * 3 * call_.H * (call_.I + call_.H + (call_.L - 1) * (call_.D + 1) * call_.H);
-    run_unlocked(products, [&] { call_.is_double() ? multiply<double>() : multiply<float>(); });
+    call_.B = used_;
+    run_unlocked(call_.products(), [&] { call_.is_double() ? multiply<double>() : multiply<float>(); });
     has_gradients_ = true;
     used_ = 0;
   }
@@ -278,7 +278,7 @@ class StepRecords {
   StepCall call_;
   nb::object like_;
   std::vector<bool> wanted_;
-  bool wants_any_ = false, has_gradients_ = false;
+  bool has_gradients_ = false;
   std::vector<std::vector<std::byte>> buffers_;  // of each layer and direction
   int64_t room_ = 0, used_ = 0, current_ = 0;    // rows
   int32_t threads_ = 1;                          // as the last step had them
@@ -370,11 +370,9 @@ void define_step_training(nb::module_& m) {
            "Whether these are the same weights, in the same use: none was replaced, no matrix written to.")
       .def("check", &StepWeights::check, "Raises RuntimeError, in torch's words, where a matrix was written to.")
       .def_prop_ro("wants_any", &StepWeights::wants_any, "Whether a gradient of one of them is wanted.")
-      .def_prop_ro("weights", &StepWeights::weights)
-      .def_prop_ro("variant", &StepWeights::variant)
       .def("forward", &StepWeights::forward, "x"_a, "state"_a.none(), "draw"_a.none(), "threads"_a,
-           "One step, whose layers are of one size: y in the form of x (None for a cell), the next state, what backward "
-           "needs, and what `draw` returned; tensors as in step. draw: called once all of them fit, returns the masks "
+           "One step, whose layers are of one size: y in the form of x (None for a cell), the next state, what "
+           "backward needs, and what `draw` returned; tensors as in step. draw: called once all fit, returns the masks "
            "of a single layer, recurrent as h_n and zoneout as y. None, with nothing done, where another way must be "
            "taken.")
       .def("backward", &StepWeights::backward, "x"_a, "state"_a.none(), "recurrent"_a.none(), "zoneout"_a.none(),

@@ -68,10 +68,6 @@ class StepWeights:
 
     def __init__(self, variant: Variant, layers: int, weights: list[Tensor], is_cell: bool) -> None: ...
     @property
-    def variant(self) -> Variant: ...
-    @property
-    def weights(self) -> list[Tensor]: ...
-    @property
     def wants_any(self) -> bool:
         """Whether a gradient of one of them is wanted."""
 

@@ -32,6 +32,7 @@ FORMS: dict[str, dict[str, object]] = {
 STACKS: dict[str, dict[str, object]] = {
     "one layer": {},
     "three layers": {"num_layers": 3},
+    "twenty layers": {"num_layers": 20},
     "bidirectional": {"bidirectional": True},
     "three layers, bidirectional": {"num_layers": 3, "bidirectional": True},
     "batch first": {"num_layers": 2, "batch_first": True},
@@ -326,3 +327,11 @@ def test_a_cell_in_inference_is_the_definition(form: str, batch: int) -> None:
     with torch.no_grad():
         torch.testing.assert_close(ours(x, h), reference(x, h), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(ours(x[0]), reference(x[0]), rtol=1e-12, atol=1e-12)
+
+
+def test_a_cell_has_one_layer_of_one_direction() -> None:
+    """Its state has no room for more."""
+    for options in ({"num_layers": 2}, {"bidirectional": True}):
+        gru = fastgru.GRU(H, H, **options)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="a cell has one layer of one direction"):
+            step_training.StepWeights(gru._stack().variant, gru.num_layers, gru.weights(), True)

@@ -59,7 +59,8 @@ _lock = Lock()
 class StepGraph:
     """What the steps of one graph share: their weights, the token, and what backward passes have left.
 
-    used: the weights as all of these steps found them; is_new: whether no step has had them yet.
+    used: the weights as all of these steps found them; is_new: whether no step has had them yet; variant, weights:
+    what a compiled backward can reach of it.
     """
 
     __slots__ = ("__weakref__", "is_new", "node", "passes", "token", "used", "variant", "weights")
@@ -77,7 +78,7 @@ class StepGraph:
         if self.token is None and self.used.wants_any:
             with _lock:  # of two threads, one makes it
                 if self.token is None:
-                    token: Tensor = _WeightsNode.apply(self.passes, *self.used.weights)  # type: ignore[no-untyped-call]
+                    token: Tensor = _WeightsNode.apply(self.passes, *self.weights)  # type: ignore[no-untyped-call]
                     self.node = token.grad_fn
                     self.token = token
         return self.token
@@ -168,12 +169,8 @@ class _Step(Function):
         if _is_elsewhere(dy, dh_n):
             return _defined(graph, Noise(*masks), x, h, needs, dy, dh_n, ctx.is_cell)
         records = None if len(needs) > _FIXED else graph.records()
-        return (
-            None,
-            None,
-            None,
-            *graph.used.backward(x, h, *masks, saved, dy, dh_n, wanted, records, torch.get_num_threads()),
-        )
+        threads = torch.get_num_threads()
+        return None, None, None, *graph.used.backward(x, h, *masks, saved, dy, dh_n, wanted, records, threads)
 
 
 def _defined(
@@ -228,9 +225,9 @@ def trained_step(stack: Stack, x: Tensor, state: Maybe, weights: list[Tensor], i
     for tensors that are not plain ones of one dtype (float32 or float64) on the CPU, and for what
     `Stack.trains_steps` says no of. Raises RuntimeError where the memory of one of the tensors was freed.
     """
-    if StepWeights is None or not stack.trains_steps or not is_plain():
+    if StepWeights is None or not (stack.trains_steps and torch.is_grad_enabled() and is_plain()):
         return None
-    if not (torch.is_grad_enabled() and any_requires_grad(x, state, *weights)):
+    if not any_requires_grad(x, state, *weights):
         return None
     graph = _graph_of(stack, weights, is_cell)
     results = graph.used.forward(
