@@ -1,6 +1,6 @@
 """GRUCell: torch.nn's module of this name, on fastgru's backends; and what it has in common with GRU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
 
@@ -16,9 +16,17 @@ from fastgru.core.stack import Stack, stack_of
 
 _WEIGHTS = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 _GAINS = ["gain_ih", "gain_hh"]
-_own_options = attrgetter(
-    "input_size", "hidden_size", "bias", "reset_after", "recurrent_dropout", "zoneout", "layer_norm"
-)
+_OPTIONS = ("reset_after", "recurrent_dropout", "zoneout", "layer_norm")
+_fields_of = attrgetter("input_size", "hidden_size", "bias", *_OPTIONS)
+
+
+def options_repr(module: Any, names: Iterable[str]) -> str:
+    """Its backend and those of its own options that are not the defaults, which stand on its class."""
+    shown = "" if module.backend == "auto" else f", backend={module.backend!r}"
+    for name in names:
+        if (given := getattr(module, name)) != getattr(type(module), name):
+            shown += f", {name}={given}"
+    return shown
 
 
 class KeepsStack:
@@ -85,7 +93,7 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
     @staticmethod
     def _options_of(cell: Any) -> tuple[Any, ...]:
         """Its options; whether it is in training matters to masks alone."""
-        return (*_own_options(cell), (cell.zoneout or cell.recurrent_dropout) and cell.training)
+        return (*_fields_of(cell), cell._is_masked())
 
     def __init__(
         self,
@@ -102,12 +110,7 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
         layer_norm: bool = False,
     ) -> None:
         check_name(backend)
-        options: dict[str, Any] = {
-            "reset_after": reset_after,
-            "recurrent_dropout": recurrent_dropout,
-            "zoneout": zoneout,
-            "layer_norm": layer_norm,
-        }
+        options = {name: value for name, value in locals().items() if name in _OPTIONS}
         check_options(**options, weight_dropout=0.0, tbptt=0, memory="gates")
         super().__init__(input_size, hidden_size, bias, num_chunks=3, device=device, dtype=dtype)
         self.backend = backend
@@ -178,8 +181,4 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
 
     def extra_repr(self) -> str:
         """torch's, and our own options where they are not the defaults."""
-        options = "" if self.backend == "auto" else f", backend={self.backend!r}"
-        for name in ("reset_after", "recurrent_dropout", "zoneout", "layer_norm"):
-            if (given := getattr(self, name)) != getattr(GRUCell, name):
-                options += f", {name}={given}"
-        return super().extra_repr() + options
+        return super().extra_repr() + options_repr(self, _OPTIONS)

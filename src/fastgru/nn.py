@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastgru import inputs, ops
 from fastgru.backends import check_name
-from fastgru.cell import GRUCell, KeepsStack
+from fastgru.cell import GRUCell, KeepsStack, options_repr
 from fastgru.core.spec import GRUSpec, check_options, sizes_of_layers
 from fastgru.core.steps import PLAIN, Steps
 
@@ -361,11 +361,7 @@ class GRU(KeepsStack, torch.nn.RNNBase):
 
     def extra_repr(self) -> str:
         """torch's, and our own options where they are not the defaults."""
-        options = "" if self.backend == "auto" else f", backend={self.backend!r}"
-        for name in OPTIONS:
-            if (given := getattr(self, name)) != getattr(GRU, name):
-                options += f", {name}={given}"
-        return super().extra_repr() + options
+        return super().extra_repr() + options_repr(self, OPTIONS)
 
 
 _PARAMETERS = inspect.signature(GRU.__init__).parameters
