@@ -1,9 +1,8 @@
 """What C++ is given it checks: nothing that Python can pass ends the process. Each case has a process of its own."""
 
-import subprocess
-import sys
 import textwrap
 
+import forked
 import pytest
 
 FREED = "storage"  # ours: "... is larger than its storage, which was freed"; torch's: "out of bounds for storage"
@@ -23,8 +22,7 @@ def raises(kind, words, call):
 
 
 def run(program: str) -> None:
-    command = [sys.executable, "-c", START + textwrap.dedent(program)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    result = forked.run(START + textwrap.dedent(program))
     assert result.returncode == 0, result.stderr[-2000:]
 
 

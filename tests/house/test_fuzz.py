@@ -1,9 +1,9 @@
 """The fuzzer: some cases of each kind pass, a case is the same again, and what is planted is found."""
 
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 TESTS = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ FAULTS = {
 
 
 def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, TESTS / "fuzz", *arguments], capture_output=True, text=True)
+    return forked.run_script(TESTS / "fuzz" / "__main__.py", *arguments)
 
 
 @pytest.mark.parametrize("what", ["layer", "operator"])
@@ -56,8 +56,7 @@ def test_a_case_is_the_same_whatever_ran_before(what: str) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_and_the_next_cases_go_on(fault: str) -> None:
-    command = [sys.executable, "-c", PLANTED.replace("FAULT", fault)]
-    some, alone = (subprocess.run([*command, cases], capture_output=True, text=True) for cases in ("0:6", str(NUMBER)))
+    some, alone = (forked.run(PLANTED.replace("FAULT", fault), cases) for cases in ("0:6", str(NUMBER)))
     assert (some.returncode, alone.returncode) == (1, 1), some.stderr + alone.stderr
     *lines, last = some.stdout.splitlines()
     assert last.startswith("6 cases, 1 failures, ")

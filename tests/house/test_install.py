@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-UNOPTIMISED = ("--config-settings", "cmake.define.KERNEL_OPTIMISATION=-O0")  # nothing here asks how fast kernels are
+# Nothing here asks how fast it is.
+UNOPTIMISED = [
+    f"--config-settings=cmake.define.{name}=-O0" for name in ("KERNEL_OPTIMISATION", "CMAKE_CXX_FLAGS_RELEASE")
+]
 
 
 class Environment:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_text_classifier import TEXTS, build
+from small_text_model import TEXTS, build
 from torch import Tensor
 
 from fastgru.common.errors import InputError

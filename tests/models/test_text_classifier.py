@@ -3,26 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from small_text_model import TEXTS, build, logits_of
 
 from fastgru.common.errors import InputError
-from fastgru.data.tokenizer import train_tokenizer
-from fastgru.models.text_classifier import FILES, TextClassifier, TextClassifierConfig
+from fastgru.models.text_classifier import FILES, TextClassifier
 from fastgru.models.tokens import pad_ids
-
-TEXTS = ["a fine film", "dull", "a dull and flat story of a film", "", "?!", "a fine film"]
-
-
-def build(**options: float) -> TextClassifier:
-    tokenizer = train_tokenizer(TEXTS, min_count=1)
-    config = TextClassifierConfig(
-        ["bad", "good", "odd"], tokenizer.get_vocab_size(), embedding_size=8, hidden_size=5, **options
-    )
-    return TextClassifier(config, tokenizer)
-
-
-def logits_of(model: TextClassifier, texts: list[str]) -> Tensor:
-    return model(*pad_ids(model.encode(texts)))
 
 
 def test_forward_is_the_equation_text_by_text() -> None:

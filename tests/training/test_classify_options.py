@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from test_text_classifier import TEXTS, build, logits_of
+from small_text_model import TEXTS, build, logits_of
 
 from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts

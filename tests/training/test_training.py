@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from rich.console import Console
@@ -116,8 +115,7 @@ def test_train_with_the_same_seed_gives_the_same_model(whole: RunFolder, data: s
 @pytest.mark.parametrize("moment", ["in a step", "before the checkpoint", "ctrl-c", "sigterm"])
 def test_resume_after_a_kill_ends_as_the_whole_run(whole: RunFolder, data: str, tmp_path: Path, moment: str) -> None:
     run = RunFolder(tmp_path / "killed")
-    command = [sys.executable, str(Path(__file__).with_name("killed_training.py")), data, str(run.path), moment]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.run_script(Path(__file__).with_name("interrupted_training.py"), data, run.path, moment)
     codes = {"ctrl-c": 128 + signal.SIGINT, "sigterm": 128 + signal.SIGTERM}
     assert done.returncode == codes.get(moment, -signal.SIGKILL), done.stderr
     assert ("stopped after 2 whole epochs; --resume goes on" in done.stderr) == (moment in codes)
@@ -132,11 +130,10 @@ def test_resume_after_a_kill_ends_as_the_whole_run(whole: RunFolder, data: str, 
 def test_resume_after_kills_at_random_moments_ends_as_the_whole_run(
     whole: RunFolder, data: str, tmp_path: Path
 ) -> None:
-    script = Path(__file__).with_name("mortal_training.py")
     steps = tmp_path / "steps"
     steps.touch()
-    command = [sys.executable, str(script), data, str(tmp_path / "run"), str(steps), "1", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    script = Path(__file__).with_name("fault_injection.py")
+    done = forked.run_script(script, data, tmp_path / "run", steps, "1", "4")
     assert done.returncode == 0, done.stderr
     lives = [[int(step) for step in life.split()] for life in steps.read_text().split("attempt\n")[1:]]
     assert len(lives) > 2

@@ -11,8 +11,8 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from spread_training import OPTIONS, build_without_dropout, options_for, train
 from task_data import write_pairs, write_reviews, write_signals
+from torchrun_training import OPTIONS, build_without_dropout, options_for, train
 
 from fastgru.training import run as training
 from fastgru.training.run_folder import RunFolder
@@ -69,7 +69,7 @@ def together(everything: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     """What two processes give: a folder with a run of each task."""
     runs = tmp_path_factory.mktemp("together")
     trainings = [word for task, data in everything.items() for word in (task, data, str(runs / task))]
-    script = str(Path(__file__).with_name("spread_training.py"))
+    script = str(Path(__file__).with_name("torchrun_training.py"))
     command = [sys.executable, *TORCHRUN, "localhost:0", script, *trainings]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""One process of trainings that torchrun spreads: `torchrun ... spread_training.py TASK DATA OUT [TASK DATA OUT ...]`.
+"""One of the processes of torchrun: `torchrun ... torchrun_training.py TASK DATA OUT [TASK DATA OUT ...]` trains each.
 
 They follow one another in one process group. The process ends with collectives under way: what gloo's threads still
 hold must not meet an interpreter that is gone.

@@ -1,4 +1,4 @@
-"""Trains as `python killed_training.py DATA OUT MOMENT`, and sends itself a signal at that moment of epoch 3."""
+"""Trains as `python interrupted_training.py DATA OUT MOMENT`, and sends itself a signal at that moment of epoch 3."""
 
 import os
 import signal

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import distributed_training as training
+import distributed_layer as training
 import pytest
 import torch
 import torch.multiprocessing

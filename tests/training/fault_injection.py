@@ -1,4 +1,4 @@
-"""`python mortal_training.py DATA OUT STEPS SEED KILLS`: trains, killed at random moments and resumed each time.
+"""`python fault_injection.py DATA OUT STEPS SEED KILLS`: trains, killed at random moments and resumed each time.
 
 Each attempt is a process of its own; SIGKILL reaches it after a random number of steps and a random part of one,
 wherever it is. Every training step adds a line with its number to the file STEPS, and every attempt a line "attempt".
