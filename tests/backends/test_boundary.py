@@ -220,3 +220,61 @@ def test_without_an_exchange_table_tensors_are_read_all_the_same() -> None:
     x.data.untyped_storage().resize_(8)
     raises(RuntimeError, "larger than its storage", lambda: gru(x))
     """)
+
+
+def test_steps_check_what_they_are_given() -> None:
+    run("""
+    from fastgru._native import StepRecords, StepWeights
+    cell, gru = fastgru.GRUCell(I, H), fastgru.GRU(I, H, 2, bidirectional=True)
+    variant, weights = cell._stack().variant, [*cell.parameters()]
+    two, all_weights = gru._stack().variant, gru.weights()
+    good = dict(variant=variant, layers=1, weights=weights, is_cell=True)
+    for name, value in (
+        ("variant", None), ("variant", ()), ("variant", two), ("layers", 0), ("layers", -1), ("layers", 2),
+        ("layers", 2**40), ("weights", []), ("weights", weights[:3]), ("weights", [*weights, weights[0]]),
+        ("weights", [None] * 4),
+    ):
+        raises(Exception, "", lambda: StepWeights(**{**good, name: value}))
+    raises(ValueError, "a cell has one layer", lambda: StepWeights(two, 2, all_weights, True))
+    elsewhere = StepWeights(variant, 1, [weight.to("meta") for weight in weights], True)
+    raises(ValueError, "dense tensors on the CPU", lambda: StepRecords(elsewhere))
+
+    def steps(used, x, state, dy, dh_n):  # a step with right arguments, and what each wrong one in their place gives
+        global name, value
+        forward = dict(x=x, state=state, draw=None, threads=1)
+        y, h_n, saved, _ = used.forward(**forward)
+        wanted = [True] * (2 + len(used_weights))
+        backward = dict(x=x, state=state, recurrent=None, zoneout=None, saved=saved, dy=dy, dh_n=dh_n, wanted=wanted,
+                        records=None, threads=1)
+        used.backward(**backward)
+        many = x.repeat_interleave(600, dim=-2)
+        wrong_state = [state[..., :1], state.double(), state.to("meta"), state[None, None], state.long()]
+        for name, values in dict(
+            x=[x.double(), x[..., :1], x.to("meta"), x.to_sparse(), x.long(), x[None, None], many],
+            state=wrong_state, threads=[0, -1, 2**31], draw=[lambda: None, lambda: (), lambda: (x, x), lambda: (None,)],
+        ).items():
+            for value in values:
+                try:
+                    assert used.forward(**{**forward, name: value}) is None, (name, value)
+                except (TypeError, ValueError, RuntimeError):
+                    pass
+        other = StepRecords(StepWeights(variant, 1, [*fastgru.GRUCell(I, H + 1).parameters()], True))
+        for name, values in dict(
+            x=[None, x.double(), x[..., :1], x.to("meta"), many], state=[None, *wrong_state][1:],
+            saved=[None, saved[:-1], saved.double(), saved.to("meta"), torch.empty(0)], dh_n=wrong_state, dy=wrong_dy,
+            recurrent=[x.double(), x[..., :1], torch.ones(1)], zoneout=[x.double(), torch.ones(1, 1, 1, 1)],
+            wanted=[None, [], [True], [object()] * 2], records=[other, 1], threads=[0, -1],
+        ).items():
+            for value in values:
+                raises(Exception, "", lambda: used.backward(**{**backward, name: value}))
+        records = StepRecords(used)
+        used.backward(**{**backward, "wanted": wanted[:2], "records": records})
+        expected = used.backward(**backward)[2:]
+        torch.testing.assert_close(records.finish(), expected)
+
+    used_weights, wrong_dy = weights, [torch.ones(B, H + 1), torch.ones(1, B, H)]
+    steps(StepWeights(**good), torch.randn(B, I), torch.randn(B, H), None, torch.randn(B, H))
+    dy = torch.randn(1, B, 2 * H)
+    used_weights, wrong_dy = all_weights, [dy[..., :1], dy.double(), dy[0, 0], dy.to("meta")]
+    steps(StepWeights(two, 2, all_weights, False), torch.randn(1, B, I), torch.randn(4, B, H), dy, torch.randn(4, B, H))
+    """)
