@@ -2,6 +2,8 @@
 
 import io
 import itertools
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.export import Dim
+from torch.onnx._internal._lazy_import import onnxscript_apis
 
 import fastgru
 from fastgru.convert import export
@@ -25,6 +28,14 @@ LAYERS = {
     "original cell": {"num_layers": 2, "bidirectional": True, "reset_after": False},
     "stacked without bias": {"num_layers": 2, "bidirectional": True, "bias": False},
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _onnx_operators_listed_once() -> Iterator[None]:
+    """torch lists onnxscript's operators anew for each export, which takes most of the time of a small one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxscript_apis, "get_torchlib_ops", cache(onnxscript_apis.get_torchlib_ops))
+        yield
 
 
 def arguments(gru: torch.nn.GRU | fastgru.GRU, steps: int, batch: int, with_h0: bool) -> tuple[Tensor, ...]:
