@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import metadata
 from typing import Any
 
 import torch
@@ -214,14 +214,14 @@ def piano_transcription(seconds: int = 3) -> Case:
 
 
 CASES: dict[Callable[[], Case], str] = {
-    attentive_fp: "torch_geometric",
-    re_net: "torch_geometric",
-    gru4rec: "torch_rechub",
-    piano_transcription: "piano_transcription_inference",
+    attentive_fp: "torch-geometric",
+    re_net: "torch-geometric",
+    gru4rec: "torch-rechub",
+    piano_transcription: "piano-transcription-inference",
     gru_d: "pypots",
     crli: "pypots",
-    gkt: "pykt",
-    tgn_memory: "torch_geometric",
+    gkt: "pykt-toolkit",
+    tgn_memory: "torch-geometric",
     world_model: "torch",
 }
 
@@ -284,8 +284,8 @@ def main() -> None:
     for make, package in CASES.items():
         if make.__name__ not in options.models:
             continue
-        if find_spec(package) is None:
-            print(f"{make.__name__} is left out: pip install {package.replace('_', '-')}", file=sys.stderr)
+        if not any(metadata.distributions(name=package)):
+            print(f"{make.__name__} is left out: pip install {package}", file=sys.stderr)
             continue
         torch.manual_seed(0)
         comparisons.append(compare(make(), options.seconds))
