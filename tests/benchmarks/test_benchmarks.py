@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import features, layers, options
+from benchmarks import steps as single_steps
 from benchmarks.feature import Feature
 from benchmarks.layers import Measurement, check
 from benchmarks.problem import Problem
@@ -102,3 +104,15 @@ def test_features_are_timed_beside_the_same_numbers(make: Callable[[], Feature])
     feature.runs[name] = layer, lambda x: run(x) + 0.01
     with pytest.raises(AssertionError):
         feature.check()
+
+
+def test_single_steps_are_timed_where_the_gradients_are_the_same() -> None:
+    cases = list(single_steps.cases())
+    for case in cases:
+        case.check()
+    theirs, ours = single_steps.measure(cases[-1], torch.get_num_threads(), 1e-4)
+    assert theirs > 0 < ours
+    with torch.no_grad():
+        cases[0].ours.weight_hh += 0.01
+    with pytest.raises(RuntimeError, match=r"60 steps of a cell, .* relative error is"):
+        cases[0].check()
