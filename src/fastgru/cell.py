@@ -11,7 +11,7 @@ from torch.compiler import is_compiling
 from fastgru import ops
 from fastgru.backends import check_name
 from fastgru.backends.cpu import packed_weights
-from fastgru.core.spec import GRUSpec, check_options
+from fastgru.core.spec import GRUSpec, check_options, whole
 from fastgru.core.stack import Stack, stack_of
 
 _WEIGHTS = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
@@ -112,7 +112,7 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
         check_name(backend)
         options = {name: value for name, value in locals().items() if name in _OPTIONS}
         check_options(**options, weight_dropout=0.0, tbptt=0, memory="gates")
-        super().__init__(input_size, hidden_size, bias, num_chunks=3, device=device, dtype=dtype)
+        super().__init__(whole(input_size), whole(hidden_size), bias, num_chunks=3, device=device, dtype=dtype)
         self.backend = backend
         for name, value in options.items():
             setattr(self, name, value)
@@ -131,8 +131,8 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
     def spec(self) -> GRUSpec:
         """Its options, as they are now."""
         return GRUSpec(
-            self.input_size,
-            self.hidden_size,
+            whole(self.input_size),
+            whole(self.hidden_size),
             bias=self.bias,
             training=self._is_masked(),
             reset_after=self.reset_after,

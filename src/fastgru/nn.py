@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastgru import inputs, ops
 from fastgru.backends import check_name
 from fastgru.cell import GRUCell, KeepsStack, options_repr
-from fastgru.core.spec import GRUSpec, check_options, sizes_of_layers
+from fastgru.core.spec import GRUSpec, check_options, sizes_of_layers, whole
 from fastgru.core.steps import PLAIN, Steps
 
 __all__ = ["GRU", "OPTIONS", "GRUCell"]
@@ -125,6 +125,7 @@ class GRU(KeepsStack, torch.nn.RNNBase):
         options = {name: value for name, value in locals().items() if name in _OWN}
         check_name(backend)
         check_options(**options)
+        input_size, hidden_size, num_layers = map(whole, (input_size, hidden_size, num_layers))
         sizes = sizes_of_layers(hidden_size, num_layers)
         if sizes is not None:
             hidden_size, num_layers = sizes[0], len(sizes)
@@ -204,7 +205,7 @@ class GRU(KeepsStack, torch.nn.RNNBase):
     @property
     def spec(self) -> GRUSpec:
         """Its options, as they are now."""
-        return GRUSpec(*[getattr(self, name) for name in GRUSpec._fields])
+        return GRUSpec(*[whole(getattr(self, name)) for name in GRUSpec._fields])
 
     @overload
     def forward(

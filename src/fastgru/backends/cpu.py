@@ -110,7 +110,9 @@ def _what_is_wrong(stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence
         return f"its kernels take float32, float64 and half precision, not {dtype}".replace("torch.", "")
     plain = _TRACED if _is_traced() else _PLAIN
     for tensor in (x, *weights) if h0 is None else (x, h0, *weights):
-        if type(tensor) not in plain or tensor.layout is not torch.strided:
+        if type(tensor) not in plain:  # which need not know any of torch's functions, `layout` among them
+            return f"its kernels take plain dense tensors, not {type(tensor).__name__}"
+        if tensor.layout is not torch.strided:
             return f"its kernels take plain dense tensors, not {type(tensor).__name__} ({tensor.layout})"
         if not tensor.is_cpu:
             return f"its kernels run on the CPU, not on {tensor.device}"

@@ -1,6 +1,7 @@
 """GRUSpec: one frozen description of a GRU's variant and sizes; Variant: what of it matters to one layer."""
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any, NamedTuple
 
 MEMORIES = ("gates", "recompute", "checkpoint")
@@ -116,6 +117,16 @@ class GRUSpec(NamedTuple):
         )
 
 
+def whole(size: Any) -> Any:
+    """A size as an int where it is an integer of another kind: of NumPy, or a tensor without dimensions."""
+    if isinstance(size, int | Sequence) or not hasattr(size, "__index__"):
+        return size
+    try:
+        return index(size)
+    except (TypeError, ValueError, RuntimeError):  # an array, a tensor of more elements or of another dtype
+        return size
+
+
 def sizes_of_layers(hidden_size: Any, num_layers: int | None) -> tuple[int, ...] | None:
     """H of each layer, where a GRU is given a sequence of them; None where it is given one for all.
 
@@ -123,7 +134,7 @@ def sizes_of_layers(hidden_size: Any, num_layers: int | None) -> tuple[int, ...]
     """
     if not isinstance(hidden_size, Sequence) or isinstance(hidden_size, str):
         return None
-    sizes = tuple(hidden_size)
+    sizes = tuple(map(whole, hidden_size))
     for size in sizes:
         if not isinstance(size, int):
             raise TypeError(f"hidden_size should be of type int for each layer, got: {type(size).__name__}")

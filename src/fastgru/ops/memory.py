@@ -176,7 +176,7 @@ class _Sweep:
             carry[fresh] = 0
         tbptt = self.variant.tbptt
         if tbptt and t % tbptt == 0:
-            carry[self.windows.crossing(torch.tensor([t]))[0].to(carry.device)] = 0
+            carry[self.windows.crossing(torch.tensor([t], device="cpu"))[0].to(carry.device)] = 0
 
 
 def checkpointed(compute: Callable[[Layer], tuple[Tensor, Tensor]], given: Layer) -> tuple[Tensor, Tensor]:

@@ -95,8 +95,8 @@ def _rows_before(batch_sizes: Tensor, reverse: bool) -> Tensor:
     """For each packed row the row of the step before it; rows past the last one are those of h0."""
     first = batch_sizes.cumsum(0) - batch_sizes
     rows = int(batch_sizes.sum())
-    steps = torch.arange(batch_sizes.size(0)).repeat_interleave(batch_sizes)  # t of each row
-    sequences = torch.arange(rows) - first[steps]
+    steps = torch.arange(batch_sizes.size(0), device=batch_sizes.device).repeat_interleave(batch_sizes)  # t of each row
+    sequences = torch.arange(rows, device=batch_sizes.device) - first[steps]
     before = steps + (1 if reverse else -1)
     # No sequence takes part in the steps -1 and T.
     there = torch.cat([batch_sizes, batch_sizes.new_zeros(1)])[before] > sequences

@@ -24,7 +24,7 @@ class Windows:
         if steps.batch_sizes is not None:
             sizes = steps.batch_sizes
             self.first = sizes.cumsum(0) - sizes
-            shorter = torch.searchsorted(sizes.flip(0), torch.arange(self.batch), right=True)
+            shorter = torch.searchsorted(sizes.flip(0), torch.arange(self.batch, device="cpu"), right=True)
             self.lengths = sizes.size(0) - shorter
         elif steps.offsets is not None:
             offsets = steps.offsets.to("cpu", torch.int64)
@@ -32,7 +32,7 @@ class Windows:
         elif steps.lengths is not None:
             self.lengths = steps.lengths.to("cpu", torch.int64)
         else:
-            self.lengths = torch.full((self.batch,), x.size(0))
+            self.lengths = torch.full((self.batch,), x.size(0), device="cpu")
         length = int(self.lengths.max()) if self.batch else 0
         # The root of all steps keeps as many states as there are gates in a window.
         size = max(int(length**0.5), -(-least_rows // max(self.batch, 1)), 1)
@@ -41,7 +41,7 @@ class Windows:
     @property
     def between(self) -> Tensor:
         """The steps t, on the CPU, that each window but the first begins with."""
-        return torch.tensor([begin for begin, _ in self.spans[1:]], dtype=torch.int64)
+        return torch.tensor([begin for begin, _ in self.spans[1:]], dtype=torch.int64, device="cpu")
 
     def crossing(self, t: Tensor) -> Tensor:
         """Which sequences have step t [N], and so t - 1: [N, B]."""
@@ -49,7 +49,7 @@ class Windows:
 
     def rows(self, t: Tensor) -> Tensor:
         """Of steps t [N] the rows [N, B], where a sequence has the step."""
-        b = torch.arange(self.batch)
+        b = torch.arange(self.batch, device="cpu")
         if self.first is None:
             return t[:, None] * self.batch + b
         return t[:, None] + self.first if self.steps.batch_sizes is None else self.first[t][:, None] + b
@@ -58,7 +58,7 @@ class Windows:
         """Which sequences [B] are reset between steps t - 1 and t; None where none ever is."""
         if self.steps.resets is None:
             return None
-        at, resets = torch.tensor([t]), self.steps.resets.cpu().flatten()
+        at, resets = torch.tensor([t], device="cpu"), self.steps.resets.cpu().flatten()
         found = self.crossing(at)[0]
         found[found.clone()] = resets[self.rows(at)[0][found]]
         return found
@@ -91,7 +91,7 @@ class Windows:
             ends = lengths.cumsum(0)
             offsets = torch.cat([ends.new_zeros(1), ends])
             moved = (self.first + begin - offsets[:-1]).repeat_interleave(lengths)
-            rows = torch.arange(moved.size(0)) + moved
+            rows = torch.arange(moved.size(0), device="cpu") + moved
             own = None if resets is None else resets.cpu()[rows]
             return Window(rows, Steps(offsets=offsets, resets=own), self.batch)
         own = None if resets is None else resets[begin:end]
