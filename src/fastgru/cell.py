@@ -30,7 +30,13 @@ def options_repr(module: Any, names: Iterable[str]) -> str:
 
 
 class KeepsStack:
-    """A module that keeps its description, as a backend sees it, from call to call."""
+    """What GRU and GRUCell have in common: their description, as a backend sees it, is kept from call to call.
+
+    own_options: those of its options that torch's module of the same name does not have.
+    """
+
+    torch_class: type[torch.nn.Module]
+    own_options: tuple[str, ...]
 
     _kept: tuple[tuple[Any, ...], Stack] | None = None  # the options that it last ran with, and their description
 
@@ -53,6 +59,29 @@ class KeepsStack:
         stack = stack_of(spec, packed_weights(spec.num_layers) if kept is None else kept[1].packed)
         self.__dict__["_kept"] = options, stack
         return stack
+
+    def why_not_torch(self) -> str | None:
+        """Why torch's module of the same name cannot stand for it, in words; None where it can."""
+        for name in self.own_options:
+            if (given := getattr(self, name)) != getattr(type(self), name):
+                return f"it has {name}={given}, a form that torch.nn does not have"
+        sizes = getattr(self, "hidden_size", None)
+        if isinstance(sizes, tuple):
+            return f"it has hidden_size={sizes}, one for each layer, which torch.nn does not have"
+        return None
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        """What torch.jit.script compiles in its place: torch's module of the same name, with the same parameters.
+
+        Raises RuntimeError where torch has no such layer.
+        """
+        reason = self.why_not_torch()
+        if reason is not None:
+            raise RuntimeError(f"{type(self).__name__} cannot be scripted: {reason}")
+        own = {"backend", "_kept", *self.own_options}
+        twin = self.torch_class.__new__(self.torch_class)
+        twin.__dict__ = {name: value for name, value in vars(self).items() if name not in own}
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: without what is kept for this very module."""
@@ -82,6 +111,9 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
     >>> state.shape
     torch.Size([3, 20])
     """
+
+    torch_class = torch.nn.GRUCell
+    own_options = _OPTIONS
 
     # Their defaults stand on the class too: modules pickled by torch's rules may lack them.
     backend: str = "auto"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 from torch.nn.utils.rnn import PackedSequence
 
-from fastgru.core.steps import PLAIN, Steps
+from fastgru.core.steps import PLAIN, Steps, batch_of
 from fastgru.core.torch_internals import ragged_dimension
 
 Run = Callable[[Tensor, Tensor | None, int, Steps], tuple[list[Tensor], Tensor]]
@@ -36,6 +36,22 @@ def run_padded(
         return run(x, hx, x.shape[1], steps)
     outputs, h_n = run(x.transpose(0, 1), hx, x.shape[0], steps)
     return [y.transpose(0, 1) for y in outputs], h_n
+
+
+def lengths_of(mask: Tensor, x: Tensor, batch_first: bool) -> Tensor:
+    """The lengths [B] that a mask [B, T] of right-padded sequences tells; ValueError where it has holes.
+
+    What a mask holds is not looked at while torch compiles.
+    """
+    batch, steps = x.shape[:2] if batch_first else (x.size(1), x.size(0))
+    check_tensor("mask", mask, (batch, steps), (torch.bool, torch.uint8, torch.int8, torch.int16, *_INTEGERS))
+    real = mask != 0
+    if not is_compiling() and bool((real[:, 1:] & ~real[:, :-1]).any()):
+        raise ValueError(
+            "mask must be true for the first steps of each sequence and false for the rest, and here a true step "
+            "follows a false one; where a sequence begins anew inside, give resets"
+        )
+    return real.sum(1)
 
 
 def run_one(run: Run, x: Tensor, hx: Tensor | None, resets: Tensor | None) -> Results:
@@ -81,8 +97,9 @@ def run_packed(
     if compiling and hx is None and order is not None:
         hx = x.new_zeros(states_shape(order.size(0)))
     h0 = hx if hx is None or order is None else hx.index_select(1, order)
-    batch = h0.size(1) if compiling and h0 is not None else int(batch_sizes[0])
-    outputs, h_n = run(x, h0, batch, Steps(batch_sizes))
+    steps = Steps(batch_sizes)
+    batch = h0.size(1) if compiling and h0 is not None else batch_of(steps, x)
+    outputs, h_n = run(x, h0, batch, steps)
     h_n = h_n if places is None else h_n.index_select(1, places)
     return [PackedSequence(y, batch_sizes, order, places) for y in outputs], h_n
 

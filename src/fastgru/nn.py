@@ -20,6 +20,7 @@ from fastgru.backends import check_name
 from fastgru.cell import GRUCell, KeepsStack, options_repr
 from fastgru.core.spec import GRUSpec, check_options, sizes_of_layers, whole
 from fastgru.core.steps import PLAIN, Steps
+from fastgru.core.torch_internals import tracing_state
 
 __all__ = ["GRU", "OPTIONS", "GRUCell"]
 
@@ -79,6 +80,8 @@ class GRU(KeepsStack, torch.nn.RNNBase):
     >>> output.shape, h_n.shape
     (torch.Size([4, 10, 256]), torch.Size([4, 4, 128]))
     """
+
+    torch_class = torch.nn.GRU
 
     hidden_size: int | tuple[int, ...]  # type: ignore[assignment]
 
@@ -212,10 +215,10 @@ class GRU(KeepsStack, torch.nn.RNNBase):
         self,
         input: Tensor,
         hx: Tensor | None = None,
-        *,
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
         cu_seqlens: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]: ...
 
     @overload
@@ -225,10 +228,10 @@ class GRU(KeepsStack, torch.nn.RNNBase):
         self,
         input: Tensor | PackedSequence,
         hx: Tensor | None = None,
-        *,
-        lengths: Tensor | None = None,
+        lengths: Tensor | None = None,  # not keyword-only: torch.onnx.export(dynamo=False) gives all by their places
         resets: Tensor | None = None,
         cu_seqlens: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor | PackedSequence, Tensor]:
         """Run the whole sequences.
 
@@ -243,26 +246,32 @@ class GRU(KeepsStack, torch.nn.RNNBase):
             the other, and all start from zero, but for the one that hx enters (none, forward, if step 0 is reset).
         cu_seqlens: `[B + 1]` integer, from 0 to N; the input is then `[N, I]`, one sequence after the other, sequence b
             from row cu_seqlens[b] to cu_seqlens[b + 1].
+        mask: `[B, T]`, whatever batch_first is, bool or integer, as tokenizers give it: another word for lengths. It is
+            true (not 0) for the first steps of each sequence, and false for the rest.
 
         Returns the output, `[T, B, D*H]` in the form of the input, and the final states h_n in the form of hx: the
         state after each sequence's own last step, and hx where it has none.
 
-        Raises ValueError where lengths, resets or cu_seqlens do not fit the input, TypeError where they are no tensors.
+        Raises ValueError where lengths, resets, cu_seqlens or mask do not fit the input or a mask has holes, TypeError
+        where they are no tensors.
         """
         dimensions = 0 if isinstance(input, PackedSequence) else input.dim()
         if isinstance(input, PackedSequence):
-            inputs.refuse_beside("a PackedSequence", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens)
+            inputs.refuse_beside("a PackedSequence", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens, mask=mask)
             outputs, h_n = inputs.run_packed(self._run, input, hx, self._stack().spec.states_shape)
         elif input.is_nested:
-            inputs.refuse_beside("a nested tensor", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens)
+            inputs.refuse_beside("a nested tensor", lengths=lengths, resets=resets, cu_seqlens=cu_seqlens, mask=mask)
             outputs, h_n = inputs.run_nested(self._run, input, hx)
         elif cu_seqlens is not None:
-            inputs.refuse_beside("cu_seqlens", lengths=lengths)
+            inputs.refuse_beside("cu_seqlens", lengths=lengths, mask=mask)
             outputs, h_n = inputs.run_concatenated(self._run, input, hx, cu_seqlens, resets)
         elif dimensions == 3:
+            if mask is not None:
+                inputs.refuse_beside("mask", lengths=lengths)
+                lengths = inputs.lengths_of(mask, input, self.batch_first)
             outputs, h_n = inputs.run_padded(self._run, input, hx, self.batch_first, lengths, resets)
         elif dimensions == 2:
-            inputs.refuse_beside("one sequence", lengths=lengths)
+            inputs.refuse_beside("one sequence", lengths=lengths, mask=mask)
             outputs, h_n = inputs.run_one(self._run, input, hx, resets)
         else:
             raise ValueError(f"GRU: Expected input to be 2D or 3D, got {dimensions}D instead")
@@ -331,22 +340,25 @@ class GRU(KeepsStack, torch.nn.RNNBase):
         """Time-major steps or rows, checked here once; torch's own checks are asked only for their words."""
         weights = self.weights()
         has_start = h0 is not None or not self.learn_initial_state
-        if steps is PLAIN and x.shape[0] == 1 and has_start and not is_compiling() and self._is_steppable():
+        is_written = tracing_state() is not None  # by torch.jit, which warns where a size decides
+        is_step = steps is PLAIN and not is_written and x.shape[0] == 1
+        if is_step and has_start and not is_compiling() and self._is_steppable():
             found = ops.step(self.num_layers, self._keep(), x, h0, weights)
             if found is not None:
                 return [found[0]], found[1]
         stack = self._stack()
         dimensions = 3 if steps is PLAIN else 2 + steps.rows_dim
-        if x.dtype is not weights[0].dtype or x.dim() != dimensions or x.shape[-1] != self.input_size:
+        fits = is_written or x.shape[-1] == self.input_size
+        if x.dtype is not weights[0].dtype or x.dim() != dimensions or not fits:
             self._update_flat_weights()
             self.check_input(x, x if dimensions == 2 else None)
-        if h0 is not None and h0.shape != stack.spec.states_shape(batch):
+        if h0 is not None and not is_written and h0.shape != stack.spec.states_shape(batch):
             self.check_hidden_size(h0, stack.spec.states_shape(batch))  # type: ignore[arg-type]
         initial = None
         if self.learn_initial_state:
             initial = None if steps.resets is None else self.initial_state
             h0 = self.initial_state[:, None].expand(-1, batch, -1) if h0 is None else h0
-        if steps is PLAIN and x.shape[0] == 1 and self.backend in ("auto", "cpu") and not self.return_all_layers:
+        if is_step and self.backend in ("auto", "cpu") and not self.return_all_layers:
             trained = ops.trained_step(stack, x, h0, weights)
             if trained is not None:
                 return [trained[0]], trained[1]
@@ -368,6 +380,7 @@ class GRU(KeepsStack, torch.nn.RNNBase):
 _PARAMETERS = inspect.signature(GRU.__init__).parameters
 _OWN = [*_PARAMETERS][[*_PARAMETERS].index("backend") :]  # torch.nn.GRU has none of them
 OPTIONS = tuple(name for name in _OWN if name != "backend")
+GRU.own_options = OPTIONS
 GRU.__init__.__qualname__ = "RNNBase.__init__"  # as Python's errors name torch.nn.GRU's
 for _name in _OWN:
     setattr(GRU, _name, _PARAMETERS[_name].default)

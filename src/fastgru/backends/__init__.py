@@ -15,6 +15,7 @@ from fastgru.backends.reference import ReferenceBackend
 from fastgru.core.layer import Layer
 from fastgru.core.stack import Stack
 from fastgru.core.steps import PLAIN, Steps
+from fastgru.core.torch_internals import tracing_state
 
 
 class Composed(Protocol):
@@ -72,6 +73,7 @@ __all__ = ["BACKENDS", "Backend", "Composed", "Kernel", "check_name", "clear_cac
 Backend: TypeAlias = Composed | Kernel
 
 BACKENDS: tuple[Backend, ...] = (CpuBackend(), AtenBackend(), ReferenceBackend())
+_TRACED = (BACKENDS[1], BACKENDS[0], BACKENDS[2])
 
 
 def check_name(name: str) -> None:
@@ -91,10 +93,11 @@ def pick(
 ) -> Backend:
     """The backend that serves such a layer: the named one, or for "auto" the first that can.
 
+    While torch.jit traces, "auto" asks torch's own operator first: the program then loads where fastgru is not.
     Raises RuntimeError with the backend's own reason where it cannot.
     """
     reasons = []
-    for backend in BACKENDS:
+    for backend in BACKENDS if tracing_state() is None else _TRACED:
         if name not in ("auto", backend.name):
             continue
         reason = backend.why_not(stack, x, h0, weights, steps)

@@ -1,7 +1,7 @@
 """Torch's own GRU operators: ATen's on a CPU, cuDNN's on a GPU. Never worse than torch.nn.GRU, for it is the same."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,8 +10,14 @@ from fastgru.core import reference
 from fastgru.core.layer import Layer
 from fastgru.core.spec import GRUSpec
 from fastgru.core.stack import Stack
-from fastgru.core.steps import Steps
-from fastgru.core.torch_internals import are_transforms_active, has_batched_tangents, is_vmapped, transforms
+from fastgru.core.steps import Steps, batch_of
+from fastgru.core.torch_internals import (
+    are_transforms_active,
+    has_batched_tangents,
+    is_vmapped,
+    tracing_state,
+    transforms,
+)
 
 
 class AtenBackend:
@@ -47,18 +53,38 @@ class AtenBackend:
     ) -> tuple[Tensor, Tensor]:
         """Call torch.gru for all layers at once: cuDNN then overlaps them."""
         h0 = reference.zero_state(spec, x, steps) if h0 is None else h0
-        layer = (list(weights), spec.bias, spec.num_layers, spec.dropout, spec.training, spec.bidirectional)
-        if steps.batch_sizes is None:
-            return torch.gru(x, h0, *layer, batch_first=False)
-        return torch.gru(x, steps.batch_sizes, h0, *layer)
+        dropout = spec.dropout if spec.training else 0.0
+        training = spec.training or _is_differentiated()
+        return _gru(x, steps, h0, weights, spec.bias, spec.num_layers, dropout, training, spec.bidirectional)
 
     def layer(self, given: Layer) -> tuple[Tensor, Tensor]:
         """Call torch.gru for one layer."""
-        variant = given.variant
-        training = torch.is_grad_enabled()  # cuDNN's backward needs it; without dropout it changes no number
-        spec = GRUSpec(given.x.size(-1), given.hidden_size, 1, variant.bias, variant.bidirectional, training=training)
-        return self.gru(spec, given.x, given.h0, given.weights, given.steps)
+        variant, x, h0 = given.variant, given.x, given.h0
+        if h0 is None:
+            h0 = x.new_zeros(variant.directions, batch_of(given.steps, x), given.hidden_size)
+        return _gru(
+            x, given.steps, h0, given.weights, variant.bias, 1, 0.0, _is_differentiated(), variant.bidirectional
+        )
 
     def cell(self, x: Tensor, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Call torch.gru_cell."""
         return torch.gru_cell(x, h, *weights)
+
+
+def _is_differentiated() -> bool:
+    """Whether to ask for training, which cuDNN's backward needs; without dropout it changes no number.
+
+    Not while torch.jit traces: it runs a module a second time, without gradients, and both must be the same program.
+    """
+    return torch.is_grad_enabled() and tracing_state() is None
+
+
+def _gru(x: Tensor, steps: Steps, h0: Tensor, weights: Sequence[Tensor], *options: Any) -> tuple[Tensor, Tensor]:
+    """torch.gru on padded or packed steps; options: has_biases, num_layers, dropout, train, bidirectional."""
+    operator: Any = torch.gru  # mypy cannot tell its overloads apart behind *options
+    found: tuple[Tensor, Tensor]
+    if steps.batch_sizes is None:
+        found = operator(x, h0, list(weights), *options, False)
+    else:
+        found = operator(x, steps.batch_sizes, h0, list(weights), *options)
+    return found

@@ -103,12 +103,9 @@ def _why_left(module: torch.nn.Module, source: type[torch.nn.Module]) -> str | N
         return (
             f"{kind.__module__}.{kind.__qualname__} extends {source.__module__}.{source.__name__} and may depend on it"
         )
-    for name in OPTIONS if isinstance(module, GRU | GRUCell) else ():
-        given, plain = getattr(module, name, None), getattr(type(module), name, None)
-        if given != plain:
-            return f"it has {name}={given}, a form that torch.nn does not have"
-    if isinstance(module, GRU) and not isinstance(module.hidden_size, int):
-        return f"it has hidden_size={module.hidden_size}, one for each layer, which torch.nn does not have"
+    reason = module.why_not_torch() if isinstance(module, GRU | GRUCell) else None
+    if reason is not None:
+        return reason
     if "forward" in vars(module):
         return "its forward was replaced on the module itself"
     return None

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fastgru.core.torch_internals import tracing_state
+
 
 class Steps(NamedTuple):
     """At most one of the first three; with none of them every sequence has all steps of x [T, B, I].
@@ -35,7 +37,8 @@ PLAIN = Steps()
 def batch_of(steps: Steps, x: Tensor) -> int:
     """B, the sequences of x."""
     if steps.batch_sizes is not None:
-        return int(steps.batch_sizes[0])
+        first = steps.batch_sizes[0]
+        return int(first) if tracing_state() is None else first  # type: ignore[return-value] # a traced size is a tensor
     return x.size(1) if steps.offsets is None else steps.offsets.size(0) - 1
 
 

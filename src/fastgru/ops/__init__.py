@@ -12,6 +12,7 @@ A backend of torch's operators is differentiated by torch. For one of kernels th
 a half layer in float32 (precision.py).
 """
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 
@@ -25,7 +26,13 @@ from fastgru.core.layer import Layer
 from fastgru.core.noise import NO_NOISE
 from fastgru.core.stack import Stack, run_layers
 from fastgru.core.steps import PLAIN, Steps
-from fastgru.core.torch_internals import any_requires_grad, are_transforms_active, is_any_autocast_enabled, is_traced
+from fastgru.core.torch_internals import (
+    any_requires_grad,
+    are_transforms_active,
+    is_any_autocast_enabled,
+    is_traced,
+    tracing_state,
+)
 from fastgru.ops import precision
 from fastgru.ops.functions import TransformedLayer, differentiable_layer
 from fastgru.ops.library import Traced
@@ -35,6 +42,12 @@ from fastgru.ops.step import cell_step, step
 from fastgru.ops.step_training import trained_step
 
 __all__ = ["cell", "cell_step", "gru", "step", "trained_step"]
+
+
+_NEEDS_FASTGRU = (
+    "torch's own operator cannot express this GRU, so the traced program holds fastgru's: it loads where fastgru is "
+    "imported, and nowhere else (fastgru.info() on the layer says what keeps the backend 'aten' from it)"
+)
 
 
 def gru(
@@ -61,12 +74,15 @@ def gru(
             return gru(name, stack, *precision.lowered(x, h0, weights), steps, initial, every)
     backend = pick(name, stack, x, h0, weights, steps)
     if backend.composed:
-        spec = stack.spec
-        is_whole = isinstance(spec.hidden_size, int) and spec.memory == "gates"
+        spec, is_written = stack.spec, tracing_state() is not None  # a program has one way to keep what backward needs
+        is_whole = isinstance(spec.hidden_size, int) and (spec.memory == "gates" or is_written)
         if isinstance(backend, AtenBackend) and is_whole and not (every or spec.variational or spec.weight_dropout):
             y, h_n = backend.gru(spec, x, h0, weights, steps)
             return [y], h_n
-        return run_layers(partial(checkpointed, backend.layer), stack, x, h0, initial, weights, steps)
+        compute = backend.layer if is_written else partial(checkpointed, backend.layer)
+        return run_layers(compute, stack, x, h0, initial, weights, steps)
+    if tracing_state() is not None:
+        warnings.warn(_NEEDS_FASTGRU, stacklevel=2)
     return run_layers(partial(_layer, backend), stack, x, h0, initial, weights, steps)
 
 
