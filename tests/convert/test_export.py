@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -330,3 +331,24 @@ def test_onnx_of_what_its_operator_does_not_have_is_refused(option: dict[str, fl
     with pytest.raises(RuntimeError, match=words):
         fastgru.export_onnx(model, tmp_path / "gru.onnx", (torch.randn(T, B, I),))
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("with_h0", [False, True])
+@pytest.mark.parametrize("options", ["plain", "bidirectional", "stacked without bias"])
+def test_torchs_older_exporter_gives_onnxs_gru_with_open_sizes(options: str, with_h0: bool, tmp_path: Path) -> None:
+    gru, path = fastgru.GRU(I, H, **LAYERS[options]).eval(), tmp_path / "gru.onnx"
+    sizes = {"x": {0: "B", 1: "T"} if gru.batch_first else {0: "T", 1: "B"}, "h0": {1: "B"}}
+    names = ["x", "h0"] if with_h0 else ["x"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and says that a batch other than 1 needs h0 as an input
+        torch.onnx.export(
+            gru,
+            arguments(gru, T, B, with_h0),
+            path,
+            input_names=names,
+            dynamic_axes={name: sizes[name] for name in names},
+            dynamo=False,
+        )
+    assert len(nodes(path)) == gru.num_layers
+    for steps, batch in ((2 * T, B + 2), (1, 1)):
+        check(path, gru, *arguments(gru, steps, batch, with_h0))
