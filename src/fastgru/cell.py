@@ -163,8 +163,8 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
     def spec(self) -> GRUSpec:
         """Its options, as they are now."""
         return GRUSpec(
-            whole(self.input_size),
-            whole(self.hidden_size),
+            self.input_size if is_compiling() else whole(self.input_size),
+            self.hidden_size if is_compiling() else whole(self.hidden_size),
             bias=self.bias,
             training=self._is_masked(),
             reset_after=self.reset_after,

@@ -208,7 +208,8 @@ class GRU(KeepsStack, torch.nn.RNNBase):
     @property
     def spec(self) -> GRUSpec:
         """Its options, as they are now."""
-        return GRUSpec(*[whole(getattr(self, name)) for name in GRUSpec._fields])
+        fields = [getattr(self, name) for name in GRUSpec._fields]
+        return GRUSpec(*fields) if is_compiling() else GRUSpec(*map(whole, fields))
 
     @overload
     def forward(

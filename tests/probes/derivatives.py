@@ -4,6 +4,7 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.utils._per_sample_grad import call_for_per_sample_grads
 from torch.utils.checkpoint import checkpoint
 
 import fastgru
@@ -61,6 +62,18 @@ def per_sample(kind: Kind) -> None:
         theirs = as_torch(layer)
         expected = torch.autograd.grad(theirs(x[:, b])[0].square().sum(), list(theirs.parameters()))
         same([gradient[b] for gradient in got.values()], list(expected))
+
+
+@probe(FUNC, "per-sample gradients by expanded weights (`torch.nn.utils._per_sample_grad`)")
+def expanded_weights(kind: Kind) -> None:
+    layer, x = build(kind, batch_first=True), draw(B, T, I)
+    y, _ = call_for_per_sample_grads(layer, batch_size=B, loss_reduction="sum")(x)
+    y.square().sum().backward()
+    theirs = as_torch(layer, batch_first=True)
+    for b in range(B):
+        y, _ = theirs(x[b : b + 1])
+        expected = torch.autograd.grad(y.square().sum(), [*theirs.parameters()])
+        same([parameter.grad_sample[b] for parameter in layer.parameters()], [*expected])
 
 
 @probe(FUNC, "`vjp`")

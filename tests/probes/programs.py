@@ -9,7 +9,7 @@ from torch.export import Dim
 
 import fastgru
 from fastgru.convert.translation import translations
-from probes import COMPILE, EXPORT, B, I, Kind, Layer, T, build, draw, probe, results, same
+from probes import COMPILE, EXPORT, B, H, I, Kind, Layer, T, build, draw, probe, results, same
 
 
 @probe(COMPILE, "`fullgraph=True`, forward and backward (aot_eager)")
@@ -93,11 +93,33 @@ def checked_onnx(kind: Kind) -> None:
         fastgru.export_onnx(build(kind), f"{folder}/gru.onnx", (draw(),))
 
 
-@probe(EXPORT, "torch.jit.trace")
+@probe(EXPORT, "torch.onnx.export(dynamo=False) with open T and B, in onnxruntime")
+def older_onnx(kind: Kind) -> None:
+    layer = build(kind).eval()
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        torch.onnx.export(
+            layer,
+            (draw(), torch.zeros(2 * layer.num_layers, B, H)),
+            file.name,
+            input_names=["x", "h0"],
+            dynamic_axes={"x": {0: "T", 1: "B"}, "h0": {1: "B"}},
+            dynamo=False,
+        )
+        session = onnxruntime.InferenceSession(file.name, providers=["CPUExecutionProvider"])
+    x, h0 = draw(T + 2, B + 1, I), torch.randn(2 * layer.num_layers, B + 1, H)
+    found = session.run(None, {"x": x.numpy(), "h0": h0.numpy()})
+    same([torch.from_numpy(out) for out in found], [*layer(x, h0)])
+
+
+@probe(EXPORT, "torch.jit.trace, differentiated; the program loads without fastgru")
 def trace(kind: Kind) -> None:
-    layer = build(kind).requires_grad_(False)
+    layer = build(kind)
     traced = torch.jit.trace(layer, (draw(),))
-    same(traced(draw(T + 2, B + 1, I)), layer(draw(T + 2, B + 1, I)))
+    assert "fastgru::" not in str(traced.inlined_graph)
+    x = draw(T + 2, B + 1, I)
+    outputs = [program(x)[0] for program in (traced, layer)]
+    found, expected = (torch.autograd.grad(y.square().sum(), [*layer.parameters()]) for y in outputs)
+    same([outputs[0], *found], [outputs[1], *expected])
 
 
 class Holder(torch.nn.Module):
