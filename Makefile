@@ -37,14 +37,14 @@ format: $(VENV)/dev.done
 	$(BIN)/ruff format .
 
 # The kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer: one minute.
-sanitize: $(VENV)/dev.done
+sanitize: $(VENV)/cmake.done
 	$(BIN)/cmake -S tests/cpp -B build/address -DSANITIZE=address,undefined
 	$(BIN)/cmake --build build/address --parallel && build/address/kernel_tests
 	$(BIN)/cmake -S tests/cpp -B build/thread -DSANITIZE=thread
 	$(BIN)/cmake --build build/thread --parallel && build/thread/kernel_tests
 
 # The NEON kernels where there is no such processor (Debian: g++-aarch64-linux-gnu, qemu-user).
-neon: $(VENV)/dev.done
+neon: $(VENV)/cmake.done
 	$(BIN)/cmake -S tests/cpp -B build/neon -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static -DKERNEL_OPTIMISATION=-O1
 	$(BIN)/cmake --build build/neon --parallel && qemu-aarch64 build/neon/kernel_tests 20
@@ -57,8 +57,13 @@ $(VENV)/rivals.done: $(SOURCES) | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[rivals]'
 	touch $@
 
-$(VENV)/dev.done: $(SOURCES) | $(BIN)/python
+$(VENV)/dev.done: $(SOURCES) | $(VENV)/cmake.done
 	$(PIP_INSTALL) --editable '.[dev]'
+	touch $@
+
+# All that the C++ tests need: they can begin while the rest is being installed.
+$(VENV)/cmake.done: | $(BIN)/python
+	$(PIP_INSTALL) cmake
 	touch $@
 
 $(BIN)/python:

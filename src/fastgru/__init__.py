@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from fastgru.backends import clear_caches
     from fastgru.cell import GRUCell
     from fastgru.convert import accelerate, to_torch
+    from fastgru.convert.decompositions import decompositions
     from fastgru.convert.export import export_onnx
     from fastgru.nn import GRU
 
 __version__ = "0.1.0"
-__all__ = ["GRU", "GRUCell", "accelerate", "clear_caches", "export_onnx", "info", "to_torch"]
+__all__ = ["GRU", "GRUCell", "accelerate", "clear_caches", "decompositions", "export_onnx", "info", "to_torch"]
 
 _HOMES = {
     "GRU": "fastgru.nn",
     "GRUCell": "fastgru.cell",
     "accelerate": "fastgru.convert",
     "clear_caches": "fastgru.backends",
+    "decompositions": "fastgru.convert.decompositions",
     "export_onnx": "fastgru.convert.export",
     "info": "fastgru.about",
     "to_torch": "fastgru.convert",

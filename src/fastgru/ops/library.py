@@ -71,8 +71,8 @@ def _flat(given: Layer) -> tuple[Any, ...]:
     return given.x, given.h0, given.initial, given.weights, *given.steps, *given.noise, *given.variant
 
 
-def _layer_of(arguments: Sequence[Any]) -> Layer:
-    """The layer that `_flat` gave."""
+def layer_of_arguments(arguments: Sequence[Any]) -> Layer:
+    """The layer whose `_flat` these are."""
     x, h0, initial, weights, *others = arguments
     return layer_of(Variant(*others[FIXED:]), [*others[:FIXED], x, h0, initial, *weights])
 
@@ -87,7 +87,7 @@ def _kernel(name: str) -> Kernel:
 
 def _layer_op(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     *flat, batch, save = arguments
-    given = _layer_of(flat)
+    given = layer_of_arguments(flat)
     if given.steps.batch_sizes is not None:  # a tracer could not look at their values, and took the state's size
         there = batch_of(given.steps, given.x)
         if there != batch:
@@ -105,7 +105,7 @@ def _check_devices(x: Tensor, others: Sequence[Maybe]) -> None:
 
 def _layer_fake(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     *flat, batch, save = arguments
-    given = _layer_of(flat)
+    given = layer_of_arguments(flat)
     _check_devices(given.x, given.leaves)
     x, hidden, directions = given.x, given.hidden_size, given.variant.directions
     y, h_n = x.new_empty(*x.shape[:-1], directions * hidden), x.new_empty(directions, batch, hidden)
@@ -119,13 +119,13 @@ def _layer_fake(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 def _layer_backward_op(kernel: str, *arguments: Any) -> list[Tensor]:
     """The gradients that are wanted, in order, and no others: an operator's list of tensors has no holes."""
-    given = _layer_of(arguments[:_COUNT])
+    given = layer_of_arguments(arguments[:_COUNT])
     gradients = with_memory(_kernel(kernel), given.variant).backward(given, *arguments[_COUNT:])
     return [gradient for gradient in gradients if gradient is not None]
 
 
 def _layer_backward_fake(kernel: str, *arguments: Any) -> list[Tensor]:
-    given, (*gradients, wanted) = _layer_of(arguments[:_COUNT]), arguments[_COUNT:]
+    given, (*gradients, wanted) = layer_of_arguments(arguments[:_COUNT]), arguments[_COUNT:]
     _check_devices(given.x, (*given.leaves, *gradients))
     pairs = zip(given.leaves, wanted, strict=True)
     return [given.x.new_empty(leaf.shape) for leaf, want in pairs if want and leaf is not None]
@@ -157,7 +157,7 @@ class _DifferentiableOperator(torch.autograd.Function):
 def _layer_autograd(keyset: Any, kernel: str, *arguments: Any) -> Any:
     """What torch calls first: the operator is differentiated, or passed on to who traces it or runs it."""
     *flat, batch, save = arguments
-    given = _layer_of(flat)
+    given = layer_of_arguments(flat)
     if torch.is_grad_enabled() and any_requires_grad(*given.leaves):
         return _DifferentiableOperator.apply(keyset, kernel, given, batch, *given.leaves)  # type: ignore[no-untyped-call]
     return _below(keyset, kernel, given, batch, save)
@@ -169,7 +169,7 @@ def _below(keyset: Any, kernel: str, given: Layer, batch: Any, save: bool) -> An
 
 
 def _layer_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    given = _layer_of(inputs[1 : 1 + _COUNT])
+    given = layer_of_arguments(inputs[1 : 1 + _COUNT])
     _, _, dy, dh_n, ctx.wanted = inputs[1 + _COUNT :]
     ctx.variant = given.variant
     ctx.save_for_backward(dy, dh_n, *given.tensors)
@@ -199,14 +199,14 @@ torch.library.register_autograd(
 @register_flop_formula(torch.ops.fastgru.layer)
 def _layer_flops(kernel: str, *shapes: Any, **kwargs: Any) -> int:
     """Two for each multiplication of the matrices, as torch counts them: gx = x W_ih^T and gh = h W_hh^T."""
-    given = _layer_of(shapes[:_COUNT])
+    given = layer_of_arguments(shapes[:_COUNT])
     return sum(_products(given)) * given.variant.directions
 
 
 @register_flop_formula(torch.ops.fastgru.layer_backward)
 def _layer_backward_flops(kernel: str, *shapes: Any, **kwargs: Any) -> int:
     """As `_layer_flops`: dh = dgh W_hh always, the others where wanted."""
-    given, wanted = _layer_of(shapes[:_COUNT]), shapes[_COUNT + 4]
+    given, wanted = layer_of_arguments(shapes[:_COUNT]), shapes[_COUNT + 4]
     each = given.variant.weights_per_direction
     input_product, recurrent_product = _products(given)
     of_weights = sum(wanted[3::each]) * input_product + sum(wanted[4::each]) * recurrent_product
