@@ -172,10 +172,12 @@ def test_gru_repr_names_a_backend_that_was_asked_for() -> None:
 
 @pytest.mark.parametrize("name", ["GRU", "GRUCell"])
 def test_forward_has_torchs_signature(name: str) -> None:
-    theirs = inspect.signature(getattr(torch.nn, name).forward)
-    ours = inspect.signature(getattr(fastgru, name).forward)
-    shared = [p for p in ours.parameters.values() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-    assert [(p.name, p.default) for p in shared] == [(p.name, p.default) for p in theirs.parameters.values()]
+    """First torch's parameters, then our own, which may be left out."""
+    theirs = [*inspect.signature(getattr(torch.nn, name).forward).parameters.values()]
+    ours = [*inspect.signature(getattr(fastgru, name).forward).parameters.values()]
+    shared, own = ours[: len(theirs)], ours[len(theirs) :]
+    assert [(p.name, p.default) for p in shared] == [(p.name, p.default) for p in theirs]
+    assert all(p.default is None for p in own)
 
 
 def test_gru_survives_pickle_and_deepcopy() -> None:

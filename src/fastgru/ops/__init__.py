@@ -81,7 +81,7 @@ def gru(
             return [y], h_n
         compute = backend.layer if is_written else partial(checkpointed, backend.layer)
         return run_layers(compute, stack, x, h0, initial, weights, steps)
-    if tracing_state() is not None:
+    if name == "auto" and tracing_state() is not None:
         warnings.warn(_NEEDS_FASTGRU, stacklevel=2)
     return run_layers(partial(_layer, backend), stack, x, h0, initial, weights, steps)
 
