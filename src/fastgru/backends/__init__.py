@@ -72,8 +72,9 @@ __all__ = ["BACKENDS", "Backend", "Composed", "Kernel", "check_name", "clear_cac
 
 Backend: TypeAlias = Composed | Kernel
 
-BACKENDS: tuple[Backend, ...] = (CpuBackend(), AtenBackend(), ReferenceBackend())
-_TRACED = (BACKENDS[1], BACKENDS[0], BACKENDS[2])
+_CPU, _ATEN, _REFERENCE = CpuBackend(), AtenBackend(), ReferenceBackend()
+BACKENDS: tuple[Backend, ...] = (_CPU, _ATEN, _REFERENCE)
+_WHILE_TRACED: tuple[Backend, ...] = (_ATEN, _CPU, _REFERENCE)
 
 
 def check_name(name: str) -> None:
@@ -97,7 +98,7 @@ def pick(
     Raises RuntimeError with the backend's own reason where it cannot.
     """
     reasons = []
-    for backend in BACKENDS if tracing_state() is None else _TRACED:
+    for backend in BACKENDS if tracing_state() is None else _WHILE_TRACED:
         if name not in ("auto", backend.name):
             continue
         reason = backend.why_not(stack, x, h0, weights, steps)
