@@ -59,15 +59,16 @@ FASTGRU_INLINE Vec<Real> sum_lanes(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
   constexpr int64_t W = kLanes<Real>;
 #pragma GCC unroll 4
   for (int64_t size = W; size > 1; size /= 2) {
+    const int64_t half = size / 2;  // a division in a loop's condition hides the loop, where it is sanitized
     typename Simd<Real>::Int low, high;
     for (int64_t i = 0; i < W; ++i) {
-      const int64_t from = i / size * size + i % (size / 2) + (i % size >= size / 2 ? W : 0);
+      const int64_t from = i / size * size + i % half + (i % size >= half ? W : 0);
       low[i] = static_cast<decltype(+low[0])>(from);
-      high[i] = static_cast<decltype(+low[0])>(from + size / 2);
+      high[i] = static_cast<decltype(+low[0])>(from + half);
     }
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < size / 2; ++i) {
-      const Vec<Real> other = rows[i + size / 2];
+    for (int64_t i = 0; i < half; ++i) {
+      const Vec<Real> other = rows[i + half];
       rows[i] = __builtin_shuffle(rows[i], other, low) + __builtin_shuffle(rows[i], other, high);
     }
   }
