@@ -1,6 +1,6 @@
 """GRUCell: torch.nn's module of this name, on fastgru's backends; and what it has in common with GRU."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -20,21 +20,13 @@ _OPTIONS = ("reset_after", "recurrent_dropout", "zoneout", "layer_norm")
 _fields_of = attrgetter("input_size", "hidden_size", "bias", *_OPTIONS)
 
 
-def options_repr(module: Any, names: Iterable[str]) -> str:
-    """Its backend and those of its own options that are not the defaults, which stand on its class."""
-    shown = "" if module.backend == "auto" else f", backend={module.backend!r}"
-    for name in names:
-        if (given := getattr(module, name)) != getattr(type(module), name):
-            shown += f", {name}={given}"
-    return shown
-
-
 class KeepsStack:
     """What GRU and GRUCell have in common: their description, as a backend sees it, is kept from call to call.
 
     own_options: those of its options that torch's module of the same name does not have.
     """
 
+    backend: str
     torch_class: type[torch.nn.Module]
     own_options: tuple[str, ...]
 
@@ -60,11 +52,22 @@ class KeepsStack:
         self.__dict__["_kept"] = options, stack
         return stack
 
+    def changed_options(self) -> dict[str, Any]:
+        """Its own options that are not the defaults, which stand on its class."""
+        given = {name: getattr(self, name) for name in self.own_options}
+        return {name: value for name, value in given.items() if value != getattr(type(self), name)}
+
+    def extra_repr(self) -> str:
+        """torch's, and our own options where they are not the defaults."""
+        shown: str = super().extra_repr()  # type: ignore[misc]
+        if self.backend != "auto":
+            shown += f", backend={self.backend!r}"
+        return shown + "".join(f", {name}={value}" for name, value in self.changed_options().items())
+
     def why_not_torch(self) -> str | None:
         """Why torch's module of the same name cannot stand for it, in words; None where it can."""
-        for name in self.own_options:
-            if (given := getattr(self, name)) != getattr(type(self), name):
-                return f"it has {name}={given}, a form that torch.nn does not have"
+        for name, value in self.changed_options().items():
+            return f"it has {name}={value}, a form that torch.nn does not have"
         sizes = getattr(self, "hidden_size", None)
         if isinstance(sizes, tuple):
             return f"it has hidden_size={sizes}, one for each layer, which torch.nn does not have"
@@ -210,7 +213,3 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
             return list(parameters.values())  # type: ignore[arg-type]
         names = (_WEIGHTS if self.bias else _WEIGHTS[:2]) + (_GAINS if self.layer_norm else [])
         return [getattr(self, name) for name in names]
-
-    def extra_repr(self) -> str:
-        """torch's, and our own options where they are not the defaults."""
-        return super().extra_repr() + options_repr(self, _OPTIONS)

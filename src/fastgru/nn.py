@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastgru import inputs, ops
 from fastgru.backends import check_name
-from fastgru.cell import GRUCell, KeepsStack, options_repr
+from fastgru.cell import GRUCell, KeepsStack
 from fastgru.core.spec import GRUSpec, check_options, sizes_of_layers, whole
 from fastgru.core.steps import PLAIN, Steps
 from fastgru.core.torch_internals import tracing_state
@@ -372,10 +372,6 @@ class GRU(KeepsStack, torch.nn.RNNBase):
         if list(parameters) == names:
             return list(parameters.values())  # type: ignore[arg-type]
         return [getattr(self, name) for name in names]
-
-    def extra_repr(self) -> str:
-        """torch's, and our own options where they are not the defaults."""
-        return super().extra_repr() + options_repr(self, OPTIONS)
 
 
 _PARAMETERS = inspect.signature(GRU.__init__).parameters
