@@ -15,10 +15,22 @@ if TYPE_CHECKING:
     from fastgru.convert import accelerate, to_torch
     from fastgru.convert.decompositions import decompositions
     from fastgru.convert.export import export_onnx
+    from fastgru.convert.install import install, uninstall
     from fastgru.nn import GRU
 
 __version__ = "0.1.0"
-__all__ = ["GRU", "GRUCell", "accelerate", "clear_caches", "decompositions", "export_onnx", "info", "to_torch"]
+__all__ = [
+    "GRU",
+    "GRUCell",
+    "accelerate",
+    "clear_caches",
+    "decompositions",
+    "export_onnx",
+    "info",
+    "install",
+    "to_torch",
+    "uninstall",
+]
 
 _HOMES = {
     "GRU": "fastgru.nn",
@@ -28,7 +40,9 @@ _HOMES = {
     "decompositions": "fastgru.convert.decompositions",
     "export_onnx": "fastgru.convert.export",
     "info": "fastgru.about",
+    "install": "fastgru.convert.install",
     "to_torch": "fastgru.convert",
+    "uninstall": "fastgru.convert.install",
 }
 
 

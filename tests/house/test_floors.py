@@ -27,6 +27,8 @@ FLOORS = [
     ["fastgru.data"],
     ["fastgru.training"],
     ["fastgru.predict", "fastgru.sklearn"],
+    ["fastgru.launch"],
+    ["fastgru.startup"],
     ["fastgru.cli"],
     ["fastgru.__main__"],
 ]

@@ -55,7 +55,7 @@ def test_install_builds_the_native_module(clean: Environment) -> None:
 def test_without_torch_import_works_and_gru_says_what_to_install(clean: Environment) -> None:
     ask = """
 import fastgru
-for name in ("GRU", "GRUCell", "accelerate", "clear_caches", "decompositions", "export_onnx", "info", "to_torch"):
+for name in [name for name in dir(fastgru) if name != "__version__"]:
     try:
         getattr(fastgru, name)
     except ImportError as error:
@@ -63,10 +63,16 @@ for name in ("GRU", "GRUCell", "accelerate", "clear_caches", "decompositions", "
 print(hasattr(fastgru, "LSTM"), dir(fastgru))
 """
     *refusals, last = clean.run("python", "-W", "error", "-c", ask).stdout.splitlines()
-    assert len(refusals) == 8
+    assert len(refusals) == 10
     assert all("pip install 'fastgru[torch]'" in line for line in refusals)
     public = ["GRU", "GRUCell", "__version__", "accelerate", "clear_caches", "decompositions", "export_onnx", "info"]
-    assert last == f"False {[*public, 'to_torch']}"
+    assert last == f"False {[*public, 'install', 'to_torch', 'uninstall']}"
+
+
+def test_run_needs_nothing_but_what_the_program_needs(clean: Environment) -> None:
+    Path(clean.folder, "program.py").write_text("import subprocess, sys; subprocess.run([sys.executable, '-c', '1 / 0'])")
+    done = clean.run("fastgru", "run", "program.py")
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (0, "", "ZeroDivisionError: division by zero")
 
 
 def test_without_its_extra_the_command_says_what_to_install(clean: Environment) -> None:

@@ -4,10 +4,11 @@ A backend that was asked for by name runs or raises; `auto` takes the first one 
 place of another silently: `fastgru.info(layer)` tells who serves a layer, and why the others do not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from fastgru.backends.aten import AtenBackend
 from fastgru.backends.cpu import CpuBackend, clear_caches
@@ -68,13 +69,16 @@ class Kernel(Protocol):
         """
 
 
-__all__ = ["BACKENDS", "Backend", "Composed", "Kernel", "check_name", "clear_caches", "pick"]
+__all__ = ["BACKENDS", "Backend", "Composed", "Kernel", "check_name", "clear_caches", "listeners", "pick"]
 
 Backend: TypeAlias = Composed | Kernel
 
 _CPU, _ATEN, _REFERENCE = CpuBackend(), AtenBackend(), ReferenceBackend()
 BACKENDS: tuple[Backend, ...] = (_CPU, _ATEN, _REFERENCE)
 _WHILE_TRACED: tuple[Backend, ...] = (_ATEN, _CPU, _REFERENCE)
+
+# Told at every pick which backend it was, and the reasons of those before it.
+listeners: list[Callable[[str, Sequence[str]], None]] = []
 
 
 def check_name(name: str) -> None:
@@ -97,12 +101,15 @@ def pick(
     While torch.jit traces, "auto" asks torch's own operator first: the program then loads where fastgru is not.
     Raises RuntimeError with the backend's own reason where it cannot.
     """
-    reasons = []
+    reasons: list[str] = []
     for backend in BACKENDS if tracing_state() is None else _WHILE_TRACED:
         if name not in ("auto", backend.name):
             continue
         reason = backend.why_not(stack, x, h0, weights, steps)
         if reason is None:
+            if listeners and not is_compiling():
+                for listener in listeners:
+                    listener(backend.name, reasons)
             return backend
         reasons.append(f"{backend.name}: {reason}")
     check_name(name)

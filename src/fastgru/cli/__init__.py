@@ -9,7 +9,7 @@ import typer
 from safetensors import SafetensorError
 from typer.core import TyperGroup
 
-from fastgru.cli.layers import bench, info
+from fastgru.cli.layers import bench, info, run
 from fastgru.cli.tasks import evaluate, predict, train_command
 from fastgru.common.errors import InputError, Stopped
 from fastgru.common.processes import rank
@@ -86,6 +86,10 @@ app.command(
     "fastgru predict runs/mail --file mail.parquet --text body --out folders"
 )(predict)
 app.command(epilog="Example: fastgru bench --hidden-size 128 --batch 8 --plot bench.png")(bench)
+app.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)(run)
 app.command(epilog="Example: fastgru info --hidden-size 512 --dtype bfloat16")(info)
 
 

@@ -1,10 +1,11 @@
-"""The commands about layers: bench and info."""
+"""The commands about layers: bench, info and run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastgru import launch
 from fastgru.common.errors import InputError, reason_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ def bench(
     if plot is not None:
         benchmark.plot(rows, shape, plot)
         typer.echo(f"drawn: {plot}")
+
+
+def run(arguments: Annotated[list[str] | None, typer.Argument(help="As python takes them.")] = None) -> None:
+    """Run a program with torch.nn's GRUs replaced by fastgru's."""
+    launch.run(arguments or [])
 
 
 def _print_comparison(rows: "list[Row]") -> None:
