@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _run_script(path: str) -> None:
-    """As runpy.run_path, which would change sys.argv[0], and take the program's __main__ away before its last thread."""
+    """As runpy.run_path, which would change sys.argv[0], and take __main__ away before the last thread ends."""
     main = ModuleType("__main__")
     main.__dict__.update(__file__=path, __builtins__=builtins, __cached__=None)
     main.__loader__ = SourceFileLoader("__main__", path)
