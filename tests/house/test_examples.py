@@ -29,20 +29,40 @@ def document() -> str:
     return DOCUMENT.read_text()
 
 
+def in_torchs_words(name: str) -> str:
+    """An example with torch.nn.GRU in it, as in the document."""
+    ours = (ROOT / "examples" / f"{name}.py").read_text()
+    return ours.replace("import fastgru\n", "").replace("fastgru.GRU(", "nn.GRU(")
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_is_the_documents(name: str) -> None:
     theirs = [fold(code) for code in re.findall(r"```python(.*?)```", document(), flags=re.DOTALL)[1:]]
-    ours = (ROOT / "examples" / f"{name}.py").read_text()
-    ours = ours.replace("import fastgru\n", "").replace("fastgru.GRU(", "nn.GRU(")
-    ours = ours.replace("hidden[-2]", "hidden").replace("hidden[-1]", "hidden")
+    ours = in_torchs_words(name).replace("hidden[-2]", "hidden").replace("hidden[-1]", "hidden")
     assert fold(ours) == theirs[EXAMPLES.index(name)]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_prints_what_the_document_says(name: str) -> None:
-    run = [sys.executable, "-W", "error", ROOT / "examples" / f"{name}.py"]
+    check(name, python(ROOT / "examples" / f"{name}.py").stdout)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_documents_program_runs_on_fastgru_as_it_stands(name: str, tmp_path: Path) -> None:
+    Path(tmp_path, "program.py").write_text(in_torchs_words(name))
+    ended = python("-m", "fastgru", "run", tmp_path / "program.py")
+    check(name, ended.stdout)
+    calls = "100 calls: 100 by cpu" if name == "lstm_vs_gru" else "1 call: 1 by cpu"
+    assert ended.stderr == f"fastgru: torch.nn.GRU and GRUCell: 1 layer, {calls}\n"
+
+
+def python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # two that spin for each other take minutes on a busy machine
-    printed = subprocess.run(run, capture_output=True, text=True, check=True, env=one_thread).stdout
+    run = [sys.executable, "-W", "error", *arguments]
+    return subprocess.run(run, capture_output=True, text=True, check=True, env=one_thread)
+
+
+def check(name: str, printed: str) -> None:
     if name == "lstm_vs_gru":
         assert re.fullmatch(r"LSTM execution time: \d+\.\d{3}s\nGRU execution time: \d+\.\d{3}s\n", printed)
         return
