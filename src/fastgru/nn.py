@@ -66,8 +66,7 @@ class GRU(KeepsStack, torch.nn.RNNBase):
     from U(-1/sqrt(H), 1/sqrt(H)) as in torch. With layer_norm each direction has `gain_ih_l0 [3H]` and
     `gain_hh_l0 [3H]` after these, which begin as 1.
 
-    Backward needs the output: where a gradient is wanted, changing it in place makes backward raise, as it does for
-    torch.nn.LSTM and for torch.nn.GRU on a GPU (torch.nn.GRU on a CPU allows it).
+    The output may be changed in place before backward, as torch.nn.GRU's on a CPU: backward then computes it once more.
 
     Under torch.autocast the output and h_n have autocast's dtype; on a CPU torch.nn.GRU's are float32 there.
 

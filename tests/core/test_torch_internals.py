@@ -1,7 +1,10 @@
 """torch's private names are there and mean what they meant: a test for each, so that a new torch breaks here."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -187,11 +190,35 @@ def test_the_operator_is_redispatched_below_autograd() -> None:
         assert not (x * 2).requires_grad
 
 
+def test_saved_beside_output() -> None:
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            y = x * 2
+            ctx.version = y._version
+            ctx.save_for_backward(y, None, x)
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, dy: Tensor) -> Tensor:
+            seen.append([None if t is None else t.tolist() for t in internals.saved_beside_output(ctx, ctx.version)])
+            return dy
+
+    seen: list[list[Any]] = []
+    x = torch.ones(2, requires_grad=True)
+    Doubled.apply(x).sum().backward()  # type: ignore[no-untyped-call]
+    Doubled.apply(x).zero_().sum().backward()  # type: ignore[no-untyped-call]
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t):
+        y = Doubled.apply(x)  # type: ignore[no-untyped-call]
+    y.zero_().sum().backward()
+    assert seen == [[[2, 2], None, [1, 1]], [None, None, [1, 1]], [[2, 2], None, [1, 1]]]
+
+
 def test_private_names_stand_in_one_file() -> None:
     from pathlib import Path
 
     source = Path(fastgru.__file__).parent
-    words = ("torch._C", "torch._subclasses", "torch._functorch", "forward_ad._")
+    words = ("_raw_saved", "torch._C", "torch._subclasses", "torch._functorch", "forward_ad._")
     holders = {path.name for path in source.rglob("*.py") if any(word in path.read_text() for word in words)}
     assert holders == {"torch_internals.py"}
 

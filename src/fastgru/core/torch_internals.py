@@ -6,6 +6,8 @@ tensor is in TENSOR. tests/core/test_torch_internals.py has a test for each name
 
 import sys
 from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +56,8 @@ __all__ = [
     "is_traced",
     "is_vmapped",
     "ragged_dimension",
+    "raw_saved_tensors",
+    "saved_beside_output",
     "tracing_state",
     "transforms",
     "will_execute",
@@ -62,6 +66,9 @@ __all__ = [
 RNN_BASE = ("_all_weights", "_flat_weight_refs", "_flat_weights_names", "_init_flat_weights", "_update_flat_weights")
 TENSOR = ("__dlpack_c_exchange_api__", "_is_zerotensor")
 
+
+# What a Function saved, before anything is checked or unpacked: with data (None of None) and unpack_hook.
+raw_saved_tensors = attrgetter("_raw_saved_tensors")
 
 # Called once the backward pass that runs now is over; owned by it, and dropped where it fails.
 at_end_of_backward = torch.autograd.Variable._execution_engine.queue_callback
@@ -126,3 +133,15 @@ def direct_apply(function: type[torch.autograd.Function]) -> object:
     Of a Function whose forward takes ctx; 5 us less at each call.
     """
     return super(torch.autograd.Function, function).apply  # type: ignore[misc]
+
+
+def saved_beside_output(ctx: Any, version: int) -> Sequence[Any]:
+    """`ctx.saved_tensors`, of which the first is an output: None where it was written to since it had this version.
+
+    Torch would raise then; it goes on doing so for the others.
+    """
+    first, *others = raw_saved_tensors(ctx)
+    if first.unpack_hook is None and first.data._version != version:
+        return None, *(other.unpack() for other in others)
+    found: Sequence[Any] = ctx.saved_tensors
+    return found

@@ -22,6 +22,8 @@ from fastgru.core.torch_internals import (
     is_legacy_batchedtensor,
     is_plain,
     is_traced,
+    raw_saved_tensors,
+    saved_beside_output,
 )
 from fastgru.ops import definition, samples
 from fastgru.ops.folding import fold, fold_fixed, members, stacked, unfold
@@ -44,6 +46,7 @@ class DifferentiableLayer(torch.autograd.Function):
         ctx.kernel, ctx.variant = kernel, given.variant
         ctx.is_simple = given.steps is PLAIN and given.noise is NO_NOISE
         ctx.set_materialize_grads(False)
+        ctx.version = y._version
         kept = None if given.variant.memory == "checkpoint" else y
         if ctx.is_simple:
             ctx.save_for_backward(kept, saved, *leaves)
@@ -54,12 +57,18 @@ class DifferentiableLayer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Maybe, dh_n: Maybe) -> tuple[Maybe, ...]:
         """The gradients of the leaves."""
-        y, saved, *tensors = ctx.saved_tensors
+        output = raw_saved_tensors(ctx)[0]
+        kept = None if output.unpack_hook is not None else output.data
+        is_written = kept is not None and kept._version != ctx.version
+        y, saved, *tensors = saved_beside_output(ctx, ctx.version) if is_written else ctx.saved_tensors
         if ctx.is_simple:
             x, h0, initial, *weights = tensors
             given = Layer(ctx.variant, PLAIN, NO_NOISE, x, h0, initial, weights)
         else:
             given = layer_of(ctx.variant, tensors)
+        if is_written:
+            with torch.no_grad():
+                y = ctx.kernel.forward(given, save=False)[0]
         wanted = ctx.needs_input_grad[_LAYER:]
         return None, None, *_gradients(ctx.kernel, given, wanted, y, saved, dy, dh_n)
 
@@ -89,14 +98,18 @@ class TransformedLayer(torch.autograd.Function):
         if save:
             ctx.mark_non_differentiable(saved)
         ctx.set_materialize_grads(False)
-        needless = ctx.variant.memory == "checkpoint" and not isinstance(ctx.kernel, Traced)
-        ctx.save_for_backward(None if needless else y, saved, *tensors)
+        ctx.has_output = ctx.variant.memory != "checkpoint" or isinstance(ctx.kernel, Traced)
+        ctx.version = y._version
+        ctx.save_for_backward(y if ctx.has_output else None, saved, *tensors)
 
     @staticmethod
     def backward(ctx: Any, dy: Maybe, dh_n: Maybe, _: Maybe) -> tuple[Maybe, ...]:
         """The gradients of the leaves."""
         none = (None,) * (_FORWARD + FIXED)
-        y, saved, *tensors = ctx.saved_tensors
+        y, saved, *tensors = saved_beside_output(ctx, ctx.version) if ctx.has_output else ctx.saved_tensors
+        if y is None and ctx.has_output:
+            with torch.no_grad():
+                y, _, _ = TransformedLayer.apply(ctx.kernel, ctx.variant, False, *tensors)  # type: ignore[no-untyped-call]
         wanted = ctx.needs_input_grad[len(none) :]
         return none + _gradients(ctx.kernel, layer_of(ctx.variant, tensors), wanted, y, saved, dy, dh_n)
 

@@ -15,7 +15,12 @@ from fastgru.backends import BACKENDS, Kernel
 from fastgru.core.layer import FIXED, Layer, layer_of
 from fastgru.core.spec import Variant
 from fastgru.core.steps import batch_of
-from fastgru.core.torch_internals import after_autograd, any_requires_grad, below_autograd
+from fastgru.core.torch_internals import (
+    after_autograd,
+    any_requires_grad,
+    below_autograd,
+    saved_beside_output,
+)
 from fastgru.ops import definition
 from fastgru.ops.memory import with_memory
 
@@ -141,17 +146,21 @@ class _DifferentiableOperator(torch.autograd.Function):
         ctx.kernel, ctx.variant = Traced(_kernel(kernel)), given.variant
         ctx.mark_non_differentiable(saved)
         ctx.set_materialize_grads(False)
+        ctx.version = y._version
         ctx.save_for_backward(y, saved, *given.steps, *given.noise, *leaves)
         return y, h_n, saved
 
     @staticmethod
     def backward(ctx: Any, dy: Maybe, dh_n: Maybe, _: Maybe) -> tuple[Maybe, ...]:
         """The gradients of the leaves."""
-        y, saved, *tensors = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[4:]
+        y, saved, *tensors = saved_beside_output(ctx, ctx.version)
+        wanted, given = ctx.needs_input_grad[4:], layer_of(ctx.variant, tensors)
         if dy is None and dh_n is None:
             return (None,) * (4 + len(wanted))
-        return (None,) * 4 + tuple(ctx.kernel.backward(layer_of(ctx.variant, tensors), y, saved, dy, dh_n, wanted))
+        if y is None:
+            with torch.no_grad():
+                y = ctx.kernel.forward(given, save=False)[0]
+        return (None,) * 4 + tuple(ctx.kernel.backward(given, y, saved, dy, dh_n, wanted))
 
 
 def _layer_autograd(keyset: Any, kernel: str, *arguments: Any) -> Any:
