@@ -23,6 +23,7 @@ accuracy: $(VENV)/train.done
 bench: $(VENV)/dev.done $(VENV)/rivals.done
 	$(BIN)/python -m benchmarks.layers
 	$(BIN)/python -m benchmarks.steps
+	$(BIN)/python -m benchmarks.second_derivatives
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

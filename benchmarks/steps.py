@@ -6,7 +6,7 @@ before anything is timed. Both run in turns, in short bursts; the figures are me
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ def chain(input_size: int, hidden_size: int, batch: int, attends: bool = False, 
         return h.sum()
 
     name = f"{steps} steps of a cell{', attending' if attends else ''}, I={input_size} H={hidden_size} B={batch}"
-    return _case(name, theirs, ours, run)
+    return case_of(name, theirs, ours, run)
 
 
 def stack(input_size: int, hidden_size: int, batch: int, layers: int, directions: int, calls: int) -> Case:
@@ -86,10 +86,11 @@ def stack(input_size: int, hidden_size: int, batch: int, layers: int, directions
         return loss
 
     sizes = f"I={input_size} H={hidden_size} B={batch} L={layers}{' bidirectional' if directions == 2 else ''}"
-    return _case(f"{calls} call{'s' if calls > 1 else ''} of a GRU over one step, {sizes}", theirs, ours, run)
+    return case_of(f"{calls} call{'s' if calls > 1 else ''} of a GRU over one step, {sizes}", theirs, ours, run)
 
 
-def _case(name: str, theirs: torch.nn.Module, ours: torch.nn.Module, run: Callable[[Any], Tensor]) -> Case:
+def case_of(name: str, theirs: torch.nn.Module, ours: torch.nn.Module, run: Callable[[Any], Tensor]) -> Case:
+    """A case whose modules have the same weights."""
     ours.load_state_dict(theirs.state_dict())
     return Case(name, theirs, ours, run)
 
@@ -114,16 +115,16 @@ def measure(case: Case, threads: int, seconds: float) -> tuple[float, float]:
     return found["theirs"], found["ours"]
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def compare(title: str, cases: Iterable[Case], description: str | None) -> None:
+    """Measure and print a table, as the command line says."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each of the two and each case")
     options = parser.parse_args()
     print(f"{machine()}. Medians in ms; in brackets, torch's time over ours.\n")
     heads = [f"{threads} thread{'s' if threads > 1 else ''}: torch.nn, fastgru" for threads in options.threads]
-    print(f"| training, one step a call | {' | '.join(heads)} |\n|--|{'--|' * len(heads)}")
-    for case in cases():
+    print(f"| {title} | {' | '.join(heads)} |\n|--|{'--|' * len(heads)}")
+    for case in cases:
         cells = []
         for threads in options.threads:
             theirs, ours = measure(case, threads, options.seconds)
@@ -132,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    compare("training, one step a call", cases(), __doc__)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import features, layers, options
+from benchmarks import features, layers, options, second_derivatives
 from benchmarks import steps as single_steps
 from benchmarks.feature import Feature
 from benchmarks.layers import Measurement, check
@@ -104,6 +104,15 @@ def test_features_are_timed_beside_the_same_numbers(make: Callable[[], Feature])
     feature.runs[name] = layer, lambda x: run(x) + 0.01
     with pytest.raises(AssertionError):
         feature.check()
+
+
+def test_second_derivatives_are_those_of_torch() -> None:
+    cases = list(second_derivatives.cases())
+    for case in cases:
+        case.check()
+    theirs, ours = single_steps.measure(cases[-1], torch.get_num_threads(), 1e-4)
+    assert theirs > 0
+    assert ours > 0
 
 
 def test_single_steps_are_timed_where_the_gradients_are_the_same() -> None:

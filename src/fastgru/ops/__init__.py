@@ -4,7 +4,8 @@ A backend of torch's operators is differentiated by torch. For one of kernels th
 
 - by a direct call, where no gradient is wanted;
 - as an `autograd.Function` (functions.py), where one is, and under torch.func, whose transforms it has rules for
-  (folding.py, samples.py); derivatives of second and higher order are the reference's (definition.py);
+  (folding.py, samples.py); a plain layer's second derivatives are in closed form (second_order.py), those of others
+  the reference's (definition.py);
 - a single step past all of this (step.py), and where gradients are wanted those of the weights of all steps of a
   backward pass at once (step_training.py);
 - as the operators `fastgru::layer` and `fastgru::layer_backward` (library.py), while torch compiles, exports or traces;

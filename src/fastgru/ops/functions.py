@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from fastgru.backends import Kernel
+from fastgru.backends.cpu import CpuBackend
 from fastgru.core.layer import FIXED, Layer, layer_of
-from fastgru.core.noise import NO_NOISE
+from fastgru.core.noise import NO_NOISE, Noise
+from fastgru.core.spec import Variant
 from fastgru.core.steps import PLAIN, Steps
 from fastgru.core.torch_internals import (
+    any_requires_grad,
     are_transforms_active,
     direct_apply,
     is_forward_mode,
@@ -29,8 +32,11 @@ from fastgru.ops import definition, samples
 from fastgru.ops.folding import fold, fold_fixed, members, stacked, unfold
 from fastgru.ops.library import Traced
 from fastgru.ops.memory import RecomputingKernel
+from fastgru.ops.second_order import is_plain_layer, plain_second_gradients
 
 Maybe = Tensor | None
+
+_STEPS = CpuBackend()  # what computes single steps of which gradients are wanted
 
 # Where a layer's tensors begin among the arguments of each Function: each must be an argument of its own.
 _LAYER, _FORWARD, _BACKWARD = 2, 3, 8
@@ -141,11 +147,24 @@ def _gradients(
             return definition.gradients(given, wanted, dy, dh_n)
         kernel = Traced(kernel) if is_traced() else kernel
     # What torch.func has wrapped only apply unwraps, wrappers of transforms that have ended among it.
-    if torch.is_grad_enabled() or are_transforms_active() or is_functorch_wrapped_tensor(saved):
-        arguments = (kernel, given.variant, None, wanted, y, saved, dy, dh_n, *given.tensors)
-        found: tuple[Maybe, ...] = LayerGradients.apply(*arguments)  # type: ignore[no-untyped-call]
+    is_wrapped = are_transforms_active() or is_functorch_wrapped_tensor(saved)
+    if is_wrapped or torch.is_grad_enabled():
+        apply: Any = LayerGradients.apply if is_wrapped else _gradients_apply
+        found: tuple[Maybe, ...] = apply(kernel, given.variant, None, wanted, y, saved, dy, dh_n, *given.tensors)
         return found
     return tuple(kernel.backward(given, y, saved, dy, dh_n, wanted))
+
+
+def _output(kernel: Kernel, given: Layer) -> Tensor:
+    """A layer's y, differentiable where it is to be."""
+    if are_transforms_active() or any(leaf is not None and is_functorch_wrapped_tensor(leaf) for leaf in given.leaves):
+        y, _, _ = TransformedLayer.apply(kernel, given.variant, torch.is_grad_enabled(), *given.tensors)  # type: ignore[no-untyped-call]
+    elif torch.is_grad_enabled() and any_requires_grad(*given.leaves):
+        y, _ = differentiable_layer(kernel, given)
+    else:
+        y, _, _ = kernel.forward(given, save=False)
+    found: Tensor = y
+    return found
 
 
 class LayerGradients(torch.autograd.Function):
@@ -184,14 +203,21 @@ class LayerGradients(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Maybe, ...]) -> None:
         """Keep what the gradients depend on."""
-        _, ctx.variant, ctx.count, ctx.wanted, _, _, *tensors = inputs
+        ctx.kernel, ctx.variant, ctx.count, ctx.wanted, _, _, *tensors = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Maybe) -> tuple[Maybe, ...]:
-        """Differentiate the definition's gradients."""
+        """In closed form for a plain layer; otherwise the definition's gradients are differentiated."""
         dy, dh_n, *tensors = ctx.saved_tensors
+        given = layer_of(ctx.variant, tensors)
+        is_seen = (
+            is_traced() or is_forward_mode() or any(c is not None and is_legacy_batchedtensor(c) for c in cotangents)
+        )
+        if ctx.count is None and is_plain_layer(given) and not is_seen:
+            found = plain_second_gradients(given, _output(ctx.kernel, given), dy, dh_n, cotangents)
+            return *(None,) * (_BACKWARD - 2), *found[:2], *(None,) * FIXED, *found[2:]
         variables = [dy, dh_n, *tensors[FIXED:]]
         ddy, ddh_n, *leaves = definition.second_gradients(
             ctx.variant, tensors[:FIXED], ctx.count, ctx.wanted, variables, cotangents
@@ -227,6 +253,22 @@ class LayerGradients(torch.autograd.Function):
         return results, tuple(None if r is None else dim for r, dim in zip(results, dims, strict=True))
 
 
+class _DirectGradients(torch.autograd.Function):
+    """LayerGradients outside of torch.func, without what binds its arguments to a signature at each call."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Maybe, ...]:
+        """As there."""
+        found = LayerGradients.forward(*arguments)
+        LayerGradients.setup_context(ctx, arguments, found)
+        return found
+
+    backward = staticmethod(LayerGradients.backward)
+
+
+_gradients_apply: Any = direct_apply(_DirectGradients)
+
+
 def _folded(tensors: Sequence[Maybe], dims: Sequence[int | None], count: int) -> list[Maybe] | None:
     """A layer's tensors with the samples folded into the batch; None where the samples do not share the weights."""
     fixed = fold_fixed(tensors[:FIXED], dims[:FIXED], count)
@@ -235,3 +277,28 @@ def _folded(tensors: Sequence[Maybe], dims: Sequence[int | None], count: int) ->
     x, h0, *shared = tensors[FIXED:]
     rows = Steps(fixed[0]).rows_dim
     return [*fixed, fold(x, dims[FIXED], count, rows), fold(h0, dims[FIXED + 1], count, 1), *shared]
+
+
+def layer_step_gradients(
+    variant: Variant,
+    is_cell: bool,
+    noise: Noise,
+    leaves: Sequence[Any],
+    wanted: Sequence[bool],
+    cotangents: tuple[Maybe, Maybe],
+) -> tuple[Maybe, ...]:
+    """`definition.step_gradients` of a single layer on the CPU, by the kernels; it may be differentiated again."""
+    x, state, *weights = leaves
+    form = variant.directions, -1, weights[1].size(1)
+    h0, recurrent = (None if tensor is None else tensor.reshape(form) for tensor in (state, noise.recurrent))
+    series = x.reshape(1, -1, x.size(-1))
+    zoneout = None if noise.zoneout is None else noise.zoneout.reshape(*series.shape[:2], -1)
+    variant = variant._replace(memory="gates")
+    given = Layer(variant, PLAIN, Noise(recurrent, zoneout), series, h0, None, weights)
+    y, _, saved = _STEPS.forward(given, save=True)
+    dy, dh_n = cotangents
+    dy = None if dy is None else dy.reshape(y.shape)
+    dh_n = None if dh_n is None else dh_n.reshape(form)
+    chosen = wanted[0], wanted[1] and state is not None, False, *wanted[2:]
+    dx, dh, _, *found = _gradients_apply(_STEPS, variant, None, chosen, y, saved, dy, dh_n, *given.tensors)
+    return None if dx is None else dx.reshape(x.shape), None if dh is None else dh.reshape(state.shape), *found

@@ -50,6 +50,7 @@ from fastgru.core.torch_internals import (
     will_execute,
 )
 from fastgru.ops import definition
+from fastgru.ops.functions import layer_step_gradients
 
 Maybe = Tensor | None
 
@@ -183,12 +184,14 @@ def _defined(
     dh_n: Maybe,
     is_cell: bool,
 ) -> tuple[Maybe, ...]:
-    """The gradients of `_Step` by the definition; the weights' are the token's."""
+    """The gradients of `_Step`, to be differentiated again; the weights' are the token's."""
     if not is_compiling():  # a compiled backward cannot call the native module
         graph.used.check()
     wanted = [*needs[_X:_FIXED], *(weight.requires_grad for weight in graph.weights)]
     leaves = [x, h, *graph.weights]
-    dx, dh, *dw = definition.step_gradients(graph.variant, is_cell, masks, leaves, wanted, (dy, dh_n))
+    is_one = len(graph.weights) == graph.variant.directions * graph.variant.weights_per_direction
+    compute = layer_step_gradients if is_one and not _is_seen(dy, dh_n) else definition.step_gradients
+    dx, dh, *dw = compute(graph.variant, is_cell, masks, leaves, wanted, (dy, dh_n))
     if len(needs) > _FIXED or graph.token is None:
         return None, None, None, dx, dh, *dw[: len(needs) - _FIXED]
     parts = [
@@ -204,10 +207,13 @@ _apply: Any = direct_apply(_Step)
 
 def _is_elsewhere(dy: Maybe, dh_n: Maybe) -> bool:
     """Whether a backward pass is differentiated, transformed, written down or no pass at all."""
+    return torch.is_grad_enabled() or backward_pass() < 0 or _is_seen(dy, dh_n)  # below 0 the node was called by hand
+
+
+def _is_seen(dy: Maybe, dh_n: Maybe) -> bool:
+    """Whether it is transformed or written down."""
     return (
-        torch.is_grad_enabled()
-        or backward_pass() < 0  # the node was called by hand
-        or is_compiling()
+        is_compiling()
         or tracing_state() is not None
         or count_dispatch_modes() > 0
         or are_transforms_active()
