@@ -128,7 +128,8 @@ def test_what_is_left_is_told_with_the_reason() -> None:
     assert [type(module) for module in model.values()] == [OwnGRU, nn.GRU, nn.LSTM, fastgru.GRU]
     assert str(done).splitlines() == [
         "swapped 1: gru",
-        f"left own: {__name__}.OwnGRU extends torch.nn.modules.rnn.GRU and may depend on it",
+        f"left own: {__name__}.OwnGRU extends torch.nn.modules.rnn.GRU and may depend on it; "
+        "subclasses=True swaps it too",
         "left patched: its forward was replaced on the module itself",
     ]
 

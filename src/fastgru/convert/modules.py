@@ -1,14 +1,20 @@
 """torch.nn's GRUs inside a model become fastgru's, and go back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch.nn.utils import parametrize
 
+from fastgru.convert.subclasses import full_name, is_twin, names_of, twin_of, why_no_twin
 from fastgru.nn import GRU, OPTIONS, GRUCell
 
-_Classes = Mapping[type[torch.nn.Module], type[torch.nn.Module]]
+_Class: TypeAlias = type[torch.nn.Module]
+
+_SCRIPTED = "it is scripted, which fixed what it runs; swap before torch.jit.script or torch.jit.trace"
+_OURS: Mapping[_Class, type[GRU] | type[GRUCell]] = {torch.nn.GRU: GRU, torch.nn.GRUCell: GRUCell}
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Swapped:
         return "\n".join(lines)
 
 
-def accelerate(model: torch.nn.Module) -> Swapped:
+def accelerate(model: torch.nn.Module, *, subclasses: bool = False) -> Swapped:
     """Turn every torch.nn.GRU and torch.nn.GRUCell in a model into fastgru's, in place.
 
     The modules stay the objects that they are and only change their class, as under `torch.nn.utils.parametrize` and
@@ -40,9 +46,13 @@ def accelerate(model: torch.nn.Module) -> Swapped:
     second path) goes on holding it, and hooks, buffers, parametrizations, training mode and weights are not touched.
     Afterwards `isinstance(module, torch.nn.GRU)` is false, and deepcopy, pickle and state_dict work as before.
 
-    Only exactly these two classes are swapped. Left, with the reason, are: a subclass, for its code may depend on
-    torch.nn.GRU; a module whose `forward` was replaced; and a scripted one. As everywhere in torch, a module that is
-    held only in a plain list or dict is not part of the model: accelerate it by itself.
+    subclasses: also subclasses of the two, which have torch's forward or call it by `super().forward(...)`. Their
+        class becomes one derived from it, of the same name, in which that is fastgru's; `isinstance` goes on being
+        true of the subclass and of torch.nn.GRU, and torch.compile goes on running them in Python.
+
+    Left, with the reason, are: a subclass that was not asked for, or whose code depends on more of torch.nn.GRU; a
+    module whose `forward` was replaced; and a scripted one. As everywhere in torch, a module that is held only in a
+    plain list or dict is not part of the model: accelerate it by itself.
 
     Raises TypeError where the model is no module.
 
@@ -51,13 +61,14 @@ def accelerate(model: torch.nn.Module) -> Swapped:
     >>> print(fastgru.accelerate(model))
     swapped 2: encoder, decoder
     """
-    return _swap(model, {torch.nn.GRU: GRU, torch.nn.GRUCell: GRUCell})
+    return _swap(model, partial(_ours, subclasses=subclasses))
 
 
 def to_torch(model: torch.nn.Module) -> Swapped:
     """Turn every fastgru.GRU and fastgru.GRUCell in a model into torch.nn's, in place: `accelerate` backwards.
 
-    The backend that a module asked for is forgotten. Raises TypeError where the model is no module.
+    A subclass of torch's that `accelerate(subclasses=True)` swapped is itself again; one of fastgru's is left. The
+    backend that a module asked for is forgotten. Raises TypeError where the model is no module.
 
     >>> import fastgru, torch
     >>> model = torch.nn.ModuleDict({"plain": fastgru.GRU(8, 16), "noisy": fastgru.GRU(8, 16, zoneout=0.1)})
@@ -65,27 +76,57 @@ def to_torch(model: torch.nn.Module) -> Swapped:
     swapped 1: plain
     left noisy: it has zoneout=0.1, a form that torch.nn does not have
     """
-    return _swap(model, {GRU: torch.nn.GRU, GRUCell: torch.nn.GRUCell})
+    return _swap(model, _theirs)
 
 
-def _swap(model: torch.nn.Module, classes: _Classes) -> Swapped:
+def _swap(model: torch.nn.Module, target_of: Callable[[torch.nn.Module], _Class | str | None]) -> Swapped:
+    """target_of: the class that a module gets, why it is left, or None where it is not concerned."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
     swapped, left = [], {}
     for path, module in model.named_modules():
-        source = _source(module, classes)
-        if source is None:
-            continue
-        reason = _why_left(module, source)
-        if reason is None:
-            _change_class(module, classes[source])
+        target = target_of(module)
+        if isinstance(target, str):
+            left[path] = target
+        elif target is not None:
+            _change_class(module, target)
             swapped.append(path)
-        else:
-            left[path] = reason
     return Swapped(tuple(swapped), left)
 
 
-def _source(module: torch.nn.Module, classes: Iterable[type[torch.nn.Module]]) -> type[torch.nn.Module] | None:
+def _ours(module: torch.nn.Module, subclasses: bool) -> _Class | str | None:
+    """fastgru's class for a module of torch's."""
+    source, kind = _source(module, _OURS), _own_class(module)
+    if source is None or isinstance(module, GRU | GRUCell):
+        return None
+    if isinstance(module, torch.jit.ScriptModule):
+        return _SCRIPTED
+    if kind is not source:
+        reason = why_no_twin(kind)
+        if not subclasses:
+            return _extends(kind, source) + ("; subclasses=True swaps it too" if reason is None else "")
+        if reason is not None:
+            return reason
+    given = {*vars(module), *module._parameters, *module._buffers, *module._modules}
+    taken = given & names_of(_OURS[source])
+    if taken:
+        return f"it has a {min(taken)} of its own, which in fastgru's layer is something else"
+    return _why_left(module) or (_OURS[source] if kind is source else twin_of(kind))
+
+
+def _theirs(module: torch.nn.Module) -> _Class | str | None:
+    """torch's class for a module of fastgru's."""
+    source, kind = _source(module, _OURS.values()), _own_class(module)
+    if source is None:
+        return None
+    if not isinstance(module, GRU | GRUCell):
+        return _SCRIPTED
+    if kind is not source and not is_twin(kind):
+        return _extends(kind, source)
+    return module.why_not_torch() or _why_left(module) or module.torch_class
+
+
+def _source(module: torch.nn.Module, classes: Iterable[_Class]) -> _Class | None:
     """Which of the classes a module is of, itself, as a subclass, or as it was before it was scripted."""
     for source in classes:
         scripted = isinstance(module, torch.jit.ScriptModule) and module.original_name == source.__name__
@@ -94,31 +135,23 @@ def _source(module: torch.nn.Module, classes: Iterable[type[torch.nn.Module]]) -
     return None
 
 
-def _why_left(module: torch.nn.Module, source: type[torch.nn.Module]) -> str | None:
-    """Why a module cannot be swapped; None where it can."""
-    if isinstance(module, torch.jit.ScriptModule):
-        return "it is scripted, which fixed what it runs; swap before torch.jit.script or torch.jit.trace"
-    if type(module) is not source and not _is_parametrized(module, source):
-        kind = type(module)
-        return (
-            f"{kind.__module__}.{kind.__qualname__} extends {source.__module__}.{source.__name__} and may depend on it"
-        )
-    reason = module.why_not_torch() if isinstance(module, GRU | GRUCell) else None
-    if reason is not None:
-        return reason
-    if "forward" in vars(module):
-        return "its forward was replaced on the module itself"
-    return None
-
-
-def _is_parametrized(module: torch.nn.Module, source: type[torch.nn.Module]) -> bool:
-    """Whether its class is the one that torch.nn.utils.parametrize derives from the source."""
-    return parametrize.is_parametrized(module) and type(module).__bases__ == (source,)
-
-
-def _change_class(module: torch.nn.Module, target: type[torch.nn.Module]) -> None:
+def _own_class(module: torch.nn.Module) -> _Class:
+    """A module's class without the one that torch.nn.utils.parametrize derives from it."""
     kind = type(module)
-    if parametrize.is_parametrized(module):  # the derived class holds the properties that compute the parameters
+    return kind.__bases__[0] if parametrize.is_parametrized(module) and len(kind.__bases__) == 1 else kind
+
+
+def _why_left(module: torch.nn.Module) -> str | None:
+    return "its forward was replaced on the module itself" if "forward" in vars(module) else None
+
+
+def _extends(kind: _Class, source: _Class) -> str:
+    return f"{full_name(kind)} extends {full_name(source)} and may depend on it"
+
+
+def _change_class(module: torch.nn.Module, target: _Class) -> None:
+    kind = type(module)
+    if _own_class(module) is not kind:  # the derived class holds the properties that compute the parameters
         target = type(kind.__name__, (target,), dict(vars(kind)))
     module.__class__ = target
     for option in ("backend", "_kept", *OPTIONS):  # fastgru's own; their defaults stand on the class
