@@ -13,6 +13,7 @@ from fastgru.backends import check_name
 from fastgru.backends.cpu import packed_weights
 from fastgru.core.spec import GRUSpec, check_options, whole
 from fastgru.core.stack import Stack, stack_of
+from fastgru.ops.counters import enter_tables
 
 _WEIGHTS = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 _GAINS = ["gain_ih", "gain_hh"]
@@ -81,10 +82,21 @@ class KeepsStack:
         reason = self.why_not_torch()
         if reason is not None:
             raise RuntimeError(f"{type(self).__name__} cannot be scripted: {reason}")
+        return self.as_torch()
+
+    def as_torch(self) -> torch.nn.Module:
+        """torch's module of the same name, with the same parameters, buffers and hooks, and without our options."""
         own = {"backend", "_kept", *self.own_options}
         twin = self.torch_class.__new__(self.torch_class)
         twin.__dict__ = {name: value for name, value in vars(self).items() if name not in own}
         return twin
+
+    def apply(self, fn: Callable[[torch.nn.Module], object]) -> Any:
+        """torch's. Counters of FLOPs come this way, to look a module's class up in their tables."""
+        kind = type(self)
+        if "torch_class" in vars(kind):  # not a class derived from ours: torch's own do not count those derived from it
+            enter_tables(kind, self.torch_class)
+        return super().apply(fn)  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: without what is kept for this very module."""
