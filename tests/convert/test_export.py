@@ -207,6 +207,26 @@ def test_onnx_of_a_parametrized_layer_and_of_a_subclass(tmp_path: Path) -> None:
         check(tmp_path / "x", layer, torch.randn(2 * T, B + 1, I))
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_onnx_of_a_subclass_with_a_forward_of_its_own(swap: bool, tmp_path: Path) -> None:
+    class Doubled(torch.nn.GRU):
+        """What it calls is an operator in the file, whatever its length."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)[0]
+
+    layer = Doubled(I, H)
+    if swap:
+        fastgru.accelerate(layer, subclasses=True)
+    kind = type(layer)
+    fastgru.export_onnx(layer, tmp_path / "x", torch.randn(T, B, I))
+    assert type(layer) is kind
+    assert "backend" not in vars(layer)
+    operators = [node.op_type for node in onnx.load(tmp_path / "x").graph.node]
+    assert operators.count("GRU") == 1
+    check(tmp_path / "x", layer, torch.randn(2 * T, B + 1, I))
+
+
 def test_onnx_of_arguments_by_name_in_any_order(tmp_path: Path) -> None:
     gru, x, h0 = fastgru.GRU(I, H), torch.randn(T, B, I), torch.randn(1, B, H)
     shapes = fastgru.export_onnx(

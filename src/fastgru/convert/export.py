@@ -15,10 +15,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from fastgru.common.eval_mode import eval_mode
 from fastgru.common.files import atomic_write
+from fastgru.convert.subclasses import twin_of, why_no_twin
 from fastgru.convert.translation import translations
 from fastgru.nn import GRU, GRUCell
 
-_OURS: list[tuple[type, type]] = [(torch.nn.GRU, GRU), (torch.nn.GRUCell, GRUCell)]
+_OURS: list[tuple[type[torch.nn.Module], type[torch.nn.Module]]] = [(torch.nn.GRU, GRU), (torch.nn.GRUCell, GRUCell)]
 _LIMIT = 2**31 - 2**20  # bytes of weights: a file of ONNX holds 2 GiB, its graph included
 
 
@@ -97,7 +98,7 @@ def _check_weights(model: torch.nn.Module) -> None:
 def _as_operators(model: torch.nn.Module) -> Iterator[None]:
     """Every GRU of the model one whose layers a tracer sees as an operator, whatever its length; then as before.
 
-    torch.nn's own would be unrolled to the example's length, as a subclass of theirs with a forward of its own is.
+    torch.nn's own would be unrolled to the example's length, as a subclass of theirs is that cannot be accelerated.
     """
     before = [
         (layer, layer.__class__, layer.__dict__.get("backend"))
@@ -120,8 +121,10 @@ def _as_operators(model: torch.nn.Module) -> Iterator[None]:
 def _as_ours(kind: type) -> type:
     """A class with our forward in the place of torch.nn's; itself, where that is not what it runs."""
     for theirs, ours in _OURS:
-        if getattr(kind, "forward", None) is theirs.forward:  # type: ignore[attr-defined]
+        if getattr(kind, "forward", None) is theirs.forward:
             return type(kind.__name__, (ours, kind), {})
+        if issubclass(kind, theirs) and not issubclass(kind, ours) and why_no_twin(kind) is None:
+            return twin_of(kind)
     return kind
 
 
