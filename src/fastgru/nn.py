@@ -181,7 +181,7 @@ class GRU(KeepsStack, torch.nn.RNNBase):
     def flatten_parameters(self) -> None:
         """Lay the weights out for cuDNN, as torch does, where it has such layers."""
         if not self.layer_norm and isinstance(self.hidden_size, int):
-            super().flatten_parameters()
+            torch.nn.RNNBase.flatten_parameters(self)  # by name: torchrl copies nn.GRU's methods to a class of its own
 
     def reset_parameters(self) -> None:
         """Draw the weights as torch does; gains begin as 1, an initial state to be learned as 0."""
@@ -201,7 +201,7 @@ class GRU(KeepsStack, torch.nn.RNNBase):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         """Hold no weak references meanwhile: torch swaps no parameter that has one."""
         self._flat_weight_refs = []
-        super()._load_from_state_dict(*args, **kwargs)
+        super(torch.nn.RNNBase, self)._load_from_state_dict(*args, **kwargs)  # RNNBase has none of its own
         self._init_flat_weights()
 
     @property

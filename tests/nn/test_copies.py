@@ -144,3 +144,22 @@ def test_training_in_a_child_process_is_seen_by_the_parent() -> None:
     train_in_child(twin, x)
     same(layer, twin)
     assert not torch.equal(layer(x)[0], before)
+
+
+def test_its_methods_work_in_a_class_that_copies_them_from_it() -> None:
+    """As torchrl's GRU in Python has all that torch.nn.GRU defines; a program may have put ours in its place."""
+
+    class Copied(torch.nn.RNNBase):
+        def __init__(self, *sizes: int) -> None:
+            super().__init__("GRU", *sizes)
+
+    for name in vars(fastgru.GRU).keys() - {"__init__"}:
+        setattr(Copied, name, getattr(fastgru.GRU, name))
+    torch.manual_seed(1)
+    copied = Copied(I, H)
+    torch.manual_seed(1)
+    expected = torch.nn.GRU(I, H).state_dict()
+    assert all(torch.equal(copied.state_dict()[name], weight) for name, weight in expected.items())
+    copied.load_state_dict({name: 2 * weight for name, weight in expected.items()})
+    copied.flatten_parameters()
+    assert torch.equal(copied.weight_hh_l0, 2 * expected["weight_hh_l0"])
