@@ -9,6 +9,7 @@ import torch
 from grid import B, H, I, T
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastgru
 from fastgru.common.errors import InputError
@@ -222,6 +223,36 @@ def test_a_compiled_model_runs_the_swapped_modules(wrapped: bool, monkeypatch: p
     compiled(x)
     assert served
     torch.compiler.reset()
+
+
+class Segments(nn.Module):
+    """As torchrl's GRUModule: it packs for an nn.GRU, and gives a mask to whatever else stands there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(I, H, 2, batch_first=True, dtype=torch.float64)
+
+    def forward(self, x: Tensor, h0: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(self.gru, nn.GRU):
+            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            y, h_n = self.gru(packed, h0)
+            return pad_packed_sequence(y, batch_first=True, total_length=x.size(1))[0], h_n
+        return self.gru(x, h0, mask=torch.arange(x.size(1)) < lengths[:, None])
+
+
+def test_a_caller_that_packs_for_torch_and_masks_for_others_gets_the_same() -> None:
+    model, lengths = Segments(), torch.tensor([1, T, 2, T - 1])
+    given = torch.randn(4, T, I, dtype=torch.float64), torch.randn(2, 4, H, dtype=torch.float64)
+    leaves = [tensor.requires_grad_() for tensor in (*given, *model.parameters())]
+    cotangents = [torch.randn(4, T, H, dtype=torch.float64), torch.randn(2, 4, H, dtype=torch.float64)]
+
+    def results() -> list[Tensor]:
+        outputs = model(*given, lengths)
+        return [*outputs, *torch.autograd.grad(outputs, leaves, cotangents)]
+
+    expected = results()
+    fastgru.accelerate(model)
+    torch.testing.assert_close(results(), expected, rtol=1e-12, atol=1e-14)
 
 
 class First(nn.Module):
