@@ -138,6 +138,16 @@ def test_layers_live_on_when_torchs_classes_are_back() -> None:
     assert type(copy.deepcopy(torch.nn.GRU(4, 6))) is ORIGINAL[0]
 
 
+def test_accelerate_leaves_them_and_to_torch_gives_torchs_own() -> None:
+    model = torch.nn.ModuleDict({"layer": torch.nn.GRU(4, 6), "cell": torch.nn.GRUCell(4, 6)})
+    x = torch.randn(5, 4)
+    expected = model["layer"](x)[0]
+    assert fastgru.accelerate(model).swapped == ()
+    assert fastgru.to_torch(model).swapped == ("layer", "cell")
+    assert {*map(type, model.values())} == {*ORIGINAL}
+    torch.testing.assert_close(model["layer"](x)[0], expected)
+
+
 def test_it_is_compiled_whole() -> None:
     fastgru.uninstall()
     import torch._dynamo.config as config

@@ -73,7 +73,10 @@ def counter(table: dict[type, Any], hook: Any) -> Count:
     return count
 
 
-@pytest.fixture(params=[(name, hook) for name in TABLES for hook in (in_an_attribute, in_a_buffer)], ids=str)
+@pytest.fixture(
+    params=[(name, hook) for name in TABLES for hook in (in_an_attribute, in_a_buffer)],
+    ids=lambda pair: f"{pair[0]} {pair[1].__name__}",
+)
 def count(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Count:
     """A counter that is imported."""
     name, hook = request.param

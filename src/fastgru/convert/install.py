@@ -105,7 +105,7 @@ class _StandIn:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickled by torch's name only while it is found there."""
-        if type(self) in _STAND_INS.values() and not _now.is_installed:
+        if is_stand_in(type(self)) and not _now.is_installed:
             return _new, (self.own,), self.__getstate__()
         return super().__reduce_ex__(protocol)
 
@@ -128,6 +128,11 @@ def _stand_in(own: Any) -> type:
 
     names = {name: getattr(original, name) for name in ("__module__", "__qualname__")}
     return type(own.__name__, (_StandIn, own), {**names, "__doc__": own.__doc__, "own": own, "forward": counted})
+
+
+def is_stand_in(kind: type) -> bool:
+    """Whether it is a class that `install` puts in the place of torch's."""
+    return kind in _STAND_INS.values()
 
 
 class _State:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch.nn.utils import parametrize
 
+from fastgru.convert.install import is_stand_in
 from fastgru.convert.subclasses import full_name, is_twin, names_of, twin_of, why_no_twin
 from fastgru.nn import GRU, OPTIONS, GRUCell
 
@@ -121,7 +122,7 @@ def _theirs(module: torch.nn.Module) -> _Class | str | None:
         return None
     if not isinstance(module, GRU | GRUCell):
         return _SCRIPTED
-    if kind is not source and not is_twin(kind):
+    if kind is not source and not is_twin(kind) and not is_stand_in(kind):
         return _extends(kind, source)
     return module.why_not_torch() or _why_left(module) or module.torch_class
 
