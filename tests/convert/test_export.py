@@ -2,9 +2,6 @@
 
 import io
 import itertools
-import warnings
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,37 +9,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx_files import LAYERS, B, H, I, T, arguments, check, nodes, operators_listed_once, run  # noqa: F401
 from torch import Tensor
 from torch.export import Dim
-from torch.onnx._internal._lazy_import import onnxscript_apis
 
 import fastgru
 from fastgru.convert import export
-from fastgru.convert.translation import translations
-
-T, B, I, H = 5, 3, 4, 6
-
-LAYERS = {
-    "plain": {},
-    "stacked": {"num_layers": 2},
-    "bidirectional": {"bidirectional": True, "batch_first": True},
-    "original cell": {"num_layers": 2, "bidirectional": True, "reset_after": False},
-    "stacked without bias": {"num_layers": 2, "bidirectional": True, "bias": False},
-}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _onnx_operators_listed_once() -> Iterator[None]:
-    """torch lists onnxscript's operators anew for each export, which takes most of the time of a small one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnxscript_apis, "get_torchlib_ops", cache(onnxscript_apis.get_torchlib_ops))
-        yield
-
-
-def arguments(gru: torch.nn.GRU | fastgru.GRU, steps: int, batch: int, with_h0: bool) -> tuple[Tensor, ...]:
-    x = torch.randn(*((batch, steps) if gru.batch_first else (steps, batch)), gru.input_size)
-    h0 = torch.randn(gru.num_layers * (2 if gru.bidirectional else 1), batch, gru.hidden_size)
-    return (x, h0) if with_h0 else (x,)
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -63,24 +35,6 @@ def test_a_program_with_symbolic_sizes_is_saved_and_loaded(options: str, with_h0
         given = arguments(gru, steps, batch, with_h0)
         for got, expected in zip(loaded(*given), gru(*given), strict=True):
             assert torch.equal(got, expected)
-
-
-def run(path: Path, *given: Tensor) -> list[np.ndarray]:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [put.name for put in session.get_inputs()]
-    return session.run(None, {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)})
-
-
-def nodes(path: Path) -> list[onnx.NodeProto]:
-    return [node for node in onnx.load(path).graph.node if node.op_type == "GRU"]
-
-
-def check(path: Path, model: torch.nn.Module, *given: Tensor) -> None:
-    """The file computes what the model does."""
-    with torch.no_grad():
-        expected = torch.utils._pytree.tree_leaves(model(*given))
-    for got, wanted in zip(run(path, *given), expected, strict=True):
-        torch.testing.assert_close(torch.from_numpy(got), wanted)
 
 
 @pytest.mark.parametrize(
@@ -109,21 +63,6 @@ def test_onnx_has_a_gru_node_and_dynamic_sizes(options: str, kind: type, with_h0
     assert len(nodes(path)) == gru.num_layers
     for steps, batch in ((T, B), (2 * T, 1), (1, 4)):
         check(path, gru, *arguments(gru, steps, batch, with_h0))
-
-
-def test_torchs_own_export_takes_our_translations() -> None:
-    gru = fastgru.GRU(I, H, 2, batch_first=True).eval()
-    program = torch.onnx.export(
-        gru,
-        (torch.randn(B, T, I),),
-        dynamo=True,
-        verbose=False,
-        dynamic_shapes=({0: "B", 1: "T"},),
-        custom_translation_table=translations(),
-    )
-    x = torch.randn(B + 1, 2 * T, I)
-    for got, expected in zip(program(x), gru(x), strict=True):
-        torch.testing.assert_close(got, expected)
 
 
 def test_weights_in_the_file_are_in_onnx_order(tmp_path: Path) -> None:
@@ -285,13 +224,6 @@ def test_onnx_of_an_example_without_dynamic_sizes_is_refused(tmp_path: Path) -> 
         fastgru.export_onnx(fastgru.GRU(I, H), tmp_path / "x", (torch.randn(1, 1, I),))
 
 
-def test_onnx_of_a_packed_sequence_is_refused() -> None:
-    (translate,) = translations().values()
-    variant = fastgru.GRU(I, H).spec.variant
-    with pytest.raises(ValueError, match="rows of sequences have no form in ONNX"):
-        translate("cpu", None, None, None, [], object(), *(None,) * 5, *variant, 2, False)
-
-
 @pytest.mark.parametrize("kind", [torch.nn.GRU, fastgru.GRU, torch.nn.GRUCell, fastgru.GRUCell])
 @pytest.mark.parametrize("to", [torch.float16, torch.float64, "meta"], ids=str)
 def test_onnx_of_what_onnxruntime_does_not_take_says_what_to_do(kind: type, to: torch.dtype | str) -> None:
@@ -351,24 +283,3 @@ def test_onnx_of_what_its_operator_does_not_have_is_refused(option: dict[str, fl
     with pytest.raises(RuntimeError, match=words):
         fastgru.export_onnx(model, tmp_path / "gru.onnx", (torch.randn(T, B, I),))
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("with_h0", [False, True])
-@pytest.mark.parametrize("options", ["plain", "bidirectional", "stacked without bias"])
-def test_torchs_older_exporter_gives_onnxs_gru_with_open_sizes(options: str, with_h0: bool, tmp_path: Path) -> None:
-    gru, path = fastgru.GRU(I, H, **LAYERS[options]).eval(), tmp_path / "gru.onnx"
-    sizes = {"x": {0: "B", 1: "T"} if gru.batch_first else {0: "T", 1: "B"}, "h0": {1: "B"}}
-    names = ["x", "h0"] if with_h0 else ["x"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated, and says that a batch other than 1 needs h0 as an input
-        torch.onnx.export(
-            gru,
-            arguments(gru, T, B, with_h0),
-            path,
-            input_names=names,
-            dynamic_axes={name: sizes[name] for name in names},
-            dynamo=False,
-        )
-    assert len(nodes(path)) == gru.num_layers
-    for steps, batch in ((2 * T, B + 2), (1, 1)):
-        check(path, gru, *arguments(gru, steps, batch, with_h0))

@@ -11,7 +11,6 @@ import pytest
 MODULES = [
     "fastgru",
     "fastgru.convert",
-    "fastgru.convert.translation",
     "fastgru.models",
     "fastgru.models.attribution",
     "fastgru.predict",

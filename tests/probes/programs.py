@@ -8,7 +8,6 @@ import torch
 from torch.export import Dim
 
 import fastgru
-from fastgru.convert.translation import translations
 from probes import COMPILE, EXPORT, B, H, I, Kind, Layer, T, build, draw, probe, results, same
 
 
@@ -66,17 +65,15 @@ def export_strictly(kind: Kind) -> None:
     export(kind, strict=True)
 
 
-@probe(EXPORT, "torch.onnx.export with symbolic T and B, in onnxruntime (fastgru: with its translations)")
+@probe(EXPORT, "torch.onnx.export with symbolic T and B, in onnxruntime")
 def onnx(kind: Kind) -> None:
     layer = build(kind, bidirectional=False).requires_grad_(False).eval()
-    table = translations() if kind is fastgru.GRU else None
     program = torch.onnx.export(
         layer,
         (draw(),),
         dynamo=True,
         verbose=False,
         dynamic_shapes=({0: "T", 1: "B"},),
-        custom_translation_table=table,
     )
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         program.save(file.name)

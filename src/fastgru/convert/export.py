@@ -16,10 +16,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from fastgru.common.eval_mode import eval_mode
 from fastgru.common.files import atomic_write
 from fastgru.convert.subclasses import twin_of, why_no_twin
-from fastgru.convert.translation import translations
 from fastgru.nn import GRU, GRUCell
 
-_OURS: list[tuple[type[torch.nn.Module], type[torch.nn.Module]]] = [(torch.nn.GRU, GRU), (torch.nn.GRUCell, GRUCell)]
+_OURS: list[tuple[type[torch.nn.Module], type[torch.nn.Module]]] = [(kind.torch_class, kind) for kind in (GRU, GRUCell)]
 _LIMIT = 2**31 - 2**20  # bytes of weights: a file of ONNX holds 2 GiB, its graph included
 
 
@@ -151,7 +150,6 @@ def _converted(
         verbose=False,
         opset_version=opset_version,
         dynamic_shapes=_names(program, dynamic_shapes),
-        custom_translation_table=translations(),
     )
     assert converted is not None  # it is where torch's older exporter is asked
     _write_numbers(converted)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.utils.flop_counter import register_flop_formula
 
 from fastgru.backends import BACKENDS, Kernel
@@ -21,7 +22,7 @@ from fastgru.core.torch_internals import (
     below_autograd,
     saved_beside_output,
 )
-from fastgru.ops import definition
+from fastgru.ops import definition, onnx
 from fastgru.ops.memory import with_memory
 
 Maybe = Tensor | None
@@ -164,9 +165,15 @@ class _DifferentiableOperator(torch.autograd.Function):
 
 
 def _layer_autograd(keyset: Any, kernel: str, *arguments: Any) -> Any:
-    """What torch calls first: the operator is differentiated, or passed on to who traces it or runs it."""
+    """What torch calls first: the operator is differentiated, or passed on to who traces it or runs it.
+
+    torch.onnx.export(dynamo=True) comes here when it decomposes what it traced, and finds ONNX's operator. It may run
+    the kernels too, to verify the file: then nothing is compiled.
+    """
     *flat, batch, save = arguments
     given = layer_of_arguments(flat)
+    if is_compiling() and torch.onnx.is_in_onnx_export():
+        return onnx.layer(given, batch)
     if torch.is_grad_enabled() and any_requires_grad(*given.leaves):
         return _DifferentiableOperator.apply(keyset, kernel, given, batch, *given.leaves)  # type: ignore[no-untyped-call]
     return _below(keyset, kernel, given, batch, save)
