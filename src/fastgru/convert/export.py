@@ -4,6 +4,7 @@ import inspect
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from uuid import uuid4
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from fastgru.common.eval_mode import eval_mode
 from fastgru.common.files import atomic_write
+from fastgru.convert.sizes import Arguments, all_open, file_names, open_axes, resized, tensors_of, tied, unnamed
 from fastgru.convert.subclasses import twin_of, why_no_twin
 from fastgru.nn import GRU, GRUCell
+from fastgru.ops import onnx
+from fastgru.ops.library import layer_of_arguments
 
 _OURS: list[tuple[type[torch.nn.Module], type[torch.nn.Module]]] = [(kind.torch_class, kind) for kind in (GRU, GRUCell)]
 _LIMIT = 2**31 - 2**20  # bytes of weights: a file of ONNX holds 2 GiB, its graph included
@@ -39,15 +42,18 @@ def export_onnx(
         It is exported as in eval, whatever its mode, and left as it was.
     path: the file, replaced if it is there. It appears whole and checked, or not at all.
     args, kwargs: an example of what the model is called with. Every size in it is dynamic in the file, unless the
-        model needs this very size; a size of 0 or 1 stays fixed, so give an example with B >= 2 and T >= 2.
-    dynamic_shapes: which sizes are dynamic instead, and their names, as torch.export.export takes them.
+        model needs this very size; a size of 0 or 1 stays fixed, so give an example with B >= 2 and T >= 2. Sizes that
+        the model takes equal alone are one size, with one name.
+    dynamic_shapes: which sizes are dynamic instead, and their names, as torch.export.export takes them. Where a name
+        occurs twice, the two are one size.
     opset_version: of ONNX; torch's choice where it is None.
     rtol, atol: how near onnxruntime's results must be, for the example and for one of other sizes.
 
     Returns each input's shape in the file: a name where a size is dynamic.
-    Raises ImportError without onnxscript or onnxruntime, ValueError where nothing is dynamic or the weights are too
-    large for one file, RuntimeError where a GRU is not of float32 on the CPU, has layer_norm or zoneout, or the results
-    differ; and what torch.export and torch.onnx raise for the rest of the model.
+    Raises ImportError without onnxscript or onnxruntime, ValueError where nothing is dynamic, the model fixes a size
+    that has a name or takes no other sizes, or the weights are too large for one file, RuntimeError where a GRU is not
+    of float32 on the CPU, has layer_norm or zoneout, or the results differ; and what torch.export and torch.onnx raise
+    for the rest of the model.
 
     >>> import fastgru, torch
     >>> model = fastgru.GRU(8, 16, batch_first=True)
@@ -57,14 +63,18 @@ def export_onnx(
     _check_packages()
     _check_weights(model)
     given = inspect.signature(model.forward).bind(*((args,) if isinstance(args, Tensor) else args), **(kwargs or {}))
-    args, kwargs = given.args, given.kwargs  # now in the order of the model's own signature
-    dynamic_shapes = _all_dynamic(given.arguments) if dynamic_shapes is None else dynamic_shapes
+    example = given.args, given.kwargs  # now in the order of the model's own signature
+    dynamic_shapes = all_open(given.arguments) if dynamic_shapes is None else dynamic_shapes
     with eval_mode(model), torch.no_grad():
-        program = _program(model, args, kwargs, dynamic_shapes)
-        converted = _converted(program, dynamic_shapes, opset_version)
+        program = _program(model, example, dynamic_shapes)
+        axes = open_axes(program, given.arguments, dynamic_shapes)
+        resize = partial(resized, axes, bounds=program.range_constraints, example=example)
+        tensors = tensors_of(example)
+        groups = tied(axes, tensors, lambda groups: _refusal(model, resize(groups)))
+        converted = _converted(program, file_names(axes, groups, len(tensors)), opset_version)
         with atomic_write(Path(path), attempt=uuid4().hex) as file:
             converted.save(str(file), external_data=False)
-            return _check(model, str(file), [(args, kwargs), _resized(program, args, kwargs)], rtol, atol)
+            return _check(model, str(file), (example, resize(groups)), rtol, atol)
 
 
 def _check_packages() -> None:
@@ -127,68 +137,41 @@ def _as_ours(kind: type) -> type:
     return kind
 
 
-def _program(
-    model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
-) -> torch.export.ExportedProgram:
-    unnamed = tree_map(lambda size: torch.export.Dim.DYNAMIC if isinstance(size, str) else size, dynamic_shapes)
+def _program(model: torch.nn.Module, example: Arguments, dynamic_shapes: Any) -> torch.export.ExportedProgram:
+    args, kwargs = example
     with _as_operators(model):
-        program = torch.export.export(model, args, kwargs, dynamic_shapes=unnamed, strict=False)
-    if not any(map(_symbols, _shapes(program).values())):
-        raise ValueError(
-            "no size of any input is dynamic: the model fixes them all, or the example's are 1; "
-            "give an example with B >= 2 and T >= 2"
-        )
+        program = torch.export.export(model, args, kwargs, dynamic_shapes=unnamed(dynamic_shapes), strict=False)
+    for node in program.graph.nodes:
+        if node.target is torch.ops.fastgru.layer.default:
+            onnx.check(layer_of_arguments(node.args[1:-2]))  # as it is called: kernel, a layer, batch, save
     return program
 
 
+def _refusal(model: torch.nn.Module, example: Arguments) -> Exception | None:
+    """What to say where the model does not take an example, whatever it raises then."""
+    args, kwargs = example
+    try:
+        model(*args, **kwargs)
+    except Exception as error:
+        shapes = ", ".join(str([*tensor.shape]) for tensor in tensors_of(example))
+        found = ValueError(
+            f"torch.export leaves sizes open, and the model takes no inputs of {shapes}: {str(error).strip()}; "
+            "say by dynamic_shapes which sizes are open, and give those that are one size one name"
+        )
+        found.__cause__ = error
+        return found
+    return None
+
+
 def _converted(
-    program: torch.export.ExportedProgram, dynamic_shapes: Any, opset_version: int | None
+    program: torch.export.ExportedProgram, names: list[dict[int, str]], opset_version: int | None
 ) -> torch.onnx.ONNXProgram:
     converted = torch.onnx.export(
-        program,
-        dynamo=True,
-        verbose=False,
-        opset_version=opset_version,
-        dynamic_shapes=_names(program, dynamic_shapes),
+        program, dynamo=True, verbose=False, opset_version=opset_version, dynamic_shapes=names
     )
     assert converted is not None  # it is where torch's older exporter is asked
     _write_numbers(converted)
     return converted
-
-
-def _all_dynamic(given: dict[str, Any]) -> Any:
-    """What torch.export takes for every size that the model leaves open."""
-    return tree_map(
-        lambda leaf: [torch.export.Dim.AUTO] * leaf.dim() if isinstance(leaf, Tensor) else None, dict(given)
-    )
-
-
-def _shapes(program: torch.export.ExportedProgram) -> dict[str, torch.Size]:
-    """By name, the shapes of the tensors that the model is called with; a size may be symbolic."""
-    names = set(program.graph_signature.user_inputs)
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
-    return {node.name: node.meta["val"].shape for node in nodes if isinstance(node.meta.get("val"), Tensor)}
-
-
-def _symbols(shape: Sequence[int | torch.SymInt]) -> dict[int, Any]:
-    """The expressions of a shape's symbolic sizes, by their place."""
-    given = {dim: size.node.expr for dim, size in enumerate(shape) if isinstance(size, torch.SymInt)}
-    return {dim: expression for dim, expression in given.items() if not expression.is_number}
-
-
-def _names(program: torch.export.ExportedProgram, dynamic_shapes: Any) -> list[dict[int, str]]:
-    """For each input the names of its dynamic sizes, each named once: the caller's, or the input's with a number."""
-    wanted = [axes for axes in tree_leaves(dynamic_shapes, is_leaf=_is_axes) if axes is not None]
-    seen: set[Any] = set()
-    names: list[dict[int, str]] = []
-    for (put, shape), axes in zip(_shapes(program).items(), wanted, strict=True):
-        names.append({})
-        for dim, expression in _symbols(shape).items():
-            if expression not in seen:
-                axis = axes[dim] if isinstance(axes, list | tuple) else axes.get(dim)
-                names[-1][dim] = axis if isinstance(axis, str) else getattr(axis, "__name__", f"{put}_{dim}")
-                seen.add(expression)
-    return names
 
 
 def _write_numbers(converted: torch.onnx.ONNXProgram) -> None:
@@ -200,50 +183,8 @@ def _write_numbers(converted: torch.onnx.ONNXProgram) -> None:
                 value.shape[dim] = int(name)
 
 
-def _is_axes(node: Any) -> bool:
-    """Whether it says which sizes of one tensor are dynamic, instead of holding such nodes."""
-    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
-    return (
-        len(inner) > 0
-        and not any(isinstance(item, dict | list | tuple) for item in inner)
-        and (not isinstance(node, dict) or all(isinstance(key, int) for key in node))
-    )
-
-
-def _resized(
-    program: torch.export.ExportedProgram, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The example with another size wherever that is dynamic; what it holds is repeated, so that an index stays one."""
-    tensors = _tensors((args, kwargs))
-    shapes = {id(tensor): _symbols(shape) for tensor, shape in zip(tensors, _shapes(program).values(), strict=True)}
-    sizes: dict[Any, int] = {}
-    for tensor in tensors:
-        for dim, expression in shapes[id(tensor)].items():
-            if expression.is_Symbol and expression not in sizes:
-                sizes[expression] = _another(tensor.size(dim), program.range_constraints[expression], len(sizes))
-
-    def resize(leaf: Any) -> Any:
-        for dim, expression in shapes.get(id(leaf), {}).items():
-            leaf = leaf.index_select(dim, torch.arange(int(expression.subs(sizes))) % leaf.size(dim))
-        return leaf
-
-    return tree_map(resize, args), tree_map(resize, kwargs)
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def _another(size: int, bounds: Any, number: int) -> int:
-    """A size other than the example's, if there is one, and not that of another symbol's if that can be."""
-    larger = size + 1 + number
-    if larger <= bounds.upper:
-        return larger
-    return max(size - 1, int(bounds.lower))
-
-
 def _check(
-    model: torch.nn.Module, file: str, examples: Sequence[tuple[Any, Any]], rtol: float, atol: float
+    model: torch.nn.Module, file: str, examples: Sequence[Arguments], rtol: float, atol: float
 ) -> dict[str, list[int | str]]:
     """Run the file on every example beside the model; the inputs' shapes in the file, where all is well."""
     import onnxruntime
@@ -251,9 +192,9 @@ def _check(
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [put.name for put in session.get_inputs()]
     for args, kwargs in examples:
-        tensors = _tensors((args, kwargs))
+        tensors = tensors_of((args, kwargs))
         feed = {name: tensor.detach().numpy() for name, tensor in zip(names, tensors, strict=True)}
-        expected = _tensors(model(*args, **kwargs))
+        expected = tensors_of(model(*args, **kwargs))
         for number, (got, wanted) in enumerate(zip(session.run(None, feed), expected, strict=True)):
             given = f"output {number} for inputs of {[tuple(tensor.shape) for tensor in tensors]}"
             if got.shape != wanted.shape:

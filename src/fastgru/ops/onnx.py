@@ -17,7 +17,7 @@ def layer(given: Layer, batch: int) -> tuple[Tensor, Tensor, Tensor]:
 
     ValueError where ONNX has no such layer.
     """
-    _check(given)
+    check(given)
     x, h0, lengths, variant, hidden = given.x, given.h0, given.steps.lengths, given.variant, given.hidden_size
     each = [given.weights[which :: variant.weights_per_direction] for which in range(4 if variant.bias else 2)]
     w, r, *biases = (torch.stack([_in_onnx_order(one, hidden) for one in both]) for both in each)  # [D, 3H, ...]
@@ -38,7 +38,8 @@ def layer(given: Layer, batch: int) -> tuple[Tensor, Tensor, Tensor]:
     return y, h_n, x.new_empty(0)
 
 
-def _check(given: Layer) -> None:
+def check(given: Layer) -> None:
+    """Raise ValueError where ONNX has no such layer; of its tensors only whether they are there is asked."""
     if given.steps.batch_sizes is not None or given.steps.offsets is not None:
         raise ValueError("rows of sequences have no form in ONNX; give the layer padded sequences, with lengths")
     if given.steps.resets is not None:
