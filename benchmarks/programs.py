@@ -1,0 +1,119 @@
+"""Programs of published packages as they stand, by `python` and by `fastgru run`: `python -m benchmarks.programs`.
+
+Each trains a model of its package in a few lines, as its documentation shows it, seeded, and prints what it predicts.
+Both ways run in turns, in processes of their own; the figures are medians of whole processes, imports included. What is
+printed must agree; a package that is not installed is left out.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fastgru.cli.benchmark import machine
+
+# Each ends by printing numbers as one line of JSON.
+PROGRAMS = {
+    "darts": """
+        import json, numpy, pandas
+        from darts import TimeSeries
+        from darts.models import RNNModel
+        days = pandas.date_range("2000-01-01", periods=400, freq="D")
+        series = TimeSeries.from_times_and_values(days, numpy.sin(numpy.arange(400) / 7).astype("float32"))
+        model = RNNModel(
+            model="GRU", hidden_dim=20, batch_size=16, n_epochs=10, training_length=20, input_chunk_length=14,
+            random_state=42, pl_trainer_kwargs={"accelerator": "cpu", "enable_progress_bar": False},
+        )
+        model.fit(series)
+        print(json.dumps(model.predict(6).values().ravel().tolist()))
+    """,
+    "neuralforecast": """
+        import json
+        from neuralforecast import NeuralForecast
+        from neuralforecast.models import GRU
+        from neuralforecast.utils import AirPassengersDF
+        model = GRU(h=12, input_size=24, max_steps=100, enable_progress_bar=False, logger=False, accelerator="cpu")
+        forecast = NeuralForecast(models=[model], freq="ME")
+        forecast.fit(AirPassengersDF)
+        print(json.dumps(forecast.predict()["GRU"].tolist()))
+    """,
+    "pypots": """
+        import json, numpy, torch
+        from pypots.classification import GRUD
+        torch.manual_seed(0)
+        draw = numpy.random.default_rng(0)
+        x, y = draw.normal(size=(256, 48, 12)).astype("float32"), draw.integers(0, 2, 256)
+        x[draw.random(x.shape) < 0.2] = numpy.nan
+        model = GRUD(
+            n_steps=48, n_features=12, rnn_hidden_size=64, n_classes=2, epochs=3, batch_size=32, device="cpu"
+        )
+        model.fit({"X": x, "y": y})
+        print(json.dumps(model.predict({"X": x})["classification_proba"].ravel().tolist()))
+    """,
+    "recbole": """
+        import json
+        from recbole.quick_start import run_recbole
+        changes = {"epochs": 1, "train_neg_sample_args": None, "use_gpu": False, "show_progress": False}
+        found = run_recbole(model="GRU4Rec", dataset="ml-100k", config_dict={**changes, "state": "ERROR"})
+        print(json.dumps([*found["test_result"].values()]))
+    """,
+    "sktime": """
+        import json, torch
+        from sktime.classification.deep_learning.gru import GRUClassifier
+        from sktime.datasets import load_basic_motions
+        torch.manual_seed(0)
+        x, y = load_basic_motions(split="train", return_X_y=True)
+        model = GRUClassifier(hidden_dim=64, n_layers=2, num_epochs=20, random_state=0)
+        model.fit(x, y)
+        print(json.dumps(model.predict_proba(x).ravel().tolist()))
+    """,
+}
+WAYS = {"python": [], "fastgru run": ["-m", "fastgru", "run"]}
+
+
+def run(way: str, program: Path) -> tuple[float, list[float], str]:
+    """The seconds of a whole process, the numbers that it printed last, and the last line of its errors."""
+    started = time.perf_counter()
+    ended = subprocess.run([sys.executable, *WAYS[way], program], cwd=program.parent, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    if ended.returncode:
+        raise RuntimeError(f"by {way} it ended with {ended.returncode}:\n{ended.stderr}")
+    return seconds, json.loads(ended.stdout.splitlines()[-1]), ended.stderr.splitlines()[-1]
+
+
+def difference(ours: list[float], theirs: list[float]) -> float:
+    """The largest, over the largest of the numbers."""
+    return max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / max(map(abs, theirs))
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=PROGRAMS, default=[*PROGRAMS])
+    options = parser.parse_args()
+    print(f"{machine()}. Seconds of whole processes, medians of {options.rounds} rounds.\n")
+    print("| program | python | fastgru run | faster | difference | served |\n|--|--:|--:|--:|--:|--|")
+    for name in options.only:
+        if find_spec(name) is None:
+            print(f"| {name} | not installed |")
+            continue
+        with TemporaryDirectory() as folder:
+            program = Path(folder, "program.py")
+            lines = PROGRAMS[name].strip("\n").splitlines()
+            program.write_text("\n".join(line[8:] for line in lines))
+            rounds = [{way: run(way, program) for way in WAYS} for _ in range(options.rounds)]
+        before, after = (statistics.median(each[way][0] for each in rounds) for way in WAYS)
+        (_, theirs, _), (_, ours, served) = rounds[-1].values()
+        served = served.removeprefix("fastgru: torch.nn.GRU and GRUCell: ")
+        figures = f"{before:.1f} | {after:.1f} | {before / after:.2f} | {difference(ours, theirs):.0e}"
+        print(f"| {name} | {figures} | {served} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
