@@ -55,12 +55,22 @@ PROGRAMS = {
         model.fit({"X": x, "y": y})
         print(json.dumps(model.predict({"X": x})["classification_proba"].ravel().tolist()))
     """,
-    "recbole": """
-        import json
-        from recbole.quick_start import run_recbole
-        changes = {"epochs": 1, "train_neg_sample_args": None, "use_gpu": False, "show_progress": False}
-        found = run_recbole(model="GRU4Rec", dataset="ml-100k", config_dict={**changes, "state": "ERROR"})
-        print(json.dumps([*found["test_result"].values()]))
+    "pytorch_forecasting": """
+        import json, lightning.pytorch, numpy, pandas
+        from pytorch_forecasting import RecurrentNetwork, TimeSeriesDataSet
+        lightning.pytorch.seed_everything(0)
+        days = numpy.arange(400)
+        table = pandas.DataFrame({"day": days, "series": "a", "value": numpy.sin(days / 7).astype("float32")})
+        data = TimeSeriesDataSet(
+            table, time_idx="day", target="value", group_ids=["series"], max_encoder_length=60,
+            max_prediction_length=20, time_varying_unknown_reals=["value"],
+        )
+        model = RecurrentNetwork.from_dataset(data, cell_type="GRU", hidden_size=64, rnn_layers=2)
+        quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+        trainer = lightning.pytorch.Trainer(max_epochs=3, enable_checkpointing=False, **quiet)
+        trainer.fit(model, data.to_dataloader(train=True, batch_size=32))
+        found = model.predict(data.to_dataloader(train=False, batch_size=32), trainer_kwargs=quiet)
+        print(json.dumps(found.ravel().tolist()))
     """,
     "sktime": """
         import json, torch
