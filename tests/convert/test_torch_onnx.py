@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from onnx_files import LAYERS, B, H, I, T, arguments, check, nodes, operators_listed_once  # noqa: F401
@@ -110,3 +111,16 @@ def test_torchs_older_exporter_gives_onnxs_gru_with_open_sizes(options: str, wit
     assert len(nodes(path)) == gru.num_layers
     for steps, batch in ((2 * T, B + 2), (1, 1)):
         check(path, gru, *arguments(gru, steps, batch, with_h0))
+
+
+def test_openvino_takes_the_file_with_open_sizes(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    gru, path = fastgru.GRU(I, H, 2, bidirectional=True), tmp_path / "gru.onnx"
+    fastgru.export_onnx(gru, path, torch.randn(T, B, I))
+    compiled = openvino.compile_model(openvino.convert_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for steps, batch in ((T, B), (2 * T, B + 1)):
+        x = torch.randn(steps, batch, I)
+        with torch.no_grad():
+            expected = gru(x)
+        for got, wanted in zip(compiled((x.numpy(),)).values(), expected, strict=True):
+            torch.testing.assert_close(torch.from_numpy(np.array(got)), wanted)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from probes import KINDS, SECTIONS, Kind, Probe, derivatives, modules, programs  # noqa: F401 (they fill SECTIONS)
+from probes import KINDS, SECTIONS, Kind, Probe, derivatives, modules, programs, runtimes  # noqa: F401 (fill SECTIONS)
 
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 
