@@ -43,6 +43,17 @@ def first_words(error: Exception, room: int = 80) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+ARGUED = """\
+
+## What fails, and stays so
+
+- `quantize_dynamic` goes by the exact class and has torch's alone in its tables: quantise the model after
+  `fastgru.to_torch`, or run the program by `fastgru run`, where ours has torch's name.
+- No steps: there is no last state to tell, and torch.nn.GRU raises the same words. A sequence of length 0 within
+  `lengths` is served.
+"""
+
+
 def page() -> str:
     version = torch.__version__.split("+")[0]
     lines = [
@@ -57,7 +68,7 @@ def page() -> str:
         lines += ["", f"## {section}", "", "| | torch.nn.GRU | fastgru.GRU |", "|---|---|---|"]
         for capability, function in probes.items():
             lines.append(f"| {capability} | {' | '.join(verdict(function, kind) for kind in KINDS)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + ARGUED
 
 
 def cells(text: str) -> dict[str, list[str]]:
