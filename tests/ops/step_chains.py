@@ -77,11 +77,12 @@ def run(cell: Cell, given: Leaves) -> list[Tensor | None]:
 def note_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ways that later steps take.
 
-    Forward "kernel", or "other" where there is nothing to train or a mode of torch forbids it; "definition" for each
-    whose backward is differentiated, traced, batched or called by hand.
+    Forward "kernel", or "other" where there is nothing to train or a mode of torch forbids it; "layer" for each whose
+    backward is differentiated or called by hand, "definition" where it is traced, transformed or batched.
     """
     ways: list[str] = []
     trained_step, step_gradients = ops.trained_step, definition.step_gradients
+    layer_step_gradients = step_training.layer_step_gradients
 
     def noted_step(*arguments: Any, **options: Any) -> Any:
         found = trained_step(*arguments, **options)
@@ -92,6 +93,11 @@ def note_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ways.append("definition")
         return step_gradients(*arguments)
 
+    def noted_layer_gradients(*arguments: Any) -> Any:
+        ways.append("layer")
+        return layer_step_gradients(*arguments)
+
+    monkeypatch.setattr(step_training, "layer_step_gradients", noted_layer_gradients)
     monkeypatch.setattr(ops, "trained_step", noted_step)
     monkeypatch.setattr(definition, "step_gradients", noted_gradients)
     return ways

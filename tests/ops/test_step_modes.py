@@ -207,7 +207,7 @@ def jacobians(cell: Cell) -> Found:
     return found
 
 
-@situation("kernel", "definition")
+@situation("kernel", "layer")
 def products_with_a_hessian(cell: Cell) -> Found:
     x, h, cotangents = leaves(cell, steps=2)
     given, vectors = (x.detach(), h.detach()), (x.detach().flip(0), cotangents[1])

@@ -247,7 +247,7 @@ def strided_inputs_and_states_with_gradients(cell: Cell) -> Found:
     return [*gradients(cell, x, h), *(state.grad for state in states)]
 
 
-@situation("kernel", "definition")
+@situation("kernel", "layer")
 def a_penalty_on_gradients(cell: Cell) -> Found:
     x, h, cotangents = leaves(cell, steps=4)
     loss = weighed(chain(cell, x, h), cotangents)
@@ -256,7 +256,7 @@ def a_penalty_on_gradients(cell: Cell) -> Found:
     return [dx, dw, *gradients(cell, x, h)]
 
 
-@situation("kernel", "definition")
+@situation("kernel", "layer")
 def all_gradients_differentiated(cell: Cell) -> Found:
     x, h, _ = leaves(cell, steps=3)
     loss = chain(cell, x, h)[-1].square().sum()
@@ -330,7 +330,7 @@ def an_input_written_to_before_backward(cell: Cell) -> Found:
     return states
 
 
-@situation("kernel", "definition")
+@situation("kernel", "layer")
 def nodes_called_by_hand(cell: Cell) -> Found:
     x, h, cotangents = leaves(cell, steps=2)
     states = chain(cell, x, h)

@@ -69,7 +69,7 @@ def one_frozen_before_backward(cell: Cell) -> Found:
     return gradients(cell, x, h)
 
 
-@situation("kernel", "definition")
+@situation("kernel", "layer")
 def one_frozen_before_a_pass_that_is_differentiated(cell: Cell) -> Found:
     x, h, cotangents = leaves(cell, steps=4)
     loss = weighed(chain(cell, x, h), cotangents)
@@ -79,7 +79,7 @@ def one_frozen_before_a_pass_that_is_differentiated(cell: Cell) -> Found:
     return [dx, dw, *gradients(cell, x, h)]
 
 
-@situation("kernel", "definition")
+@situation("kernel", "layer")
 def one_thawed_before_backward(cell: Cell) -> Found:
     cell.weight_hh.requires_grad_(False)
     x, h, cotangents = leaves(cell, steps=4)
