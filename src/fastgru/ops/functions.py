@@ -281,7 +281,6 @@ def _folded(tensors: Sequence[Maybe], dims: Sequence[int | None], count: int) ->
 
 def layer_step_gradients(
     variant: Variant,
-    is_cell: bool,
     noise: Noise,
     leaves: Sequence[Any],
     wanted: Sequence[bool],

@@ -190,8 +190,10 @@ def _defined(
     wanted = [*needs[_X:_FIXED], *(weight.requires_grad for weight in graph.weights)]
     leaves = [x, h, *graph.weights]
     is_one = len(graph.weights) == graph.variant.directions * graph.variant.weights_per_direction
-    compute = layer_step_gradients if is_one and not _is_seen(dy, dh_n) else definition.step_gradients
-    dx, dh, *dw = compute(graph.variant, is_cell, masks, leaves, wanted, (dy, dh_n))
+    if is_one and not _is_seen(dy, dh_n):
+        dx, dh, *dw = layer_step_gradients(graph.variant, masks, leaves, wanted, (dy, dh_n))
+    else:
+        dx, dh, *dw = definition.step_gradients(graph.variant, is_cell, masks, leaves, wanted, (dy, dh_n))
     if len(needs) > _FIXED or graph.token is None:
         return None, None, None, dx, dh, *dw[: len(needs) - _FIXED]
     parts = [
