@@ -36,10 +36,9 @@ class BackwardSteps {
     const int64_t n = p_.rows.below(p_.active(s)), before = p_.rows.below(p_.active(s - 1)), H = p_.a.H;
     if (before > 0) {
       const Panels<Real, 2> panels(p_.work.w_hh, p_.panels, kForm == Form::before ? 2 * H : 3 * H, 3 * H * W2, nullptr);
-      alignas(64) Real dh[kBackwardRows * W2];
       multiply_panels<Real, kBackwardRows>(
-          panels, rows_of(previous_ + of_recurrent(kForm) * H, {0, before}), [&](int64_t, int64_t) { return dh; },
-          [&](int64_t panel, int64_t b, int64_t m) { go_on(s, panel, b, m, n, dh, dgates); });
+          panels, rows_of(previous_ + of_recurrent(kForm) * H, {0, before}), to_products(),
+          [&](int64_t panel, int64_t b, int64_t m, Real* dh) { go_on(s, panel, b, m, n, dh, dgates); });
     }
     for (int64_t panel = p_.panels.begin; panel < p_.panels.end; ++panel) {
       for_tiles({before, n}, kBackwardRows,
@@ -52,6 +51,11 @@ class BackwardSteps {
 
  private:
   static constexpr int64_t W = kLanes<Real>, W2 = 2 * W;
+
+  // A product after the other in one place, which is read before the next one comes.
+  auto to_products() noexcept {
+    return [this](int64_t, int64_t, int64_t m) { return Products<Real>{products_, m * W2}; };
+  }
 
   Real* carry(int64_t b) const noexcept { return p_.work.carry + p_.rows.at(b) * p_.work.ldc; }
 
@@ -74,10 +78,9 @@ class BackwardSteps {
   void finish_before(int64_t s, int64_t n, Real* dgates) noexcept {
     const int64_t H = p_.a.H, t = p_.time(s);
     const Panels<Real, 2> panels(p_.work.w_hh + 2 * H * W2, p_.panels, H, 3 * H * W2, nullptr);
-    alignas(64) Real dh[kBackwardRows * W2];
     multiply_panels<Real, kBackwardRows>(
-        panels, rows_of(dgates, {0, n}), [&](int64_t, int64_t) { return dh; },
-        [&](int64_t panel, int64_t b, int64_t m) {
+        panels, rows_of(dgates, {0, n}), to_products(),
+        [&](int64_t panel, int64_t b, int64_t m, const Real* dh) {
           const Range units = p_.units_of(panel);
           for (int64_t unit = units.begin; unit < units.end; unit += W) {
             differentiate_reset(gradient_tile(t, b, m, unit, dh + (unit - units.begin), W2, dgates));
@@ -172,6 +175,7 @@ class BackwardSteps {
   const BackwardPart<Real>& p_;
   InitialGradient<Real>& initial_;
   const Real* previous_ = nullptr;  // dgates of the step before
+  alignas(64) Real products_[kAccumulators * W];
 };
 
 }  // namespace

@@ -58,21 +58,23 @@ class ForwardWorker {
   }
 
   void step_after(int64_t s, int64_t row, const Rows<Real>& h) noexcept {
-    alignas(64) Real gh[kForwardRows * kRow];
-    const auto finish = [&](int64_t block, int64_t b, int64_t m) {
+    alignas(64) Real products[kAccumulators * W];
+    const auto to = [&](int64_t, int64_t, int64_t m) { return Products<Real>{products, m * kRow}; };
+    const auto finish = [&](int64_t block, int64_t b, int64_t m, const Real* gh) {
       const Real* gx = projection_.at(block - p_.blocks.begin, row + b);
       apply_all_gates(s, block, b, m, gx, gh);
     };
     const Panels<Real, 3> panels(packed_.w_hh, p_.blocks, p_.a.H, packed_.b_hh);
-    multiply_panels<Real, kForwardRows>(panels, h, [&](int64_t, int64_t) { return gh; }, finish);
+    multiply_panels<Real, kForwardRows>(panels, h, to, finish);
   }
 
   // The norm takes its mean from all units.
   void step_normed(int64_t s, int64_t row, const Rows<Real>& h) noexcept {
     const int64_t t = p_.forward_time(s), pitch = p_.rows.count * kRow, H = p_.a.H;
     const auto gh = [&](int64_t block, int64_t b) { return gh_ + block * pitch + b * kRow; };
+    const auto to = [&](int64_t block, int64_t b, int64_t) { return Products<Real>{gh(block, b), pitch}; };
     const Panels<Real, 3> panels(packed_.w_hh, p_.blocks, H, nullptr);
-    multiply_panels<Real, kForwardRows>(panels, h, gh, [](int64_t, int64_t, int64_t) {});
+    multiply_panels<Real, kForwardRows>(panels, h, to, [](int64_t, int64_t, int64_t, Real*) {});
     for (int64_t b = 0; b < h.range.end; ++b) {
       Real* saved = p_.a.saved ? p_.saved_of(kForm, t, p_.rows.at(b)) : nullptr;
       normalise(gh(0, b), pitch, packed_.g_hh, packed_.b_hh, H, saved ? saved + 3 * H : nullptr,
@@ -88,19 +90,21 @@ class ForwardWorker {
   // r of all units must be known before the product with W_hn.
   void step_before(int64_t s, int64_t row, const Rows<Real>& h) noexcept {
     const int64_t t = p_.forward_time(s), H = p_.a.H;
-    alignas(64) Real gh[kForwardRows * 2 * W], keep[W];
-    const auto to = [&](int64_t, int64_t) { return gh; };
-    const auto tile = [&](int64_t block, int64_t b, int64_t m) {
+    alignas(64) Real products[kAccumulators * W], keep[W];
+    const auto tile = [&](int64_t block, int64_t b, int64_t m, const Real* gh) {
       return gate_tile(t, block, b, m, projection_.at(block, row + b), gh, keep);
     };
     const Panels<Real, 2> panels(packed_.w_hh, p_.blocks, H, nullptr);
-    multiply_panels<Real, kForwardRows>(panels, h, to, [&](int64_t block, int64_t b, int64_t m) {
-      apply_reset(tile(block, b, m), projection_.at(block, row + b), gh);
+    const auto to = [&](int64_t, int64_t, int64_t m) { return Products<Real>{products, m * 2 * W}; };
+    multiply_panels<Real, kForwardRows>(panels, h, to, [&](int64_t block, int64_t b, int64_t m, const Real* gh) {
+      apply_reset(tile(block, b, m, gh), projection_.at(block, row + b), gh);
     });
     const Panels<Real, 1> candidates(packed_.w_hn, p_.blocks, H, nullptr);
     const Rows<Real> reset{states_.reset, states_.pitch, h.range};
-    multiply_panels<Real, kForwardRows>(candidates, reset, to, [&](int64_t block, int64_t b, int64_t m) {
-      apply_candidate(tile(block, b, m));
+    const auto to_candidate = [&](int64_t, int64_t, int64_t m) { return Products<Real>{products, m * W}; };
+    multiply_panels<Real, kForwardRows>(candidates, reset, to_candidate, [&](int64_t block, int64_t b, int64_t m,
+                                                                             const Real* gh) {
+      apply_candidate(tile(block, b, m, gh));
       states_.refresh_after(s, block, b, m);
     });
   }

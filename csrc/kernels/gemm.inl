@@ -10,32 +10,33 @@ namespace {
 
 // What a product starts from where nothing is added to it: as wide as the widest tile.
 template <class Real>
-alignas(64) constexpr Real kZeros[3 * kLanes<Real>] = {};
+alignas(64) constexpr Real kZeros[kAccumulators * kLanes<Real>] = {};
 
-// Few rows leave few independent sums, and a sum can grow only every 4 cycles: K is then split in 2 or 4, as
-// far as the registers go.
+// Few rows leave few independent sums, and a sum can grow only every 4 cycles: so many panels are then multiplied at
+// once, as far as the registers go. No sum is ever split in parts: it is one chain of k = 0, 1, .. from its start on,
+// however many rows there are, and so a row has the same bits in any company.
 template <int M, int kVectors>
-constexpr int kSums = 4 * M * kVectors <= kAccumulators            ? 4
-                      : M < 4 && 2 * M * kVectors <= kAccumulators ? 2
-                                                                   : 1;
+constexpr int kPanelsAtOnce = 4 * M * kVectors <= kAccumulators                              ? 4
+                              : (M < 4 || kVectors == 1) && 2 * M * kVectors <= kAccumulators ? 2
+                                                                                             : 1;
 
-// c[m] = start + sum_k a[m * lda + k] * panel[k], m < M, kVectors vectors a row. `ahead`, where it is not null,
-// is fetched into L2 meanwhile: a quarter of a panel, so that four tiles fetch the next one.
+// c[m] = start + sum_k a[m * lda + k] * panel[k], m < M, kVectors vectors a row. `ahead`, where it is not null, is
+// fetched into L2 meanwhile: a quarter of a panel, so that four tiles fetch the next one. GCC's copy of it for kZeros
+// kept sums in memory, and layer norm took 1.2 of its time.
 template <class Real, int M, int kVectors>
-[[gnu::noinline]] void multiply_tile(const Real* a, int64_t lda, const Real* panel, int64_t K, const Real* start,
-                                     Real* c, const Real* ahead) noexcept {
+[[gnu::noinline, gnu::noclone]] void multiply_tile(const Real* a, int64_t lda, const Real* panel, int64_t K,
+                                                   const Real* start, Real* c, const Real* ahead) noexcept {
   constexpr int kWidth = kVectors * static_cast<int>(kLanes<Real>);
-  constexpr int S = kSums<M, kVectors>;
-  Vec<Real> sum[S][M][kVectors] = {};
+  Vec<Real> sum[M][kVectors];
   const Real* rows[M];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) rows[m] = a + m * lda;
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) sum[0][m][v] = load(start + v * kLanes<Real>);
+    for (int v = 0; v < kVectors; ++v) sum[m][v] = load(start + v * kLanes<Real>);
   }
-  const auto multiply = [&](int64_t k, int s) __attribute__((always_inline)) {
+  const auto multiply = [&](int64_t k) __attribute__((always_inline)) {
     Vec<Real> b[kVectors];
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) {
@@ -46,31 +47,71 @@ template <class Real, int M, int kVectors>
     for (int m = 0; m < M; ++m) {
       const Vec<Real> x = splat(rows[m][k]);
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) sum[s][m][v] += x * b[v];
+      for (int v = 0; v < kVectors; ++v) sum[m][v] += x * b[v];
     }
   };
   int64_t k = 0;
   if (M > 3 && ahead) {
     for (; k + 4 <= K; k += 4) {
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) multiply(k + i, i % S);
+      for (int i = 0; i < 4; ++i) multiply(k + i);
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) __builtin_prefetch(ahead + k / 4 * kWidth + v * kLanes<Real>, 0, 2);
     }
   }
   for (; k + 4 <= K; k += 4) {
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) multiply(k + i, i % S);
+    for (int i = 0; i < 4; ++i) multiply(k + i);
   }
-  for (; k < K; ++k) multiply(k, 0);
+  for (; k < K; ++k) multiply(k);
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) {
-      Vec<Real> total = sum[0][m][v];
+    for (int v = 0; v < kVectors; ++v) store(c + m * kWidth + v * kLanes<Real>, sum[m][v]);
+  }
+}
+
+// multiply_tile of P panels, `pitch` apart; their starts follow each other, and their products are `ldc` apart. Numbers
+// of the few rows stay in registers, and one vector of the panels: with three of each, GCC keeps sums in memory.
+template <class Real, int M, int kVectors, int P>
+[[gnu::noinline]] void multiply_across(const Real* a, int64_t lda, const Real* panel, int64_t pitch, int64_t K,
+                                       const Real* start, Real* c, int64_t ldc) noexcept {
+  constexpr int64_t W = kLanes<Real>, kWidth = kVectors * W;
+  Vec<Real> sum[P][M][kVectors];
+  const Real *rows[M], *panels[P];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) rows[m] = a + m * lda;
 #pragma GCC unroll 4
-      for (int s = 1; s < S; ++s) total += sum[s][m][v];
-      store(c + m * kWidth + v * kLanes<Real>, total);
+  for (int p = 0; p < P; ++p) {
+    panels[p] = panel + p * pitch;
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sum[p][m][v] = load(start + p * kWidth + v * W);
+    }
+  }
+#pragma GCC unroll 4
+  for (int64_t k = 0; k < K; ++k) {
+    Vec<Real> x[M];
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) x[m] = splat(rows[m][k]);
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        Vec<Real> b = load(panels[p] + k * kWidth + v * W);
+        if constexpr (M > 1) keep_in_register<Real>(b);
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) sum[p][m][v] += x[m] * b;
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) store(c + p * ldc + m * kWidth + v * W, sum[p][m][v]);
     }
   }
 }
@@ -102,6 +143,8 @@ struct Panels {
   Panels(const Real* panels, Range own, int64_t terms, int64_t apart, const Real* sums) noexcept
       : data(panels), range(own), K(terms), pitch(apart), start(sums) {}
 
+  FASTGRU_INLINE const Real* start_of(int64_t j) const noexcept { return start ? start + j * kWidth : kZeros<Real>; }
+
   // What the tile that begins at `row` fetches of the panel after j; null where all of them stay in L2 anyway.
   FASTGRU_INLINE const Real* ahead(int64_t j, int64_t row, int64_t tile) const noexcept {
     if (range.size() * pitch * static_cast<int64_t>(sizeof(Real)) <= kWeightBytesPerCore) return nullptr;
@@ -118,18 +161,81 @@ struct Rows {
   Range range;
 };
 
-// Panel by panel the products of tiles of at most M rows: that of a tile goes to to(panel, row), then
-// done(panel, row, rows of the tile) is called.
+// Where products go: that of a tile with a panel, and `pitch` further that with the next panel.
+template <class Real>
+struct Products {
+  Real* data;
+  int64_t pitch;
+};
+
+// Panels multiplied at once with 1 <= rows <= M.
+template <int M, int kVectors>
+constexpr int64_t panels_at_once(int64_t rows) noexcept {
+  if constexpr (M > 1) {
+    if (rows < M) return panels_at_once<M - 1, kVectors>(rows);
+  }
+  return kPanelsAtOnce<M, kVectors>;
+}
+
+// How many of the panels left come next, at most `most`: no single one is left over. Without a division, of which the
+// smallest layers would feel each.
+constexpr int64_t next_panels(int64_t left, int64_t most) noexcept {
+  return left <= most ? left : left < 2 * most ? divide_up(left, 2) : most;
+}
+
+// The products of a tile with `count` panels from j on: 1 <= rows <= M, 1 <= count <= kPanelsAtOnce of the rows.
+template <class Real, int M, int P, int kVectors>
+FASTGRU_INLINE void multiply_few(const Panels<Real, kVectors>& panels, int64_t j, int64_t count, const Rows<Real>& a,
+                                 int64_t row, int64_t rows, const Products<Real>& to) noexcept {
+  if constexpr (M > 1) {
+    if (rows < M) {
+      return multiply_few<Real, M - 1, kPanelsAtOnce<M - 1, kVectors>>(panels, j, count, a, row, rows, to);
+    }
+  }
+  if constexpr (P > 1) {
+    if (count < P) return multiply_few<Real, M, P - 1>(panels, j, count, a, row, rows, to);
+    multiply_across<Real, M, kVectors, P>(a.data + row * a.pitch, a.pitch, panels.data + j * panels.pitch, panels.pitch,
+                                          panels.K, panels.start_of(j), to.data, to.pitch);
+  } else {
+    multiply_tile<Real, M, kVectors>(a.data + row * a.pitch, a.pitch, panels.data + j * panels.pitch, panels.K,
+                                     panels.start_of(j), to.data, panels.ahead(j, row, M));
+  }
+}
+
+// multiply_panels for few rows: up to `most` panels at once with the smallest of its tiles.
+template <class Real, int M, int kVectors, class To, class Done>
+FASTGRU_INLINE void multiply_few_rows(const Panels<Real, kVectors>& panels, const Rows<Real>& a, int64_t most, To to,
+                                      Done done) noexcept {
+  for (int64_t begin = panels.range.begin, end; begin < panels.range.end; begin = end) {
+    end = begin + next_panels(panels.range.end - begin, most);
+    for_tiles(a.range, M, [&](int64_t row, int64_t m) __attribute__((always_inline)) {
+      const int64_t at_once = panels_at_once<M, kVectors>(m);
+      for (int64_t j = begin, n; j < end; j += n) {
+        n = next_panels(end - j, at_once);
+        const Products<Real> products = to(j, row, m);
+        multiply_few<Real, M, kPanelsAtOnce<M, kVectors>>(panels, j, n, a, row, m, products);
+        for (int64_t p = 0; p < n; ++p) done(j + p, row, m, products.data + p * products.pitch);
+      }
+    });
+  }
+}
+
+// Panel by panel, or a few of them at once, the products of tiles of at most M rows: those of a tile with up to
+// kPanelsAtOnce panels go to to(first panel, row, rows of the tile), then done(panel, row, rows of the tile, product)
+// is called for each.
 template <class Real, int M, int kVectors, class To, class Done>
 FASTGRU_INLINE void multiply_panels(const Panels<Real, kVectors>& panels, const Rows<Real>& a, To to,
                                     Done done) noexcept {
+  if (a.range.size() <= 0) return;
+  const int64_t most = panels_at_once<M, kVectors>(a.range.size() / divide_up(a.range.size(), M));
+  if (most > 1) return multiply_few_rows<Real, M>(panels, a, most, to, done);
   for (int64_t j = panels.range.begin; j < panels.range.end; ++j) {
-    const Real *panel = panels.data + j * panels.pitch, *start = kZeros<Real>;
-    if (panels.start) start = panels.start + j * panels.kWidth;
+    const Real *panel = panels.data + j * panels.pitch, *start = panels.start_of(j);
     for_tiles(a.range, M, [&](int64_t row, int64_t m) __attribute__((always_inline)) {
-      multiply<Real, M, kVectors>(m, a.data + row * a.pitch, a.pitch, panel, panels.K, start, to(j, row),
+      Real* c = to(j, row, m).data;
+      multiply<Real, M, kVectors>(m, a.data + row * a.pitch, a.pitch, panel, panels.K, start, c,
                                   panels.ahead(j, row, m));
-      done(j, row, m);
+      done(j, row, m, c);
     });
   }
 }

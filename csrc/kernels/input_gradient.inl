@@ -29,12 +29,16 @@ class InputGradient {
     const Real* dgates = p_.work.buffers[chunk.buffer].dgates + of_input(kForm) * p_.a.H;
     const Panels<Real, 2> panels(p_.work.w_ih, {0, p_.work.x_panels}, 3 * p_.a.H, nullptr);
     const Walk<Real> begin(p_, chunk, rows.begin);
-    Walk<Real> at = begin;
-    alignas(64) Real c[kBackwardRows * W2];
+    Walk<Real> first = begin, at = begin;  // of a tile, which comes once for each of its panels
+    int64_t last = rows.begin;
+    alignas(64) Real products[kAccumulators * kLanes<Real>];
     multiply_panels<Real, kBackwardRows>(
-        panels, Rows<Real>{dgates, p_.work.ldg, rows}, [&](int64_t, int64_t) { return c; },
-        [&](int64_t panel, int64_t row, int64_t m) {
-          if (row == rows.begin) at = begin;
+        panels, Rows<Real>{dgates, p_.work.ldg, rows},
+        [&](int64_t, int64_t, int64_t m) { return Products<Real>{products, m * W2}; },
+        [&](int64_t panel, int64_t row, int64_t m, const Real* c) {
+          if (row != last) first = row == rows.begin ? begin : at;
+          last = row;
+          at = first;
           for (int64_t i = 0; i < m; ++i, at.next()) {
             Real* dx = row_of(p_.a.dx, p_.a.steps, at.time(), at.sequence()) + panel * W2;
             write_row(dx, c + i * W2, p_.a.I - panel * W2, adds);

@@ -32,9 +32,11 @@ class InputProjection {
     int64_t rows = 0;
     for (; s < p_.a.steps.T && rows + p_.active(p_.forward_time(s)) <= rows_; ++s) rows = copy_x(s, rows);
     const Real* biases = kForm == Form::normed ? nullptr : packed_.b_ih;
-    const auto to = [&](int64_t block, int64_t row) { return at(block - p_.blocks.begin, row); };
+    const auto to = [&](int64_t block, int64_t row, int64_t) {
+      return Products<Real>{at(block - p_.blocks.begin, row), rows_ * kRow};
+    };
     multiply_panels<Real, kForwardRows, 3>({packed_.w_ih, p_.blocks, I, biases}, {x_, pitch_, {0, rows}}, to,
-                                           [](int64_t, int64_t, int64_t) {});
+                                           [](int64_t, int64_t, int64_t, Real*) {});
     if constexpr (kForm == Form::normed) normalise_steps(begin, s);
     return s;
   }
