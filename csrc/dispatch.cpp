@@ -52,6 +52,7 @@ bool has_avx512() noexcept {
 
 constexpr int32_t kUndecided = -1;
 std::atomic<int32_t> active{kUndecided};
+std::atomic<bool> batch_invariant{false};
 
 std::string supported_names() {
   std::string names;
@@ -118,6 +119,10 @@ Isa active_isa() {
 void force_isa(const std::string& name) {
   active.store(static_cast<int32_t>(name.empty() ? default_isa() : isa_named(name)), std::memory_order_relaxed);
 }
+
+bool is_batch_invariant() noexcept { return batch_invariant.load(std::memory_order_relaxed); }
+
+bool set_batch_invariant(bool wanted) noexcept { return batch_invariant.exchange(wanted, std::memory_order_relaxed); }
 
 const KernelSet& kernels_of(Isa isa) noexcept {
   switch (isa) {

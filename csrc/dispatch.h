@@ -31,6 +31,12 @@ void force_isa(const std::string& name);
 // The kernels of a supported set.
 const KernelSet& kernels_of(Isa isa) noexcept;
 
+// Whether calls are to be ForwardArgs::batch_invariant.
+bool is_batch_invariant() noexcept;
+
+// Says so from now on, in all threads; returns what was said before.
+bool set_batch_invariant(bool wanted) noexcept;
+
 // Those of the set in use for float or double. Throws as active_isa does.
 template <class Real>
 const Kernels<Real>& active_kernels() {

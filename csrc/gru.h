@@ -122,6 +122,8 @@ struct ForwardArgs {
   const Real* h0;        // [D, B, H] or null: zero
   Resets<Real> resets;
   Noise<Real> noise;
+  bool batch_invariant;  // true: what a single step (is_single_step of step.inl) writes are the bits that a call of
+                         // many steps writes: a sequence's own for any B, threads and Steps; false: the fastest
   Series<Real> y;  // [T, B, D * H], written at every step a sequence has, otherwise untouched; data may be null for
                    // what is_single_step of step.inl says
   Real* h_n;       // [D, B, H], the state after each sequence's own last step (h0 if it has none)

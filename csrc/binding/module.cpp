@@ -76,6 +76,9 @@ NB_MODULE(_native, m) {
       "The set in use. ValueError if FASTGRU_ISA names one that is not there.");
   m.def("force_instruction_set", &fastgru::force_isa, "name"_a,
         "Uses another set from now on; '' goes back to the default. ValueError if it is not there.");
+  m.def("is_batch_invariant", &fastgru::is_batch_invariant, "Whether single steps have the bits of longer calls too.");
+  m.def("set_batch_invariant", &fastgru::set_batch_invariant, "wanted"_a,
+        "Says so from now on, in all threads; returns what was said before.");
   m.def("microkernel_gflops", &microkernel_gflops, nb::call_guard<nb::gil_scoped_release>(), "threads"_a,
         "The rate of the product's innermost tile in float32, on memory that stays in L1: what can be had at best.");
   m.def("use_tensors", &fastgru::binding::use_tensors, "tensor"_a, "parameter"_a,

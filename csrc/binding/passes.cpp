@@ -23,6 +23,7 @@ template <class Real>
 void run_forward(const Layer& layer, const View& y, const View& h_n, const View& saved, int32_t threads) {
   ForwardArgs<Real> args{};
   set_layer<ForwardArgs<Real>, Real>(layer, args);
+  args.batch_invariant = is_batch_invariant();
   args.y = series<Real>(y);
   args.h_n = static_cast<Real*>(h_n.data);
   args.saved = static_cast<Real*>(saved.data);

@@ -16,6 +16,7 @@ void run_layers(const StepCall& call, Real* y, Real* h_n) {
   for (int64_t l = 0; l < call.L; ++l) {
     ForwardArgs<Real> args{};
     call.set_layer(l, l == 0 ? static_cast<const Real*>(call.x.data) : h_n + (l - 1) * layer, args);
+    args.batch_invariant = is_batch_invariant();
     args.y = {l == call.L - 1 ? y : nullptr, 0, call.H};
     args.h_n = h_n + l * layer;
     run_kernel(args, kernels.forward_scratch(args, 1), 1, kernels.forward);

@@ -53,6 +53,7 @@ void run_forward(const StepCall& call, const Masks& masks, Real* y, Real* h_n, R
     const Real* input = l == 0 ? static_cast<const Real*>(call.x.data) : saved + layout.input_at(call.L, l);
     call.set_layer(l, input, args);
     masks.set<ForwardArgs<Real>, Real>(args);
+    args.batch_invariant = is_batch_invariant();
     args.y = {l == call.L - 1 ? y : saved + layout.input_at(call.L, l + 1), 0, call.D * call.H};
     args.h_n = h_n + l * call.D * call.B * call.H;
     args.saved = saved + l * layout.layer;

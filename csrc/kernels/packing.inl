@@ -53,6 +53,43 @@ FASTGRU_INLINE void transpose(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
   }
 }
 
+// kPiece columns of kLanes rows, row(u) being where those of row u begin: a vector each, made of pieces of the rows,
+// transposed piece by piece. `n`: of the columns, those that there are, if kPart.
+template <class Real, bool kPart, class F>
+FASTGRU_INLINE void load_columns(F row, int64_t n, Vec<Real> (&columns)[kPiece<Real>]) noexcept {
+  constexpr int64_t P = kPiece<Real>, W = kLanes<Real>;
+  Vec<Real> rows[P];
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < P; ++i) {
+    rows[i] = join_pieces<Real>([&](int64_t piece) __attribute__((always_inline)) -> Piece<Real> {
+      const Real* from = row(piece * P + i);
+      if constexpr (kPart) return load_piece(from, n);
+      Piece<Real> whole;
+      __builtin_memcpy(&whole, from, sizeof whole);
+      return whole;
+    });
+  }
+  typename Simd<Real>::Int low, high, first, second;
+  for (int64_t i = 0; i < W; ++i) {
+    const int64_t piece = i / P * P, at = i % P;
+    low[i] = static_cast<decltype(+low[0])>(piece + at / 2 + at % 2 * W);
+    high[i] = low[i] + static_cast<decltype(+low[0])>(P / 2);
+    first[i] = static_cast<decltype(+low[0])>(piece + at % 2 + at / 2 * W);
+    second[i] = first[i] + 2;
+  }
+  if constexpr (P == 2) {
+    columns[0] = __builtin_shuffle(rows[0], rows[1], low);
+    columns[1] = __builtin_shuffle(rows[0], rows[1], high);
+  } else {
+    const Vec<Real> a = __builtin_shuffle(rows[0], rows[1], low), b = __builtin_shuffle(rows[2], rows[3], low);
+    const Vec<Real> c = __builtin_shuffle(rows[0], rows[1], high), d = __builtin_shuffle(rows[2], rows[3], high);
+    columns[0] = __builtin_shuffle(a, b, first);
+    columns[1] = __builtin_shuffle(a, b, second);
+    columns[2] = __builtin_shuffle(c, d, first);
+    columns[3] = __builtin_shuffle(c, d, second);
+  }
+}
+
 // Lane i of the result: the sum of all lanes of rows[i]. Halves are added to halves, those of two rows side by side.
 template <class Real>
 FASTGRU_INLINE Vec<Real> sum_lanes(Vec<Real> (&rows)[kLanes<Real>]) noexcept {

@@ -170,6 +170,47 @@ FASTGRU_INLINE void store_lanes(Real* p, Vec<Real> v, int64_t n) noexcept {
 
 #endif
 
+// Vectors are made of pieces of 16 bytes, in which numbers change places fast.
+template <class Real>
+constexpr int64_t kPiece = 16 / static_cast<int64_t>(sizeof(Real));
+
+template <class Real>
+using Piece __attribute__((vector_size(16))) = Real;
+
+// The first n of kPiece numbers, others zero.
+template <class Real>
+FASTGRU_INLINE Piece<Real> load_piece(const Real* p, int64_t n) noexcept {
+#if defined(__AVX2__)
+  if constexpr (sizeof(Real) == 4) {
+    const __m128i mask = _mm_cmpgt_epi32(_mm_set1_epi32(static_cast<int>(n)), _mm_setr_epi32(0, 1, 2, 3));
+    return reinterpret_cast<Piece<Real>>(_mm_maskload_ps(p, mask));
+  } else {
+    const __m128i mask = _mm_cmpgt_epi64(_mm_set1_epi64x(n), _mm_set_epi64x(1, 0));
+    return reinterpret_cast<Piece<Real>>(_mm_maskload_pd(p, mask));
+  }
+#else
+  Piece<Real> piece{};
+  for (int64_t i = 0; i < n; ++i) piece[i] = p[i];
+  return piece;
+#endif
+}
+
+// A vector of the pieces piece(0), piece(1), ..
+template <class Real, class F>
+FASTGRU_INLINE Vec<Real> join_pieces(F piece) noexcept {
+#if defined(__AVX512F__)
+  __m512 v = _mm512_castps128_ps512(reinterpret_cast<__m128>(piece(0)));
+  v = _mm512_insertf32x4(v, reinterpret_cast<__m128>(piece(1)), 1);
+  v = _mm512_insertf32x4(v, reinterpret_cast<__m128>(piece(2)), 2);
+  return reinterpret_cast<Vec<Real>>(_mm512_insertf32x4(v, reinterpret_cast<__m128>(piece(3)), 3));
+#elif defined(__AVX2__)
+  const __m256 v = _mm256_castps128_ps256(reinterpret_cast<__m128>(piece(0)));
+  return reinterpret_cast<Vec<Real>>(_mm256_insertf128_ps(v, reinterpret_cast<__m128>(piece(1)), 1));
+#else
+  return piece(0);
+#endif
+}
+
 // kPart: only the first n lanes exist in memory.
 template <bool kPart, class Real>
 FASTGRU_INLINE Vec<Real> load_if(const Real* p, int64_t n) noexcept {

@@ -5,7 +5,7 @@
 #include "forward_states.inl"
 #include "gates.inl"
 #include "layer_norm.inl"
-#include "packing.inl"
+#include "step_products.inl"
 
 namespace fastgru {
 namespace {
@@ -22,72 +22,6 @@ bool has_single_step(const Args& a) noexcept {
 template <class Real>
 bool is_single_step(const ForwardArgs<Real>& a) noexcept {
   return has_single_step(a) && a.steps.B <= (a.saved ? kTrainedStepRows : kStepRows);
-}
-
-// Rows of weights walked along at once. They come from L2, which gives lines that follow each other faster than those
-// of many rows or of two matrices in turns.
-constexpr int64_t kRowsAtOnce = 4;
-// Sequences multiplied with them at once: as many as there are registers for the sums.
-constexpr int kDotRows = static_cast<int>(min_of(4, kAccumulators / kRowsAtOnce));
-
-// sums[m][i] += the products of row first + i of w with v[m], lane by lane; rows from `units` on repeat the last.
-template <class Real, int M, int64_t R>
-FASTGRU_INLINE void add_products(const Real* w, const Real* const (&v)[M], int64_t K, int64_t first, int64_t units,
-                                 Vec<Real> (&sums)[M][R]) noexcept {
-  constexpr int64_t W = kLanes<Real>;
-  const Real* rows[R];
-#pragma GCC unroll 4
-  for (int64_t i = 0; i < R; ++i) rows[i] = w + min_of(first + i, units - 1) * K;
-  int64_t k = 0;
-  for (; k + W <= K; k += W) {
-    Vec<Real> x[M];
-#pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) x[m] = load(v[m] + k);
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < R; ++i) {
-      Vec<Real> y = load(rows[i] + k);
-      if constexpr (M > 1) keep_in_register<Real>(y);
-#pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) sums[m][i] += y * x[m];
-    }
-  }
-  if (k == K) return;
-#pragma GCC unroll 4
-  for (int64_t i = 0; i < R; ++i) {
-    const Vec<Real> y = load_lanes(rows[i] + k, K - k);
-#pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) sums[m][i] += y * load_lanes(v[m] + k, K - k);
-  }
-}
-
-// to[m][i] = w_i . v[m] + bias[i] for kLanes rows of w [.., K], of which the first `units` exist, and zero beyond; bias
-// may be null.
-template <class Real, int M>
-[[gnu::noinline]] void multiply_rows(const Real* w, const Real* const (&v)[M], int64_t K, int64_t units,
-                                     const Real* bias, Real* const (&to)[M]) noexcept {
-  constexpr int64_t W = kLanes<Real>, R = min_of(kRowsAtOnce, W);
-  Vec<Real> rows[M][W];
-#pragma GCC unroll 16
-  for (int64_t first = 0; first < W; first += R) {
-    Vec<Real> sums[M][R];  // not `rows` itself, which GCC would keep in memory meanwhile
-#pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 4
-      for (int64_t i = 0; i < R; ++i) sums[m][i] = Vec<Real>{};
-    }
-    add_products<Real, M, R>(w, v, K, first, units, sums);
-#pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 4
-      for (int64_t i = 0; i < R; ++i) rows[m][first + i] = sums[m][i];
-    }
-  }
-#pragma GCC unroll 4
-  for (int m = 0; m < M; ++m) {
-    const Vec<Real> sum = sum_lanes<Real>(rows[m]);
-    store(to[m], bias ? load_lanes(bias, units) + sum : sum);
-    if (units < W) store(to[m], load_lanes(to[m], units));
-  }
 }
 
 // Sequences beyond which a block of weights is packed first, in L1, for all of them.
@@ -133,9 +67,15 @@ class StepForward : Direction<ForwardArgs<Real>> {
     for (int64_t b = rows_.begin; b < rows_.end; ++b) begin(b);
     constexpr bool normed = kForm == Form::normed, before = kForm == Form::before;
     const auto x = [&](int64_t b) { return row_of(this->a.x, this->a.steps, 0, b); };
-    multiply<3>(p_.w_ih, this->a.I, normed ? nullptr : p_.b_ih, x, gx(rows_.begin));
+    const auto start_x = [&](int64_t gate, int64_t unit, int64_t units) {
+      return normed ? Vec<Real>{} : input_bias(gate, unit, units);
+    };
+    multiply<3>(p_.w_ih, this->a.I, normed ? nullptr : p_.b_ih, start_x, x, gx(rows_.begin));
     const auto h = [&](int64_t b) { return seen(b); };
-    multiply<before ? 2 : 3>(p_.w_hh, H, normed ? nullptr : p_.b_hh, h, gh(rows_.begin));
+    const auto start_h = [&](int64_t gate, int64_t unit, int64_t units) {
+      return normed ? Vec<Real>{} : state_bias(gate, unit, units);
+    };
+    multiply<before ? 2 : 3>(p_.w_hh, H, normed ? nullptr : p_.b_hh, start_h, h, gh(rows_.begin));
     if constexpr (kForm == Form::normed) pack_norms();
     for (int64_t b = rows_.begin; b < rows_.end; ++b) {
       if constexpr (kForm == Form::normed) norm(b);
@@ -178,52 +118,95 @@ class StepForward : Direction<ForwardArgs<Real>> {
     }
   }
 
-  // So many gates of W v + bias of all sequences, from(b) being v; to: the first one's blocks [kGates][W].
-  template <int kGates, class From>
-  void multiply(const Real* w, int64_t K, const Real* bias, From from, Real* to) noexcept {
+  // A block's numbers of a [3H] vector, or zero where there is none.
+  Vec<Real> lanes_of(const Real* from, int64_t gate, int64_t unit, int64_t units) const noexcept {
+    return from ? load_lanes(from + gate * this->a.H + unit, units) : Vec<Real>{};
+  }
+
+  // Biases as pack_blocks has them, so that they are added in the same order.
+  static constexpr bool is_apart(int64_t gate) noexcept { return gate == 2 && kForm != Form::before; }
+  Vec<Real> input_bias(int64_t gate, int64_t unit, int64_t units) const noexcept {
+    const Vec<Real> b_ih = lanes_of(p_.b_ih, gate, unit, units);
+    return is_apart(gate) ? b_ih : b_ih + lanes_of(p_.b_hh, gate, unit, units);
+  }
+  Vec<Real> state_bias(int64_t gate, int64_t unit, int64_t units) const noexcept {
+    return is_apart(gate) ? lanes_of(p_.b_hh, gate, unit, units) : Vec<Real>{};
+  }
+
+  // So many gates of W v + bias of all sequences, from(b) being v; to: the first one's blocks [kGates][W]. start: what
+  // a block's sums start from where their order matters.
+  template <int kGates, class Start, class From>
+  void multiply(const Real* w, int64_t K, const Real* bias, Start start, From from, Real* to) noexcept {
     const int64_t H = this->a.H;
-    if (rows_.size() > kDotSequences) return multiply_packed<kGates>(w, K, bias, from, to);
+    if (rows_.size() > kDotSequences) return multiply_packed<kGates>(w, K, start, from, to);
+    if (this->a.batch_invariant) return multiply_in_order<kGates>(w, K, start, from, to);
     for (int64_t gate = 0; gate < kGates; ++gate) {
       for (int64_t unit = 0; unit < H; unit += W) {
-        const int64_t row = gate * H + unit;
-        for_tiles(rows_, kDotRows, [&](int64_t b, int64_t m) {
-          multiply_sequences<kDotRows>(m, w + row * K, K, min_of(W, H - unit), bias ? bias + row : nullptr,
-                                       [&](int64_t i) -> const Real* { return from(b + i); },
-                                       to + (b - rows_.begin) * of_sequence(H) + unit * kGates + gate * W);
+        const int64_t row = gate * H + unit, units = min_of(W, H - unit);
+        for_sequences(from, to + unit * kGates + gate * W, [&](const auto& v, const auto& out) {
+          multiply_rows<Real>(w + row * K, v, K, units, bias ? bias + row : nullptr, out);
         });
       }
     }
   }
 
-  template <int M, class From>
-  FASTGRU_INLINE void multiply_sequences(int64_t count, const Real* w, int64_t K, int64_t units, const Real* bias,
-                                         From from, Real* to) noexcept {
+  template <int kGates, class Start, class From>
+  void multiply_in_order(const Real* w, int64_t K, Start start, From from, Real* to) noexcept {
+    const int64_t H = this->a.H;
+    StepBlocks<Real> blocks(K);
+    const auto flush = [&] {
+      for_sequences(from, to, [&](const auto& v, const auto& out) { blocks.multiply(v, out); });
+      blocks.clear();
+    };
+    for (int64_t gate = 0; gate < kGates; ++gate) {
+      for (int64_t unit = 0; unit < H; unit += W) {
+        const int64_t units = min_of(W, H - unit);
+        if (!blocks.takes(units)) flush();
+        blocks.add({w + (gate * H + unit) * K, units, start(gate, unit, units), unit * kGates + gate * W});
+      }
+    }
+    flush();
+  }
+
+  // Calls f(v [M], out [M]) for each few of the sequences: from(b) of each, and where its products go; to: the first's.
+  template <class From, class F>
+  FASTGRU_INLINE void for_sequences(From from, Real* to, F f) const noexcept {
+    for_tiles(rows_, kDotRows, [&](int64_t b, int64_t m) {
+      take_sequences<kDotRows>(m, [&](int64_t i) -> const Real* { return from(b + i); },
+                               to + (b - rows_.begin) * of_sequence(this->a.H), f);
+    });
+  }
+
+  template <int M, class From, class F>
+  FASTGRU_INLINE void take_sequences(int64_t count, From from, Real* to, F f) const noexcept {
     if constexpr (M > 1) {
-      if (count < M) return multiply_sequences<M - 1>(count, w, K, units, bias, from, to);
+      if (count < M) return take_sequences<M - 1>(count, from, to, f);
     }
     const Real* v[M];
     Real* out[M];
     for (int m = 0; m < M; ++m) v[m] = from(m), out[m] = to + m * of_sequence(this->a.H);
-    multiply_rows<Real, M>(w, v, K, units, bias, out);
+    f(v, out);
   }
 
-  template <int kGates, class From>
-  void multiply_packed(const Real* w, int64_t K, const Real* bias, From from, Real* to) noexcept {
-    constexpr int64_t kWidth = kGates * W;
-    const int64_t H = this->a.H, pitch = from(rows_.begin + 1) - from(rows_.begin);
+  // Panels of three vectors of columns, be they of one gate or of several.
+  template <int kGates, class Start, class From>
+  void multiply_packed(const Real* w, int64_t K, Start start_of, From from, Real* to) noexcept {
+    constexpr int64_t kWidth = 3 * W;
+    const int64_t H = this->a.H, vectors = divide_up(H, W) * kGates, pitch = from(rows_.begin + 1) - from(rows_.begin);
     Real *panel = panel_, *start = panel + K * kWidth, *c = start + kWidth;
-    for (int64_t unit = 0; unit < H; unit += W) {
-      const int64_t units = min_of(W, H - unit);
-      for (int64_t gate = 0; gate < kGates; ++gate) {
-        const int64_t row = gate * H + unit;
-        pack_gate(w + row * K, K, units, kWidth, panel + gate * W);
-        store(start + gate * W, bias ? load_lanes(bias + row, units) : Vec<Real>{});
+    for (int64_t first = 0; first < vectors; first += 3) {
+      const int64_t count = min_of(3, vectors - first);
+      for (int64_t i = 0; i < 3; ++i) {
+        const int64_t unit = (first + i) / kGates * W, gate = (first + i) % kGates;
+        const int64_t units = i < count ? min_of(W, H - unit) : 0;
+        pack_gate(units > 0 ? w + (gate * H + unit) * K : w, K, units, kWidth, panel + i * W);
+        store(start + i * W, units > 0 ? start_of(gate, unit, units) : Vec<Real>{});
       }
       for_tiles(rows_, kForwardRows, [&](int64_t b, int64_t m) {
-        ::fastgru::multiply<Real, kForwardRows, kGates>(m, from(b), pitch, panel, K, start, c, nullptr);
-        Real* out = to + (b - rows_.begin) * of_sequence(H) + unit * kGates;
+        ::fastgru::multiply<Real, kForwardRows, 3>(m, from(b), pitch, panel, K, start, c, nullptr);
+        Real* out = to + (b - rows_.begin) * of_sequence(H) + first * W;
         for (int64_t i = 0; i < m; ++i, out += of_sequence(H)) {
-          for (int64_t gate = 0; gate < kGates; ++gate) store(out + gate * W, load(c + i * kWidth + gate * W));
+          for (int64_t v = 0; v < count; ++v) store(out + v * W, load(c + i * kWidth + v * W));
         }
       });
     }
@@ -264,7 +247,7 @@ class StepForward : Direction<ForwardArgs<Real>> {
   }
 
   void apply(const GateTile<Real>& tile) noexcept {
-    const bool noisy = is_noisy(this->a.noise);
+    const bool noisy = kForm == Form::normed || is_noisy(this->a.noise);  // as the pass over many steps
     if (kForm == Form::after && tile.saved) {
       noisy ? apply_gates<Real, true, true>(tile) : apply_gates<Real, true, false>(tile);
     } else {
@@ -276,21 +259,22 @@ class StepForward : Direction<ForwardArgs<Real>> {
   void finish_before() noexcept {
     const int64_t H = this->a.H;
     const auto from = [&](int64_t b) { return reset(b); };
-    multiply<1>(p_.w_hh + 2 * H * H, H, p_.b_hh ? p_.b_hh + 2 * H : nullptr, from, gh(rows_.begin));
+    const auto start = [](int64_t, int64_t, int64_t) { return Vec<Real>{}; };
+    multiply<1>(p_.w_hh + 2 * H * H, H, p_.b_hh ? p_.b_hh + 2 * H : nullptr, start, from, gh(rows_.begin));
     for (int64_t b = rows_.begin; b < rows_.end; ++b) {
       for_blocks([&](int64_t block, int64_t count, int64_t units) { apply_candidate(tile(b, block, count, units)); });
     }
   }
 
   void pack_norms() noexcept {
-    const Real* from[4] = {p_.g_ih, p_.b_ih, p_.g_hh, p_.b_hh};
     const int64_t H = this->a.H;
-    for (int64_t which = 0; which < 4; ++which) {
-      for (int64_t gate = 0; gate < 3; ++gate) {
-        for (int64_t unit = 0; unit < H; unit += W) {
-          const Real* row = from[which] ? from[which] + gate * H + unit : nullptr;
-          store(norms(which) + 3 * unit + gate * W, row ? load_lanes(row, min_of(W, H - unit)) : Vec<Real>{});
-        }
+    for (int64_t gate = 0; gate < 3; ++gate) {
+      for (int64_t unit = 0; unit < H; unit += W) {
+        const int64_t units = min_of(W, H - unit), at = 3 * unit + gate * W;
+        store(norms(0) + at, lanes_of(p_.g_ih, gate, unit, units));
+        store(norms(1) + at, input_bias(gate, unit, units));
+        store(norms(2) + at, lanes_of(p_.g_hh, gate, unit, units));
+        store(norms(3) + at, state_bias(gate, unit, units));
       }
     }
   }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastgru.about import info
-    from fastgru.backends import clear_caches
+    from fastgru.backends import batch_invariant, clear_caches
     from fastgru.cell import GRUCell
     from fastgru.convert import accelerate, to_torch
     from fastgru.convert.decompositions import decompositions
@@ -23,6 +23,7 @@ __all__ = [
     "GRU",
     "GRUCell",
     "accelerate",
+    "batch_invariant",
     "clear_caches",
     "decompositions",
     "export_onnx",
@@ -36,6 +37,7 @@ _HOMES = {
     "GRU": "fastgru.nn",
     "GRUCell": "fastgru.cell",
     "accelerate": "fastgru.convert",
+    "batch_invariant": "fastgru.backends",
     "clear_caches": "fastgru.backends",
     "decompositions": "fastgru.convert.decompositions",
     "export_onnx": "fastgru.convert.export",

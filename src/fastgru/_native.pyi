@@ -23,6 +23,12 @@ def instruction_set() -> str:
 def force_instruction_set(name: str) -> None:
     """Use another set from now on; "" goes back to the default. ValueError if it is not there."""
 
+def is_batch_invariant() -> bool:
+    """Whether single steps have the bits of longer calls too."""
+
+def set_batch_invariant(wanted: bool) -> bool:
+    """Say so from now on, in all threads; returns what was said before."""
+
 def microkernel_gflops(threads: int) -> float:
     """The rate of the product's innermost tile in float32, on memory that stays in L1, in GFLOP/s."""
 

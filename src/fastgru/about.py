@@ -87,4 +87,5 @@ def _native_state() -> str:
         return "not built; install fastgru with a C++17 compiler and Python's headers to have it"
     from fastgru import _native
 
-    return f"built; of {', '.join(_native.instruction_sets())} it uses {_native.instruction_set()}"
+    steps = "; single steps are batch-invariant" if _native.is_batch_invariant() else ""
+    return f"built; of {', '.join(_native.instruction_sets())} it uses {_native.instruction_set()}{steps}"

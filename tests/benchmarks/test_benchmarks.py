@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import features, layers, options, second_derivatives
+from benchmarks import features, invariance, layers, options, second_derivatives
 from benchmarks import steps as single_steps
 from benchmarks.feature import Feature
 from benchmarks.layers import Measurement, check
 from benchmarks.problem import Problem
 from benchmarks.rivals import TorchModule, steps
+from fastgru import _native
 from fastgru.cli.benchmark import Shape
 
 SHAPE = Shape(3, 4, 2, 5, 2)
@@ -113,6 +114,12 @@ def test_second_derivatives_are_those_of_torch() -> None:
     theirs, ours = single_steps.measure(cases[-1], torch.get_num_threads(), 1e-4)
     assert theirs > 0
     assert ours > 0
+
+
+def test_invariant_steps_are_timed_beside_the_default() -> None:
+    default, invariant = invariance.measure((3, 4), 2, 1e-4)
+    assert default > 0 < invariant
+    assert not _native.is_batch_invariant()
 
 
 def test_single_steps_are_timed_where_the_gradients_are_the_same() -> None:

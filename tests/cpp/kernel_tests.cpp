@@ -152,6 +152,31 @@ bool gradients_agree(const Problem& p, const Results<double>& got, const Expecte
   return good;
 }
 
+bool same_bits(const Tensor<double>& a, const Tensor<double>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](double x, double y) { return x == y || (std::isnan(x) && std::isnan(y)); });
+}
+
+// Outputs are the same on one thread, on several and in training, where a single step takes ways of its own.
+template <class Real>
+bool is_batch_invariant(Layer<Real>& layer, int32_t threads) {
+  layer.batch_invariant = true;
+  layer.infer(1);
+  const Results<double> first = layer.results();
+  const auto is_first = [&](const char* way) {
+    const Results<double> got = layer.results();
+    if (same_bits(got.y, first.y) && same_bits(got.h_n, first.h_n)) return true;
+    std::printf("%s: other bits than on one thread\n", way);
+    return false;
+  };
+  layer.infer(threads);
+  bool good = is_first("inference");
+  layer.train(threads);
+  good &= is_first("training");
+  layer.batch_invariant = false;
+  return good;
+}
+
 // With packed weights that are another layer's, none, and kept ones; then training.
 template <class Real>
 bool agrees(const Problem& p, const Kernels<Real>& kernels, int32_t threads, Bounds bounds) {
@@ -169,6 +194,7 @@ bool agrees(const Problem& p, const Kernels<Real>& kernels, int32_t threads, Bou
     const Results<double> got = layer.results();
     return outputs_agree(p, got, expected, bounds.outputs) & gradients_agree(p, got, expected, bounds.gradients);
   };
+  if (!is_batch_invariant(layer, threads)) return false;
   layer.train(threads);
   return training_agrees() && (!layer.train_by_records(threads) || training_agrees());
 }

@@ -37,6 +37,8 @@ void run(const Args& args, int64_t elements, int32_t threads, Kernel<Args, Real>
 template <class Real>
 class Layer {
  public:
+  bool batch_invariant = false;
+
   Layer(const Problem& p, const Kernels<Real>& kernels) : p_(p), kernels_(kernels) {}
 
   // Forward for inference, by way of the cache of packed weights.
@@ -138,6 +140,7 @@ class Layer {
 
   ForwardArgs<Real> forward_args() {
     auto args = common<ForwardArgs<Real>>();
+    args.batch_invariant = batch_invariant;
     args.y = series<Real>(out_.y.data(), p_.D * p_.H);
     args.h_n = out_.h_n.data();
     return args;

@@ -55,7 +55,7 @@ def test_install_builds_the_native_module(clean: Environment) -> None:
 def test_without_torch_import_works_and_gru_says_what_to_install(clean: Environment) -> None:
     ask = """
 import fastgru
-for name in [name for name in dir(fastgru) if name != "__version__"]:
+for name in fastgru.__all__:
     try:
         getattr(fastgru, name)
     except ImportError as error:
@@ -63,10 +63,10 @@ for name in [name for name in dir(fastgru) if name != "__version__"]:
 print(hasattr(fastgru, "LSTM"), dir(fastgru))
 """
     *refusals, last = clean.run("python", "-W", "error", "-c", ask).stdout.splitlines()
-    assert len(refusals) == 10
+    assert len(refusals) == 11
     assert all("pip install 'fastgru[torch]'" in line for line in refusals)
-    public = ["GRU", "GRUCell", "__version__", "accelerate", "clear_caches", "decompositions", "export_onnx", "info"]
-    assert last == f"False {[*public, 'install', 'to_torch', 'uninstall']}"
+    public = ["GRU", "GRUCell", "__version__", "accelerate", "batch_invariant", "clear_caches", "decompositions"]
+    assert last == f"False {[*public, 'export_onnx', 'info', 'install', 'to_torch', 'uninstall']}"
 
 
 def test_run_needs_nothing_but_what_the_program_needs(clean: Environment) -> None:

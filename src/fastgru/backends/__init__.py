@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from fastgru.backends.aten import AtenBackend
-from fastgru.backends.cpu import CpuBackend, clear_caches
+from fastgru.backends.cpu import CpuBackend, batch_invariant, clear_caches
 from fastgru.backends.reference import ReferenceBackend
 from fastgru.core.layer import Layer
 from fastgru.core.stack import Stack
@@ -69,7 +69,17 @@ class Kernel(Protocol):
         """
 
 
-__all__ = ["BACKENDS", "Backend", "Composed", "Kernel", "check_name", "clear_caches", "listeners", "pick"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Composed",
+    "Kernel",
+    "batch_invariant",
+    "check_name",
+    "clear_caches",
+    "listeners",
+    "pick",
+]
 
 Backend: TypeAlias = Composed | Kernel
 

@@ -52,6 +52,47 @@ def clear_caches() -> None:
         _native.clear_caches()
 
 
+class batch_invariant:  # noqa: N801  (a function for who calls it, as torch.set_grad_enabled is)
+    """Whether single steps, too, give a sequence the same bits in any company; for the whole process, from now on.
+
+    The CPU kernels add up every number in one order. A sequence's output and final state are the same bits for any
+    batch, place in the batch, number of threads, padding, form of the input and split into calls, with and without
+    gradients, on one instruction set. By default single steps are excepted: `gru.step`, `GRUCell` and calls of T = 1
+    read the weights in the order that is fastest for one sequence. With True they have the bits of the whole pass.
+
+    mode: True or False. As a context manager it brings back at its end what was said before.
+
+    It tells only of the `cpu` backend and of the forward pass: gradients of weights are sums over the batch. In half
+    precision a state that is handed on is rounded, so that a pass split into calls differs. Raises RuntimeError where
+    the native module is not built and mode is True.
+
+    >>> import torch, fastgru
+    >>> gru, x = fastgru.GRU(8, 16), torch.randn(5, 3, 8)
+    >>> with torch.no_grad(), fastgru.batch_invariant(True):
+    ...     whole, _ = gru(x)
+    ...     state = None
+    ...     for t in range(5):
+    ...         y, state = gru.step(x[t, 1:2], state)
+    >>> torch.equal(y, whole[4, 1:2])
+    True
+    """
+
+    def __init__(self, mode: bool) -> None:
+        if _native is None and mode:
+            raise RuntimeError(
+                "batch_invariant tells the native module, which is not built; install it as README.md says"
+            )
+        self._before: bool = _native is not None and _native.set_batch_invariant(mode)
+
+    def __enter__(self) -> None:
+        """Nothing: it is said already."""
+
+    def __exit__(self, *_: object) -> None:
+        """Say what was said before."""
+        if _native is not None:
+            _native.set_batch_invariant(self._before)
+
+
 class CpuBackend:
     """Layers in this machine's memory, in float32 or float64; `fastgru.ops` casts half precision to float32."""
 
