@@ -118,6 +118,8 @@ struct ForwardArgs {
   uint64_t fingerprint[2];
   Real* pack_into[2];
   Packing* packing;      // [D], written for each direction that has packed or pack_into; null if none has
+  bool trusted;  // true: each of `packed` is there and is what the parameters are, which are not looked at and may be
+                 // null; fingerprint and packing mean nothing
   Series<const Real> x;  // [T, B, I]
   const Real* h0;        // [D, B, H] or null: zero
   Resets<Real> resets;
@@ -169,6 +171,8 @@ struct RecordArgs {
 template <class Real>
 struct Kernels {
   int64_t (*packed_elements)(int64_t I, int64_t H) noexcept;
+  // Writes a direction's packed weights, of packed_elements, aligned to 64 bytes.
+  void (*pack)(const Parameters<const Real>& parameters, Form form, int64_t I, int64_t H, Real* to) noexcept;
   // Whether keeping packed weights from call to call pays for calls like this one.
   bool (*reuses_packed)(const ForwardArgs<Real>& args) noexcept;
   // How many threads the work is worth, at most `available`.

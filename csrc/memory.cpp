@@ -58,14 +58,15 @@ void Arena::trim() noexcept {
   bytes_ = 0;
 }
 
-Arena& thread_arena() {
-  static thread_local Arena arena;
-  return arena;
+Arena& thread_arena(ArenaUse use) {
+  static thread_local Arena arenas[2];
+  return arenas[use == ArenaUse::scratch ? 0 : 1];
 }
 
 void clear_arenas() noexcept {
   clearings.fetch_add(1, std::memory_order_relaxed);
-  thread_arena().trim();
+  thread_arena(ArenaUse::scratch).trim();
+  thread_arena(ArenaUse::outputs).trim();
 }
 
 }  // namespace fastgru

@@ -4,12 +4,36 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace fastgru {
 
 // Throws std::bad_alloc. Holds anything.
 void* allocate(size_t bytes);
 void release(void* memory) noexcept;
+
+// So many numbers, freed with it; without any where it is made by default. They may be anything.
+template <class T>
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(size_t size) : data_(static_cast<T*>(allocate(size * sizeof(T)))), size_(size) {}
+  Buffer(Buffer&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr, other.size_ = 0; }
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~Buffer() { release(data_); }
+
+  T* data() const noexcept { return data_; }
+  size_t size() const noexcept { return size_; }
+  bool empty() const noexcept { return size_ == 0; }
+
+ private:
+  T* data_ = nullptr;
+  size_t size_ = 0;
+};
 
 // Asks for huge pages where somebody else's memory has not been touched yet; otherwise changes nothing.
 void ask_for_huge_pages(void* memory, size_t bytes) noexcept;
@@ -33,8 +57,10 @@ class Arena {
   uint64_t clearings_ = 0;  // that it has seen
 };
 
+enum class ArenaUse : uint8_t { scratch, outputs };  // of kernels; that layers hand to each other
+
 // The calling thread's.
-Arena& thread_arena();
+Arena& thread_arena(ArenaUse use = ArenaUse::scratch);
 
 // Frees the calling thread's scratch now, and that of every other thread at the end of its next call.
 void clear_arenas() noexcept;

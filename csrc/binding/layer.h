@@ -6,17 +6,10 @@
 
 #include "gru.h"
 #include "packed_cache.h"
+#include "places.h"
 #include "tensor.h"
 
 namespace fastgru::binding {
-
-// Where the steps of the sequences lie: the tables of gru.h's Steps, empty for a null pointer there.
-struct Places {
-  int64_t T = 0, B = 0;
-  std::vector<int64_t> rows, first, order, time, batch;
-
-  Steps steps() const noexcept;
-};
 
 struct Layer {
   nb::handle like;  // x as Python gave it: results are made by its new_empty

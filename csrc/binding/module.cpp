@@ -1,5 +1,4 @@
-// The Python module fastgru._native. This file registers; tensor.h, layer.h, passes.h, step.h and step_training.h do
-// the work.
+// The Python module fastgru._native. This file registers; what it includes of this folder does the work.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -15,6 +14,7 @@
 #include "memory.h"
 #include "packed_cache.h"
 #include "passes.h"
+#include "runtime.h"
 #include "step.h"
 #include "step_training.h"
 #include "tensor.h"
@@ -97,4 +97,5 @@ NB_MODULE(_native, m) {
   nb::set_leak_warnings(false);
   fastgru::binding::define_step(m);
   fastgru::binding::define_step_training(m);
+  fastgru::binding::define_runtime(m);
 }

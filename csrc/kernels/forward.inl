@@ -18,7 +18,7 @@ struct ForwardWorkspace {
   ForwardWorkspace(const ForwardArgs<Real>& a, const Group& group, Real* memory) noexcept {
     constexpr int64_t kPart = sizeof(uint64_t) / sizeof(Real);
     Pieces<Real> pieces(memory);
-    packed = pieces.take(Packed<Real>::elements(a.I, a.H));
+    packed = pieces.take(a.trusted ? 0 : Packed<Real>::elements(a.I, a.H));
     parts = reinterpret_cast<uint64_t*>(pieces.take(2 * group.size * kPart));
     state = pieces.take(states_of(a) * group.size * kBatchBlock * state_pitch<Real>(a.H));
     own = pieces.take_own(own_elements(a), group);

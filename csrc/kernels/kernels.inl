@@ -19,7 +19,7 @@ int64_t probe(int64_t repeats, int64_t K, Real* memory) noexcept {
 }
 
 template <class Real>
-constexpr Kernels<Real> kKernels = {&Packed<Real>::elements, &reuses_packed<Real>, &forward_threads<Real>,
+constexpr Kernels<Real> kKernels = {&Packed<Real>::elements, &pack<Real>,           &reuses_packed<Real>, &forward_threads<Real>,
                                     &forward_scratch<Real>,  &forward<Real>,       &backward_threads<Real>,
                                     &backward_scratch<Real>, &backward<Real>,      &leaves_records<Real>,
                                     &records_threads<Real>,  &records_scratch<Real>, &add_records<Real>, &probe<Real>};

@@ -164,5 +164,11 @@ void pack_blocks(const Parameters<const Real>& from, Form form, int64_t I, int64
   }
 }
 
+// All of a direction.
+template <class Real>
+void pack(const Parameters<const Real>& from, Form form, int64_t I, int64_t H, Real* packed) noexcept {
+  pack_blocks(from, form, I, H, {0, Packed<Real>::blocks(H)}, packed);
+}
+
 }  // namespace
 }  // namespace fastgru

@@ -21,7 +21,7 @@ bool has_single_step(const Args& a) noexcept {
 
 template <class Real>
 bool is_single_step(const ForwardArgs<Real>& a) noexcept {
-  return has_single_step(a) && a.steps.B <= (a.saved ? kTrainedStepRows : kStepRows);
+  return has_single_step(a) && !a.trusted && a.steps.B <= (a.saved ? kTrainedStepRows : kStepRows);
 }
 
 // Sequences beyond which a block of weights is packed first, in L1, for all of them.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastgru.convert.decompositions import decompositions
     from fastgru.convert.export import export_onnx
     from fastgru.convert.install import install, uninstall
+    from fastgru.convert.save import save
     from fastgru.nn import GRU
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "export_onnx",
     "info",
     "install",
+    "save",
     "to_torch",
     "uninstall",
 ]
@@ -43,6 +45,7 @@ _HOMES = {
     "export_onnx": "fastgru.convert.export",
     "info": "fastgru.about",
     "install": "fastgru.convert.install",
+    "save": "fastgru.convert.save",
     "to_torch": "fastgru.convert",
     "uninstall": "fastgru.convert.install",
 }

@@ -1,10 +1,13 @@
 from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from fastgru.core.layer import Layer
 from fastgru.core.noise import Noise
 from fastgru.core.spec import Variant
+
+Buffer: TypeAlias = Any  # collections.abc.Buffer, from Python 3.12 on
 
 class PackedWeights:
     """Keeps a layer's packed weights from call to call, while it lives."""
@@ -112,3 +115,45 @@ class StepRecords:
     def __init__(self, weights: StepWeights) -> None: ...
     def finish(self) -> list[Tensor | None]:
         """The weights' gradients, None where not wanted."""
+
+class Network:
+    """A stack of layers for inference on arrays (anything with a buffer, as NumPy's), with weights of its own."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_sizes: list[int],
+        directions: int,
+        bias: bool,
+        reset_after: bool,
+        layer_norm: bool,
+        zoneout: float,
+        weights: list[Buffer],
+        initial_state: Buffer | None,
+    ) -> None:
+        """weights: layer by layer, forward before reverse, in torch's order, of one dtype, dense. Copied."""
+    def forward(
+        self,
+        x: Buffer,
+        y: Buffer,
+        h_n: Buffer,
+        h0: Buffer | None,
+        lengths: Buffer | None,
+        resets: Buffer | None,
+        batch_first: bool,
+        threads: int,
+    ) -> None:
+        """Write y and h_n of x."""
+
+class Stream:
+    """Some sequences of a network, a step at a time, and their states."""
+
+    def __init__(self, network: Network, batch: int) -> None: ...
+    def step(self, x: Buffer, y: Buffer, threads: int) -> None:
+        """Write y [B, H] of x [B, I]; [H] of [I] where B is 1."""
+    def reset(self, rows: Buffer | None) -> None:
+        """To the initial state: rows int64, or all."""
+    def get_state(self, to: Buffer) -> None:
+        """Write the states, in the form of h_n."""
+    def set_state(self, from_: Buffer) -> None:
+        """Go on from other states, in the form of h_n."""

@@ -18,6 +18,7 @@ LONGEST = 400  # lines of a file
 FLOORS = [
     ["fastgru._native", "fastgru.common"],
     ["fastgru.core"],
+    ["fastgru.runtime"],
     ["fastgru.backends"],
     ["fastgru.ops"],
     ["fastgru.cell", "fastgru.inputs"],
