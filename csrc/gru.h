@@ -27,6 +27,14 @@ enum class Form : int32_t {
 
 constexpr double kNormEpsilon = 1e-5;
 
+// Whether kernels for training and for double are built; without them `saved` is null in every call, weights are
+// trusted, and what Kernels has for them is null.
+#ifdef FASTGRU_INFERENCE_ONLY
+constexpr bool kTrains = false;
+#else
+constexpr bool kTrains = true;
+#endif
+
 // Numbers that the forward pass saves of one step of one sequence. after: r, z, n, q. before: r, z, n. normed: norm of
 // W_ih x and of W_hh h, rows in the order r, z, n, then 1 / sqrt(variance + kNormEpsilon) of each.
 [[gnu::always_inline]] constexpr int64_t saved_pitch(Form form, int64_t H) noexcept {

@@ -232,8 +232,10 @@ void Stream<Real>::set_state(const Real* from) noexcept {
 }
 
 template class Network<float>;
-template class Network<double>;
 template class Stream<float>;
+#ifndef FASTGRU_INFERENCE_ONLY
+template class Network<double>;
 template class Stream<double>;
+#endif
 
 }  // namespace fastgru

@@ -43,8 +43,11 @@ template <class Real>
 auto worker_for(const ForwardArgs<Real>& a) noexcept {
   if (a.form == Form::before) return &run_worker<Real, Form::before, true, true>;
   if (a.form == Form::normed) return &run_worker<Real, Form::normed, true, true>;
-  if (a.saved) {
-    return is_noisy(a.noise) ? &run_worker<Real, Form::after, true, true> : &run_worker<Real, Form::after, true, false>;
+  if constexpr (kTrains) {
+    if (a.saved) {
+      return is_noisy(a.noise) ? &run_worker<Real, Form::after, true, true>
+                               : &run_worker<Real, Form::after, true, false>;
+    }
   }
   return is_noisy(a.noise) ? &run_worker<Real, Form::after, false, true> : &run_worker<Real, Form::after, false, false>;
 }
@@ -68,14 +71,18 @@ void forward_direction(const ForwardArgs<Real>& a, const Packed<Real>& packed, c
 
 template <class Real>
 int64_t forward_scratch(const ForwardArgs<Real>& a, int32_t threads) noexcept {
-  if (is_single_step(a)) return threads * step_scratch(a, threads);
+  if constexpr (kTrains) {
+    if (is_single_step(a)) return threads * step_scratch(a, threads);
+  }
   const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
   return group.groups * ForwardWorkspace<Real>(a, group, nullptr).elements;
 }
 
 template <class Real>
 void forward(const ForwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
-  if (is_single_step(a)) return single_step(a, scratch, team);
+  if constexpr (kTrains) {
+    if (is_single_step(a)) return single_step(a, scratch, team);
+  }
   const Group group = group_of(team, a.D);
   if (group.index >= group.size) return;
   const int64_t elements = ForwardWorkspace<Real>(a, group, nullptr).elements;

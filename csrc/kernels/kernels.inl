@@ -1,6 +1,8 @@
 // All kernels of one instruction set, as a KernelSet. The including file defines FASTGRU_KERNELS, the
 // name of the function that returns it.
+#ifndef FASTGRU_INFERENCE_ONLY
 #include "backward.inl"
+#endif
 #include "forward.inl"
 
 namespace fastgru {
@@ -19,12 +21,40 @@ int64_t probe(int64_t repeats, int64_t K, Real* memory) noexcept {
 }
 
 template <class Real>
-constexpr Kernels<Real> kKernels = {&Packed<Real>::elements, &pack<Real>,           &reuses_packed<Real>, &forward_threads<Real>,
-                                    &forward_scratch<Real>,  &forward<Real>,       &backward_threads<Real>,
-                                    &backward_scratch<Real>, &backward<Real>,      &leaves_records<Real>,
-                                    &records_threads<Real>,  &records_scratch<Real>, &add_records<Real>, &probe<Real>};
+constexpr Kernels<Real> kernels_for_inference() noexcept {
+  Kernels<Real> kernels{};
+  kernels.packed_elements = &Packed<Real>::elements;
+  kernels.pack = &pack<Real>;
+  kernels.reuses_packed = &reuses_packed<Real>;
+  kernels.forward_threads = &forward_threads<Real>;
+  kernels.forward_scratch = &forward_scratch<Real>;
+  kernels.forward = &forward<Real>;
+  kernels.probe = &probe<Real>;
+  return kernels;
+}
 
-constexpr KernelSet kKernelSet = {kKernels<float>, kKernels<double>};
+#ifdef FASTGRU_INFERENCE_ONLY
+
+constexpr KernelSet kKernelSet = {kernels_for_inference<float>(), {}};
+
+#else
+
+template <class Real>
+constexpr Kernels<Real> kernels() noexcept {
+  Kernels<Real> kernels = kernels_for_inference<Real>();
+  kernels.backward_threads = &backward_threads<Real>;
+  kernels.backward_scratch = &backward_scratch<Real>;
+  kernels.backward = &backward<Real>;
+  kernels.leaves_records = &leaves_records<Real>;
+  kernels.records_threads = &records_threads<Real>;
+  kernels.records_scratch = &records_scratch<Real>;
+  kernels.add_records = &add_records<Real>;
+  return kernels;
+}
+
+constexpr KernelSet kKernelSet = {kernels<float>(), kernels<double>()};
+
+#endif
 
 }  // namespace
 
