@@ -181,6 +181,10 @@ struct Kernels {
   int64_t (*packed_elements)(int64_t I, int64_t H) noexcept;
   // Writes a direction's packed weights, of packed_elements, aligned to 64 bytes.
   void (*pack)(const Parameters<const Real>& parameters, Form form, int64_t I, int64_t H, Real* to) noexcept;
+  // A number that a change of part `part` of `parts` of the parameters changes; those of all parts add up to the one of
+  // ForwardArgs. A change goes unseen with a chance of about 2^-32.
+  uint64_t (*fingerprint)(const Parameters<const Real>& parameters, int64_t I, int64_t H, int64_t part,
+                          int64_t parts) noexcept;
   // Whether keeping packed weights from call to call pays for calls like this one.
   bool (*reuses_packed)(const ForwardArgs<Real>& args) noexcept;
   // How many threads the work is worth, at most `available`.

@@ -6,7 +6,10 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <utility>
+#include <vector>
 
+#include "frozen.h"
 #include "gru.h"
 
 namespace fastgru {
@@ -38,6 +41,15 @@ class PackedOwner {
   PackedOwner(const PackedOwner&) = delete;
   PackedOwner& operator=(const PackedOwner&) = delete;
 
+  // Trusts a layer's weights from now on (`layer`: as FrozenLayer takes it), of which torch counts these versions. Once.
+  template <class Real>
+  void freeze(const ForwardArgs<Real>& layer, std::vector<int64_t> versions) {
+    versions_ = std::move(versions);
+    frozen_ = std::make_unique<const FrozenLayer>(layer);
+  }
+  const FrozenLayer* frozen() const noexcept { return frozen_.get(); }
+  const std::vector<int64_t>& versions() const noexcept { return versions_; }
+
   // This owner's own for layers whose weights are copies, made at its first use and destroyed with it. Itself, if it is
   // such a one.
   PackedOwner& of_copies();
@@ -53,6 +65,8 @@ class PackedOwner {
   std::deque<PackedKey> keys_;  // oldest first; the cache's lock guards it
   std::once_flag made_;
   std::unique_ptr<PackedOwner> of_copies_;
+  std::vector<int64_t> versions_;
+  std::unique_ptr<const FrozenLayer> frozen_;
 };
 
 // Finds a call the packed weights of its parameters, and keeps those that it packs. Entries are found by their key and

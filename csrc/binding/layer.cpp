@@ -210,6 +210,7 @@ Layer read_layer(nb::handle given, Reader& reader) {
   Layer layer{};
   read_variant(fields[field::variant], layer);
   layer.like = fields[field::x];
+  layer.tensors = fields[field::weights];
   layer.x = reader.read(fields[field::x], "x", Layout::rows);
   if (layer.x.dtype.code != dlpack::kFloat || layer.x.dtype.bits < 32) refuse("x", "float32 or float64", layer.x);
   const Fields steps(fields[field::steps], field::kSteps, "steps");
@@ -225,7 +226,21 @@ Layer read_layer(nb::handle given, Reader& reader) {
       read_as(layer, reader, noise[field::recurrent], "recurrent", {layer.D, B, layer.H}, Layout::dense);
   layer.zoneout = read_rows(layer, reader, noise[field::zoneout], "zoneout", layer.D * layer.H);
   if (!fields[field::packed].is_none()) layer.packed = nb::cast<PackedOwner*>(fields[field::packed]);
+  if (layer.packed && layer.packed->frozen()) {
+    layer.doubts = layer.packed->versions() != versions_of(layer.tensors);
+  }
   return layer;
+}
+
+std::vector<int64_t> versions_of(nb::handle tensors) {
+  std::vector<int64_t> versions;
+  for (const nb::handle tensor : tensors) {
+    PyObject* version = PyObject_GetAttrString(tensor.ptr(), "_version");  // fails for tensors of inference mode
+    versions.push_back(version == nullptr ? 0 : PyLong_AsLongLong(version));
+    Py_XDECREF(version);
+    PyErr_Clear();
+  }
+  return versions;
 }
 
 View read_as(const Layer& layer, Reader& reader, nb::handle tensor, const char* name,

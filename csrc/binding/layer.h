@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
 #include <vector>
 
 #include "gru.h"
@@ -12,7 +13,8 @@
 namespace fastgru::binding {
 
 struct Layer {
-  nb::handle like;  // x as Python gave it: results are made by its new_empty
+  nb::handle like;     // x as Python gave it: results are made by its new_empty
+  nb::handle tensors;  // the weights as Python gave them
   Form form;
   bool bias, reverse;
   double keep;
@@ -25,6 +27,7 @@ struct Layer {
   std::vector<View> weights;  // [D * per_direction]
   int64_t per_direction;
   PackedOwner* packed;  // null: the layer has no owner
+  bool doubts;          // it is frozen, and torch has counted changes since
 
   bool is_double() const noexcept { return x.dtype.bits == 64; }
   bool has_steps() const noexcept { return x.ndim == 3; }  // [T, B, ...], not rows [N, ...]
@@ -39,6 +42,17 @@ void read_variant(nb::handle given, Layer& layer);
 // Reads a Layer. The reader holds what had to be copied. Raises TypeError, ValueError or RuntimeError, in words, where
 // anything is not what fastgru.core.layer and fastgru.core.steps say.
 Layer read_layer(nb::handle given, Reader& reader);
+
+// What torch counts of changes to each tensor; zeros for those of which it counts none.
+std::vector<int64_t> versions_of(nb::handle tensors);
+
+// Makes a call of a frozen owner's layer trust its packed weights. Raises RuntimeError where they have changed.
+template <class Real>
+void trust_frozen(const PackedOwner* owner, bool doubts, ForwardArgs<Real>& args) {
+  if (!owner || !owner->frozen() || owner->frozen()->lend(args, doubts)) return;
+  throw std::runtime_error(
+      "the weights of a frozen layer have changed; call fastgru.unfreeze(model) before, and freeze it again");
+}
 
 // A tensor of the layer's dtype and of such sizes, or None.
 View read_as(const Layer& layer, Reader& reader, nb::handle tensor, const char* name,

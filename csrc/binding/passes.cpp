@@ -29,6 +29,7 @@ void run_forward(const Layer& layer, const View& y, const View& h_n, const View&
   args.saved = static_cast<Real*>(saved.data);
   const Kernels<Real>& kernels = active_kernels<Real>();
   run_unlocked(layer.work(), [&] {
+    trust_frozen(layer.packed, layer.doubts, args);
     PackedLookup<Real> lookup(kernels, args, layer.packed);
     const int32_t team = kernels.forward_threads(args, threads);
     if (args.saved) {
@@ -39,6 +40,22 @@ void run_forward(const Layer& layer, const View& y, const View& h_n, const View&
     lookup.keep();
     zero_padding(layer, y);
   });
+}
+
+template <class Real>
+void freeze_layer(PackedOwner& owner, const Layer& layer, std::vector<int64_t> versions) {
+  ForwardArgs<Real> args{};
+  set_layer<ForwardArgs<Real>, Real>(layer, args);
+  owner.freeze(args, std::move(versions));
+}
+
+void freeze(PackedOwner& owner, nb::handle given) {
+  Reader reader;
+  const Layer layer = read_layer(given, reader);
+  if (owner.frozen()) throw std::runtime_error("it is frozen already");
+  std::vector<int64_t> versions = versions_of(layer.tensors);
+  layer.is_double() ? freeze_layer<double>(owner, layer, std::move(versions))
+                    : freeze_layer<float>(owner, layer, std::move(versions));
 }
 
 nb::object forward(nb::handle given, bool save, int32_t threads) {
@@ -189,6 +206,8 @@ void check_threads(int32_t threads) {
 void define_passes(nb::module_& m) {
   nb::class_<PackedOwner>(m, "PackedWeights", "Keeps a layer's packed weights from call to call, while it lives.")
       .def(nb::init<>())
+      .def("freeze", &freeze, "layer"_a,
+           "Trusts the weights of a layer (fastgru.core.layer.Layer) from now on; RuntimeError in a call with others.")
       .def_prop_ro("of_copies", &PackedOwner::of_copies, nb::rv_policy::reference_internal,
                    "Keeps those of copies of the weights that are made for one call, and lie elsewhere each time.");
   m.def("takes", &takes, "x"_a, "h0"_a.none(), "weights"_a, "shapes"_a,

@@ -7,18 +7,24 @@ using namespace nanobind::literals;
 namespace fastgru::binding {
 namespace {
 
-constexpr int64_t kMaxBatch = 2;
+// Sequences: of layers that are not frozen; of frozen ones, whose packed weights are there, while one thread is enough.
+constexpr int64_t kMaxBatch = 2, kMaxFrozenBatch = 64;
 
 template <class Real>
 void run_layers(const StepCall& call, Real* y, Real* h_n) {
   const Kernels<Real>& kernels = active_kernels<Real>();
   const int64_t layer = call.B * call.H;
+  Real* unread = nullptr;  // packed kernels write an output beside the state
+  if (!call.frozen.empty()) {
+    unread = static_cast<Real*>(thread_arena(ArenaUse::outputs).reserve(static_cast<size_t>(layer) * sizeof(Real)));
+  }
   for (int64_t l = 0; l < call.L; ++l) {
     ForwardArgs<Real> args{};
     call.set_layer(l, l == 0 ? static_cast<const Real*>(call.x.data) : h_n + (l - 1) * layer, args);
     args.batch_invariant = is_batch_invariant();
-    args.y = {l == call.L - 1 ? y : nullptr, 0, call.H};
+    args.y = {l == call.L - 1 && y ? y : unread, 0, call.H};
     args.h_n = h_n + l * layer;
+    if (!call.frozen.empty()) trust_frozen(call.frozen[static_cast<size_t>(l)], call.doubts, args);
     run_kernel(args, kernels.forward_scratch(args, 1), 1, kernels.forward);
   }
 }
@@ -34,13 +40,15 @@ void run(const StepCall& call, void* y, void* h_n) {
 bool read_plain(StepCall& call, nb::handle x, nb::handle state, const nb::list& weights, Reader& reader) {
   if (call.L < 1) return false;
   call.bias = static_cast<int64_t>(weights.size()) != 2 * call.L;
-  return call.read_input(x, weights, kMaxBatch, reader) && call.read_weights(weights, reader) &&
+  return call.read_input(x, weights, call.frozen.empty() ? kMaxBatch : kMaxFrozenBatch, reader) && call.read_weights(weights, reader) &&
          call.read_state(state, reader);
 }
 
-nb::object step(nb::handle x, nb::handle state, const nb::list& weights, int64_t layers, double keep) {
+nb::object step(nb::handle x, nb::handle state, const nb::list& weights, int64_t layers, double keep,
+                nb::handle frozen) {
   StepCall call;
   call.L = layers;
+  call.read_frozen(frozen, weights);
   call.keep = keep;
   Reader reader(/*measures=*/false);
   if (!read_plain(call, x, state, weights, reader)) return nb::none();
@@ -50,8 +58,9 @@ nb::object step(nb::handle x, nb::handle state, const nb::list& weights, int64_t
   return nb::make_tuple(std::move(made), std::move(next));
 }
 
-nb::object cell_step(nb::handle x, nb::handle h, const nb::list& weights, double keep) {
+nb::object cell_step(nb::handle x, nb::handle h, const nb::list& weights, double keep, nb::handle frozen) {
   StepCall call;
+  call.read_frozen(frozen, weights);
   call.is_cell = true;
   call.keep = keep;
   Reader reader(/*measures=*/false);
@@ -78,6 +87,17 @@ bool StepCall::read_input(nb::handle input, const nb::list& all_weights, int64_t
   if (!read_header(all_weights[0], header) || header.ndim != 2) return false;
   H = header.sizes[0] / 3;
   return H >= 1 && I >= 1;
+}
+
+void StepCall::read_frozen(nb::handle owners, const nb::list& all_weights) {
+  if (owners.is_none()) return;
+  for (const nb::handle owner : owners) frozen.push_back(&nb::cast<const PackedOwner&>(owner));
+  if (static_cast<int64_t>(frozen.size()) != L) throw nb::value_error("frozen must be one owner for each layer");
+  std::vector<int64_t> counted;
+  for (const PackedOwner* owner : frozen) {
+    counted.insert(counted.end(), owner->versions().begin(), owner->versions().end());
+  }
+  doubts = counted != versions_of(all_weights);
 }
 
 bool StepCall::read_weights(const nb::list& all_weights, Reader& reader) {
@@ -133,12 +153,13 @@ nb::object StepCall::new_states(View& view) const {
 }
 
 void define_step(nb::module_& m) {
-  m.def("step", &step, "x"_a, "state"_a.none(), "weights"_a, "layers"_a, "keep"_a,
-        "One step without gradients of one or two sequences. x [I], [B, I] or [1, B, I]; state [L, H] beside [I], "
+  m.def("step", &step, "x"_a, "state"_a.none(), "weights"_a, "layers"_a, "keep"_a, "frozen"_a = nb::none(),
+        "One step without gradients of one or two sequences, or some more where `frozen` is each layer's PackedWeights, "
+        "not None. x [I], [B, I] or [1, B, I]; state [L, H] beside [I], "
         "otherwise [L, B, H], or None: zeros; weights: layer by layer; keep: m of h' = h + m * (h~ - h). Returns y in "
         "the form of x and the next state, or None, having done nothing, where the tensors are not such: on a CPU, "
         "all float32 or all float64, of sizes that fit together. RuntimeError where one's memory was freed.");
-  m.def("cell_step", &cell_step, "x"_a, "h"_a.none(), "weights"_a, "keep"_a,
+  m.def("cell_step", &cell_step, "x"_a, "h"_a.none(), "weights"_a, "keep"_a, "frozen"_a = nb::none(),
         "As step, for a cell: x [I] or [B, I]; h [H] or [B, H], or None: zeros. Returns the next h.");
 }
 

@@ -22,6 +22,8 @@ struct StepCall {
   int64_t B = 0, I = 0, H = 0;
   View x, state;  // [I], [B, I] or [1, B, I]; [L * D, B, H], [L * D, H] beside [I], or not there: zero
   std::vector<const void*> weights;
+  std::vector<const PackedOwner*> frozen;  // each layer's, or empty: none is
+  bool doubts = false;                     // torch has counted changes to frozen weights
 
   int64_t per_direction() const noexcept { return 2 + (bias ? 2 : 0) + (form == Form::normed ? 2 : 0); }
   int64_t count() const noexcept { return L * D * per_direction(); }  // of weights
@@ -36,6 +38,8 @@ struct StepCall {
   bool is_batched() const noexcept { return x.ndim > 1; }
   bool is_double() const noexcept { return x.dtype.bits == 64; }
 
+  // Owners as Python has them: a sequence of PackedWeights, each frozen, or None.
+  void read_frozen(nb::handle owners, const nb::list& all_weights);
   // x, and of the first weight [3H, I] its rows. `most`: sequences.
   bool read_input(nb::handle input, const nb::list& all_weights, int64_t most, Reader& reader);
   bool read_weights(const nb::list& all_weights, Reader& reader);

@@ -98,7 +98,7 @@ void forward(const ForwardArgs<Real>& a, Real* scratch, const Team& team) noexce
 template <class Real>
 bool reuses_packed(const ForwardArgs<Real>& a) noexcept {
   const int64_t bytes = a.D * Packed<Real>::elements(a.I, a.H) * static_cast<int64_t>(sizeof(Real));
-  return !a.saved && !is_single_step(a) && a.steps.T * a.steps.B < 2048 && bytes <= kKeptPackedBytes;
+  return !a.saved && !a.trusted && !is_single_step(a) && a.steps.T * a.steps.B < 2048 && bytes <= kKeptPackedBytes;
 }
 
 // How many threads can be kept busy: those of a group share out sequences, unless there is enough work in the

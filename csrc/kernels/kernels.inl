@@ -25,6 +25,7 @@ constexpr Kernels<Real> kernels_for_inference() noexcept {
   Kernels<Real> kernels{};
   kernels.packed_elements = &Packed<Real>::elements;
   kernels.pack = &pack<Real>;
+  kernels.fingerprint = &fingerprint_part<Real>;
   kernels.reuses_packed = &reuses_packed<Real>;
   kernels.forward_threads = &forward_threads<Real>;
   kernels.forward_scratch = &forward_scratch<Real>;

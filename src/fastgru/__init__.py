@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastgru.convert import accelerate, to_torch
     from fastgru.convert.decompositions import decompositions
     from fastgru.convert.export import export_onnx
+    from fastgru.convert.freeze import freeze, unfreeze
     from fastgru.convert.install import install, uninstall
     from fastgru.convert.save import save
     from fastgru.nn import GRU
@@ -28,10 +29,12 @@ __all__ = [
     "clear_caches",
     "decompositions",
     "export_onnx",
+    "freeze",
     "info",
     "install",
     "save",
     "to_torch",
+    "unfreeze",
     "uninstall",
 ]
 
@@ -43,10 +46,12 @@ _HOMES = {
     "clear_caches": "fastgru.backends",
     "decompositions": "fastgru.convert.decompositions",
     "export_onnx": "fastgru.convert.export",
+    "freeze": "fastgru.convert.freeze",
     "info": "fastgru.about",
     "install": "fastgru.convert.install",
     "save": "fastgru.convert.save",
     "to_torch": "fastgru.convert",
+    "unfreeze": "fastgru.convert.freeze",
     "uninstall": "fastgru.convert.install",
 }
 

@@ -13,6 +13,8 @@ class PackedWeights:
     """Keeps a layer's packed weights from call to call, while it lives."""
 
     def __init__(self) -> None: ...
+    def freeze(self, layer: Layer) -> None:
+        """Trust the weights of a layer from now on; a call with others is a RuntimeError."""
     @property
     def of_copies(self) -> PackedWeights:
         """Keeps those of copies of the weights that are made for one call, and lie elsewhere each time."""
@@ -65,11 +67,18 @@ def check(layer: Layer, y: Tensor | None, dy: Tensor | None, dh_n: Tensor | None
     """Raise what backward would for a layer, its output and their gradients."""
 
 def step(
-    x: Tensor, state: Tensor | None, weights: list[Tensor], layers: int, keep: float
+    x: Tensor,
+    state: Tensor | None,
+    weights: list[Tensor],
+    layers: int,
+    keep: float,
+    frozen: Sequence[PackedWeights] | None = None,
 ) -> tuple[Tensor, Tensor] | None:
-    """One step without gradients of one or two sequences; None, with nothing done, where another way must be taken."""
+    """One step without gradients of few sequences; None, with nothing done, where another way must be taken."""
 
-def cell_step(x: Tensor, h: Tensor | None, weights: list[Tensor], keep: float) -> Tensor | None:
+def cell_step(
+    x: Tensor, h: Tensor | None, weights: list[Tensor], keep: float, frozen: Sequence[PackedWeights] | None = None
+) -> Tensor | None:
     """As step, for a cell: the next h."""
 
 class StepWeights:

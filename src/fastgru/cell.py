@@ -18,6 +18,7 @@ from fastgru.ops.counters import enter_tables
 _WEIGHTS = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 _GAINS = ["gain_ih", "gain_hh"]
 _OPTIONS = ("reset_after", "recurrent_dropout", "zoneout", "layer_norm")
+OWN_STATE = frozenset(("_kept", "_frozen"))  # what is of one module, and of no copy of it
 _fields_of = attrgetter("input_size", "hidden_size", "bias", *_OPTIONS)
 
 
@@ -32,6 +33,7 @@ class KeepsStack:
     own_options: tuple[str, ...]
 
     _kept: tuple[tuple[Any, ...], Stack] | None = None  # the options that it last ran with, and their description
+    _frozen: list[Any] | None = None  # each layer's PackedWeights, which trust its weights (`fastgru.freeze`)
 
     @property
     def spec(self) -> GRUSpec:
@@ -49,9 +51,14 @@ class KeepsStack:
         if kept is not None and kept[0] == options:
             return kept[1]
         spec = self.spec
-        stack = stack_of(spec, packed_weights(spec.num_layers) if kept is None else kept[1].packed)
+        packed = packed_weights(spec.num_layers) if kept is None else kept[1].packed
+        stack = stack_of(spec, packed if self._frozen is None else self._frozen)
         self.__dict__["_kept"] = options, stack
         return stack
+
+    def train(self, mode: bool = True) -> Any:
+        """torch's; a frozen layer stays in eval."""
+        return super().train(mode and self._frozen is None)  # type: ignore[misc]
 
     def changed_options(self) -> dict[str, Any]:
         """Its own options that are not the defaults, which stand on its class."""
@@ -86,7 +93,7 @@ class KeepsStack:
 
     def as_torch(self) -> torch.nn.Module:
         """torch's module of the same name, with the same parameters, buffers and hooks, and without our options."""
-        own = {"backend", "_kept", *self.own_options}
+        own = {"backend", *OWN_STATE, *self.own_options}
         twin = self.torch_class.__new__(self.torch_class)
         twin.__dict__ = {name: value for name, value in vars(self).items() if name not in own}
         return twin
@@ -99,9 +106,9 @@ class KeepsStack:
         return super().apply(fn)  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is copied and pickled: without what is kept for this very module."""
+        """What is copied and pickled: without what is kept for this very module, so that no copy is frozen."""
         state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
-        return {name: value for name, value in state.items() if name != "_kept"}
+        return {name: value for name, value in state.items() if name not in OWN_STATE}
 
 
 class GRUCell(KeepsStack, torch.nn.RNNCellBase):
@@ -198,7 +205,7 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
         if self.backend in ("auto", "cpu"):  # these take nothing that is to be refused
             found: Tensor | None = ops.trained_step(stack, input, hx, weights, is_cell=True)
             if found is None and self.reset_after and not (self.layer_norm or stack.is_noisy):
-                found = ops.cell_step(stack.variant.keep, input, hx, weights)
+                found = ops.cell_step(stack.variant.keep, input, hx, weights, self._frozen)
             if found is not None:
                 return found
         if dimensions not in (1, 2):

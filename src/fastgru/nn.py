@@ -297,7 +297,7 @@ class GRU(KeepsStack, torch.nn.RNNBase):
             start = self.initial_state if state is None and self.learn_initial_state else state
             if start is not state and x_t.dim() == 2:
                 start = self.initial_state[:, None].expand(-1, x_t.size(0), -1)
-            found = ops.step(self.num_layers, self._keep(), x_t, start, self.weights())
+            found = ops.step(self.num_layers, self._keep(), x_t, start, self.weights(), self._frozen)
             if found is not None:
                 return found
         return self._step_as_sequence(x_t, state)
@@ -343,7 +343,7 @@ class GRU(KeepsStack, torch.nn.RNNBase):
         is_written = tracing_state() is not None  # by torch.jit, which warns where a size decides
         is_step = steps is PLAIN and not is_written and x.shape[0] == 1
         if is_step and has_start and not is_compiling() and self._is_steppable():
-            found = ops.step(self.num_layers, self._keep(), x, h0, weights)
+            found = ops.step(self.num_layers, self._keep(), x, h0, weights, self._frozen)
             if found is not None:
                 return [found[0]], found[1]
         stack = self._stack()

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch.nn.utils import parametrize
 
+from fastgru.cell import OWN_STATE
 from fastgru.convert.install import is_stand_in
 from fastgru.convert.subclasses import full_name, is_twin, names_of, twin_of, why_no_twin
 from fastgru.nn import GRU, OPTIONS, GRUCell
@@ -155,7 +156,7 @@ def _change_class(module: torch.nn.Module, target: _Class) -> None:
     if _own_class(module) is not kind:  # the derived class holds the properties that compute the parameters
         target = type(kind.__name__, (target,), dict(vars(kind)))
     module.__class__ = target
-    for option in ("backend", "_kept", *OPTIONS):  # fastgru's own; their defaults stand on the class
+    for option in ("backend", *OWN_STATE, *OPTIONS):  # fastgru's own; their defaults stand on the class
         vars(module).pop(option, None)
 
 

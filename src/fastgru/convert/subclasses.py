@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 import torch
 
+from fastgru.cell import OWN_STATE
 from fastgru.nn import GRU, GRUCell
 
 # What torch.nn.GRU's forward asks of its module and fastgru's does not, or only for the words of an error.
@@ -55,7 +56,7 @@ def _reduce(module: torch.nn.Module, protocol: Any) -> Any:
         return made
     make, arguments, *rest = made
     if rest and isinstance(rest[0], dict):
-        rest[0] = {name: value for name, value in rest[0].items() if name != "_kept"}
+        rest[0] = {name: value for name, value in rest[0].items() if name not in OWN_STATE}
     theirs: Any = module.torch_class
     return _rebuild, (theirs, *(theirs if each is twin else each for each in (make, *arguments))), *rest
 
