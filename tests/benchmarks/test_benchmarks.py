@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import features, invariance, layers, options, second_derivatives
+from benchmarks import features, invariance, layers, options, runtime, second_derivatives
 from benchmarks import steps as single_steps
 from benchmarks.feature import Feature
 from benchmarks.layers import Measurement, check
@@ -132,3 +132,27 @@ def test_single_steps_are_timed_where_the_gradients_are_the_same() -> None:
         cases[0].ours.weight_hh += 0.01
     with pytest.raises(RuntimeError, match=r"60 steps of a cell, .* relative error is"):
         cases[0].check()
+
+
+@pytest.mark.parametrize(
+    ("kind", "batch", "steps"), [("step", 1, 1), ("sequence", 2, 3), ("frozen", 1, 1), ("frozen", 2, 4)]
+)
+def test_a_trained_gru_without_torch_is_timed_where_the_numbers_are_right(kind: str, batch: int, steps: int) -> None:
+    row = runtime.measure(kind, batch, 6, steps, 1e-4)
+    assert len(row.seconds) >= 2
+    assert min(row.seconds.values()) > 0
+
+
+def test_a_bar_that_is_not_reached_is_said() -> None:
+    row = runtime.Row("step", 1, 64, {"runtime": 1e-6, "onnxruntime": 2e-6})
+    assert str(row) == "| step B=1 H=64 | runtime 1.0 (1.00), onnxruntime 2.0 (2.00) | SHORT: onnxruntime 2.00 of 2.5 |"
+
+
+def test_what_a_program_takes_until_it_has_a_gru(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "start", partial(runtime.start, rounds=1))
+    monkeypatch.setattr(
+        runtime, "PROGRAMS", {name: runtime.PROGRAMS[name] for name in ("fastgru.runtime", "onnxruntime")}
+    )
+    ours, theirs = ([float(cell) for cell in row.split("|")[2:5]] for row in runtime.starts())
+    assert 0 < ours[0] < theirs[0]
+    assert 0 < ours[2] < 300
