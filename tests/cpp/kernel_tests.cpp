@@ -171,6 +171,8 @@ bool is_batch_invariant(Layer<Real>& layer, int32_t threads) {
   };
   layer.infer(threads);
   bool good = is_first("inference");
+  layer.infer_trusted(threads);
+  good &= is_first("trusted weights");
   layer.train(threads);
   good &= is_first("training");
   layer.batch_invariant = false;

@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#include "memory.h"
 #include "packed_cache.h"
 #include "problem.h"
 #include "threads.h"
@@ -48,6 +49,21 @@ class Layer {
     PackedLookup<Real> lookup(kernels_, forward);
     run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
     lookup.keep();
+  }
+
+  // With weights packed before, which are trusted: the kernels are given no others.
+  void infer_trusted(int32_t threads) {
+    out_ = Results<Real>(blank(p_, kNaN));
+    ForwardArgs<Real> forward = forward_args();
+    Buffer<Real> packed[2];
+    for (int64_t d = 0; d < p_.D; ++d) {
+      packed[d] = Buffer<Real>(static_cast<size_t>(kernels_.packed_elements(p_.I, p_.H)));
+      kernels_.pack(forward.parameters[d], p_.form, p_.I, p_.H, packed[d].data());
+      forward.packed[d] = packed[d].data();
+      forward.parameters[d] = {};
+    }
+    forward.trusted = true;
+    run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
   }
 
   // Leaves packed weights behind that are not the layer's any more, but for one number.
