@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from fastgru.data.tokenizer import train_tokenizer
-from fastgru.models.text_classifier import TextClassifier, TextClassifierConfig
+from fastgru.models import TextClassifier, TextClassifierConfig
 from fastgru.models.tokens import pad_ids
 
 TEXTS = ["a fine film", "dull", "a dull and flat story of a film", "", "?!", "a fine film"]

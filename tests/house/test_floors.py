@@ -17,6 +17,7 @@ LONGEST = 400  # lines of a file
 # floor: it holds the version and looks its public names up at first use.
 FLOORS = [
     ["fastgru._native", "fastgru.common"],
+    ["fastgru.inference"],
     ["fastgru.core"],
     ["fastgru.runtime"],
     ["fastgru.backends"],

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastgru.inference.tokens import source_tokenizer, target_tokenizer
 from fastgru.models import Seq2Seq, Seq2SeqConfig, ngrams
 from fastgru.models.ngrams import LEAST, NGramEmbedding, frequent_ngrams, ngram_codes
-from fastgru.models.tokens import pad_ids, source_tokenizer, target_tokenizer
+from fastgru.models.tokens import pad_ids
 
 DRAW = random.Random(0)
 TEXTS = ["".join(DRAW.choices("abc", k=DRAW.randint(1, 9))) for _ in range(400)]

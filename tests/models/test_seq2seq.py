@@ -5,22 +5,27 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from fastgru.common.errors import InputError
-from fastgru.models import Seq2Seq, Seq2SeqConfig, Seq2SeqEnsemble
-from fastgru.models.generation import BEGIN_ID, END_ID, GeneratedText
-from fastgru.models.search import beam_search
-from fastgru.models.seq2seq import FILES
-from fastgru.models.tokens import (
-    pad_ids,
+from fastgru.inference.folder import files_of
+from fastgru.inference.generation import GeneratedText
+from fastgru.inference.search import Ids, Scores, beam_search
+from fastgru.inference.tokens import (
+    BEGIN_ID,
+    END_ID,
     source_tokenizer,
     target_tokenizer,
     train_source_tokenizer,
     train_target_tokenizer,
 )
+from fastgru.models import Seq2Seq, Seq2SeqConfig, Seq2SeqEnsemble
+from fastgru.models.tokens import pad_ids
+
+FILES = files_of(Seq2SeqConfig)
 
 WORDS = ["abba", "c", "cab", "baccab"]
 KINDS = ["luong", "gnmt", "bahdanau", "none"]
@@ -163,13 +168,19 @@ def test_a_beam_of_one_is_greedy_search_and_keeps_the_order(attention: str) -> N
 
 
 def test_the_search_gives_no_more_than_there_is() -> None:
-    def step(tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        chances = torch.full((len(tokens), 5), float("-inf"))
-        chances[:, END_ID] = -1.0  # nothing but the end can be written
-        return chances, state
+    def step(tokens: Ids, came_from: Ids) -> tuple[Scores, Ids]:
+        chances = np.full((len(tokens), 2), -np.inf, np.float32)
+        chances[:, 0] = -1.0  # nothing but the end can be written
+        return chances, np.full((len(tokens), 2), [END_ID, 0])
 
-    found = beam_search(step, torch.zeros(4, 1), BEGIN_ID, END_ID, beam=2, wanted=2, max_length=9)
+    found = beam_search(step, 2, BEGIN_ID, END_ID, beam=2, wanted=2, max_length=9)
     assert [[(one.tokens, one.score) for one in several] for several in found] == [[([], -1.0)], [([], -1.0)]]
+
+
+def test_generate_takes_tensors_where_gradients_are_kept() -> None:
+    model = build().eval()
+    found = model.generate(*pad_ids(model.encode_sources(["cab", "bac"])), beam=4, best=2)
+    assert found == model.predict(["cab", "bac"], beam=4, best=2)
 
 
 def test_predict_refuses_what_it_cannot_take() -> None:

@@ -6,8 +6,11 @@ import torch
 from small_text_model import TEXTS, build, logits_of
 
 from fastgru.common.errors import InputError
-from fastgru.models.text_classifier import FILES, TextClassifier
+from fastgru.inference.folder import files_of
+from fastgru.models import TextClassifier, TextClassifierConfig
 from fastgru.models.tokens import pad_ids
+
+FILES = files_of(TextClassifierConfig)
 
 
 def test_forward_is_the_equation_text_by_text() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastgru.common.errors import InputError, reason_of
 from fastgru.data.sequences import Sequence
-from fastgru.models.log_mel import LogMel, Waveform
+from fastgru.inference.log_mel import LogMel, Waveform
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
 USUAL_RATE = 16_000  # of speech: 8 kHz of spectrum

@@ -13,7 +13,7 @@ from fastgru.data.audio import common_rate, is_audio, read_features
 from fastgru.data.sequences import LabelledSequences, Sequence, check_row, fingerprint_of, key_of
 from fastgru.data.series_file import is_series_file, read_labelled_series, read_npy, read_series
 from fastgru.data.split import Splits, split_groups
-from fastgru.models.log_mel import LogMel
+from fastgru.inference.log_mel import LogMel
 
 WINDOW = 1 << 27  # bytes of a streamed training part that are in memory at a time
 HELD_OUT = 16_384  # sequences of the validation and of the test part of what is streamed, about: they stay in memory

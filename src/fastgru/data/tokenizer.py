@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from fastgru.models.tokens import PAD, UNKNOWN
+from fastgru.inference.tokens import PAD, UNKNOWN
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastgru.inference.tokens import UNKNOWN_ID
 from fastgru.models.text_classifier import TextClassifier
-from fastgru.models.tokens import UNKNOWN_ID
 
 POINTS, MOST_POINTS = 32, 512
 BATCH = 128  # texts a call of the model

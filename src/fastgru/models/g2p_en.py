@@ -8,8 +8,9 @@ from torch import Tensor
 
 from fastgru.convert.g2p_en import from_g2p_en
 from fastgru.convert.weights import as_array, entries
-from fastgru.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from fastgru.models.tokens import SOURCE_SPECIAL, TARGET_SPECIAL, source_tokenizer, target_tokenizer
+from fastgru.inference.seq2seq_config import Seq2SeqConfig
+from fastgru.inference.tokens import SOURCE_SPECIAL, TARGET_SPECIAL, source_tokenizer, target_tokenizer
+from fastgru.models.seq2seq import Seq2Seq
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 VOWELS = ["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"]

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from fastgru.inference.ngrams import sizes, window_codes
 from fastgru.models.tokens import pad_ids
 
 LEAST = 5  # times that an n-gram is seen before it has a vector: rarer ones tell in training what they will not again
 _CHUNK = 16_384  # texts whose n-grams are counted at once
 _MOST_COUNTED = 4_000_000  # n-grams that are counted at a time, 16 bytes each
-_FACTOR = 1_000_003
 
 
 class NGramEmbedding(nn.Embedding):
@@ -42,7 +42,7 @@ class NGramEmbedding(nn.Embedding):
     def forward(self, ids: Tensor) -> Tensor:
         """Give `e [B, T, E]` of `ids [B, T] int64`, which are 0 beyond the end of a sequence."""
         # All sizes are looked up at once: each look-up has a gradient of the size of all vectors.
-        codes = torch.stack([ngram_codes(ids, n) for n in _sizes(self.longest)])
+        codes = torch.stack([ngram_codes(ids, n) for n in sizes(self.longest)])
         rows = torch.searchsorted(self.ngram_codes, codes).clamp(max=len(self.ngram_codes) - 1)
         known = self.ngram_codes[rows] == codes
         if self.training and self.dropout:
@@ -53,15 +53,8 @@ class NGramEmbedding(nn.Embedding):
 
 
 def ngram_codes(ids: Tensor, n: int) -> Tensor:
-    """Give `[B, T] int64`, a number for the n-gram around each token: a polynomial of its ids modulo 2^64.
-
-    Two n-grams share a number with a chance of about 2^-64, where nobody has made them to.
-    """
-    framed = pad(ids, (n // 2, n // 2))
-    codes = torch.full_like(ids, n)
-    for i in range(n):
-        codes = codes * _FACTOR + framed[:, i : i + ids.shape[1]] + 1
-    return codes
+    """Give `[B, T] int64`, a number for the n-gram around each token (`fastgru.inference.ngrams.window_codes`)."""
+    return window_codes(pad(ids, (n // 2, n // 2)), n)
 
 
 def frequent_ngrams(
@@ -77,7 +70,7 @@ def frequent_ngrams(
     for some in _chunks(iter(texts)) if most else ():
         ids, lengths = pad_ids(encode(some))
         real = torch.arange(ids.shape[1]) < lengths[:, None]
-        seen = torch.cat([ngram_codes(ids, n)[real] for n in _sizes(longest)])
+        seen = torch.cat([ngram_codes(ids, n)[real] for n in sizes(longest)])
         codes, places = torch.cat([codes, seen]).unique(return_inverse=True)
         weights = torch.cat([counts, torch.ones_like(seen)])
         counts = torch.zeros_like(codes).index_add_(0, places, weights)
@@ -89,10 +82,6 @@ def frequent_ngrams(
     codes, counts = codes[often], counts[often]
     first = counts.argsort(descending=True, stable=True)[:most]
     return codes[first].sort().values
-
-
-def _sizes(longest: int) -> range:
-    return range(3, longest + 1, 2)
 
 
 def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:

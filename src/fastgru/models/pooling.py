@@ -1,19 +1,9 @@
 """Pooling: the states of a sequence, made into one vector of features."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-POOLINGS = ("last", "max", "mean", "attention")
-
-
-def check_pooling(names: Any) -> None:
-    """ValueError where `names` is no list of different names out of POOLINGS."""
-    if not isinstance(names, list) or not names or any(name not in POOLINGS for name in names):
-        raise ValueError(f"pooling must be a list of names out of {', '.join(POOLINGS)}, got {names!r}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"pooling must be a list of different names, got {names!r}")
+from fastgru.inference.classifier_config import check_pooling
 
 
 class Pooling(nn.Module):

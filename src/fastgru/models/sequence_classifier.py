@@ -1,17 +1,16 @@
 """SequenceClassifier: a GRU that tells which label a sequence of vectors has: speech, motion, any signal."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from fastgru.common.errors import InputError, reason_of
-from fastgru.models.classifier import Classifier, Prediction, check_config
-from fastgru.models.log_mel import LogMel
+from fastgru.inference.batches import as_vectors
+from fastgru.inference.classifier_config import SequenceClassifierConfig
+from fastgru.inference.prediction import Prediction, predictions
+from fastgru.models.classifier import Classifier
 from fastgru.models.pooling import Pooling
 from fastgru.nn import GRU
 
@@ -26,47 +25,6 @@ A classifier of sequences on a GRU, made with fastgru. Install `fastgru[train]`,
     model = SequenceClassifier.from_pretrained("this folder, or its name on the Hub")
     model.predict([sequence])  # arrays or tensors [steps, features]
 """
-
-
-@dataclass(frozen=True)
-class SequenceClassifierConfig:
-    """What a SequenceClassifier is besides its weights.
-
-    `labels [C]`: the names of the labels, in the order of the logits.
-    `input_size` I, `hidden_size` H, `num_layers` L: sizes. `bidirectional`: without it a sequence can come in parts.
-    `noise`: the deviation of what is added to the standardised input in training.
-    `dropout`: on the pooled states, and between layers.
-    `pooling`: what the last layer sees, names out of `fastgru.models.pooling.POOLINGS`.
-    `features`: for a model of sounds, what it hears of them.
-
-    >>> from fastgru.models import LogMel, SequenceClassifierConfig
-    >>> SequenceClassifierConfig(["yes", "no"], input_size=40, features=LogMel(num_bins=40)).bidirectional
-    True
-    """
-
-    labels: list[str]
-    input_size: int
-    hidden_size: int = 64
-    num_layers: int = 1
-    bidirectional: bool = True
-    noise: float = 0.5
-    dropout: float = 0.5
-    pooling: list[str] = field(default_factory=lambda: ["last", "max", "mean"])
-    features: LogMel | None = None
-
-    def __post_init__(self) -> None:
-        """ValueError for a configuration that no model can have."""
-        check_config(self, sizes=("input_size", "hidden_size", "num_layers"), fractions=("dropout",))
-        if not isinstance(self.bidirectional, bool):
-            raise ValueError(f"bidirectional must be true or false, got {self.bidirectional!r}")
-        if not isinstance(self.noise, float | int) or not 0 <= self.noise < float("inf"):
-            raise ValueError(f"noise must be a number of at least 0, got {self.noise!r}")
-        if isinstance(self.features, dict):  # as config.json has it
-            object.__setattr__(self, "features", LogMel(**self.features))
-        if self.features is not None and not isinstance(self.features, LogMel):
-            raise ValueError(f"features must be the settings of a LogMel, got {self.features!r}")
-        if self.features is not None and self.features.num_bins != self.input_size:
-            raise ValueError(f"features have {self.features.num_bins} bins, and input_size is {self.input_size}")
 
 
 class SequenceClassifier(Classifier, model_card_template=MODEL_CARD, library_name="fastgru"):
@@ -84,7 +42,7 @@ class SequenceClassifier(Classifier, model_card_template=MODEL_CARD, library_nam
     ['down', 'up']
     """
 
-    model_type = "sequence_classifier"
+    config_type = SequenceClassifierConfig
     mean: Tensor
     deviation: Tensor
 
@@ -177,21 +135,11 @@ class SequenceClassifier(Classifier, model_card_template=MODEL_CARD, library_nam
                 total, count = total + y.sum(0), count + len(y)
                 pooled = {"last": state[-1], "max": torch.maximum(pooled["max"], y.amax(0)), "mean": total / count}
                 logits = self.classify(torch.cat([pooled[name] for name in self.config.pooling]))
-                found = self._prediction(logits.softmax(0).tolist())
+                (found,) = predictions(self.config.labels, [logits.softmax(0).tolist()])
             yield found
 
     def _row(self, sequence: Any, number: int) -> Tensor:
-        try:
-            row = torch.as_tensor(np.asarray(sequence), dtype=torch.float32)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"sequence {number} is no array of numbers: {reason_of(error)}") from error
-        if row.dim() != 2 or not len(row) or row.shape[1] != self.config.input_size:
-            raise InputError(
-                f"sequence {number} must be [steps, {self.config.input_size}], one step or more, got {[*row.shape]}"
-            )
-        if not row.isfinite().all():
-            raise InputError(f"sequence {number} holds numbers that are not finite")
-        return row
+        return torch.from_numpy(as_vectors(sequence, number, self.config.input_size))
 
 
 def pad_sequences(rows: list[Tensor]) -> tuple[Tensor, Tensor]:

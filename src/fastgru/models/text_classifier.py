@@ -1,22 +1,22 @@
 """TextClassifier: a bidirectional GRU that tells which label a text has."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from fastgru.models.classifier import Classifier, Prediction, check_config
+from fastgru.inference.classifier_config import TOKENIZER, TextClassifierConfig
+from fastgru.inference.prediction import Prediction
+from fastgru.inference.tokens import PAD_ID, UNKNOWN_ID, encode_texts
+from fastgru.models.classifier import Classifier
 from fastgru.models.pooling import Pooling
-from fastgru.models.pretrained import CONFIG, WEIGHTS, load_tokenizer
-from fastgru.models.tokens import PAD_ID, UNKNOWN_ID, encode_texts, pad_ids
+from fastgru.models.tokens import pad_ids
 from fastgru.nn import GRU
 
-TOKENIZER = "tokenizer.json"
-FILES = (CONFIG, WEIGHTS, TOKENIZER)
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 MODEL_CARD = """---
 {{ card_data }}
@@ -29,37 +29,6 @@ A text classifier on a bidirectional GRU, made with fastgru. Install `fastgru[tr
     model = TextClassifier.from_pretrained("this folder, or its name on the Hub")
     model.predict(["a text"])
 """
-
-
-@dataclass(frozen=True)
-class TextClassifierConfig:
-    """What a TextClassifier is besides its weights.
-
-    `labels [C]`: the names of the labels, in the order of the logits.
-    `vocab_size` V, `embedding_size` I, `hidden_size` H, `num_layers` L: sizes.
-    `word_dropout`: share of the tokens that become `[UNK]` in training.
-    `embedding_dropout`, `dropout`: on the word vectors, and on the features that enter the last linear layer.
-    `pooling`: what these features are made of, names out of `fastgru.models.pooling.POOLINGS`.
-
-    >>> from fastgru.models import TextClassifierConfig
-    >>> TextClassifierConfig(["bad", "good"], vocab_size=5000, pooling=["max", "attention"]).hidden_size
-    64
-    """
-
-    labels: list[str]
-    vocab_size: int
-    embedding_size: int = 200
-    hidden_size: int = 64
-    num_layers: int = 1
-    word_dropout: float = 0.1
-    embedding_dropout: float = 0.6
-    dropout: float = 0.5
-    pooling: list[str] = field(default_factory=lambda: ["last", "max", "mean"])
-
-    def __post_init__(self) -> None:
-        """ValueError for a configuration that no model can have."""
-        sizes = ("vocab_size", "embedding_size", "hidden_size", "num_layers")
-        check_config(self, sizes=sizes, fractions=("word_dropout", "embedding_dropout", "dropout"))
 
 
 class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="fastgru"):
@@ -78,10 +47,9 @@ class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="f
     ['bad', 'good']
     """
 
-    model_type = "text_classifier"
-    own_files = (TOKENIZER,)
+    config_type = TextClassifierConfig
 
-    def __init__(self, config: TextClassifierConfig, tokenizer: Tokenizer) -> None:
+    def __init__(self, config: TextClassifierConfig, tokenizer: "Tokenizer") -> None:
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
@@ -141,7 +109,3 @@ class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="f
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
         self.tokenizer.save(str(save_directory / TOKENIZER))
-
-    @classmethod
-    def _build(cls, config: TextClassifierConfig, paths: dict[str, str]) -> Self:
-        return cls(config, load_tokenizer(paths[TOKENIZER], config.vocab_size))

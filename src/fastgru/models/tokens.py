@@ -1,108 +1,12 @@
-"""Tokenizers of characters, words or subwords for what is read and what is written; texts as padded token ids."""
-
-from collections.abc import Iterable
+"""Token ids as padded tensors."""
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from tokenizers.processors import TemplateProcessing
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from fastgru.common.errors import InputError
-
-KINDS = ("characters", "words", "subwords")
-PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"
-PAD_ID, UNKNOWN_ID = 0, 1
-SOURCE_SPECIAL = (PAD, UNKNOWN, END)
-TARGET_SPECIAL = (PAD, UNKNOWN, BEGIN, END)
-
-
-def train_source_tokenizer(kind: str, texts: Iterable[str], *, max_tokens: int) -> Tokenizer:
-    """Train a tokenizer for what is read: each sequence ends with `[EOS]` (id 2).
-
-    `kind`: one of KINDS. `max_tokens`: so many of the most frequent tokens are kept; the others are `[UNK]` (id 1).
-    Capitals are folded where the training texts have none, for then nothing was learned of them.
-    """
-    fold = all(text == text.lower() for text in texts)
-    return _frame_source(_train(_untrained(kind, {}, fold=fold), kind, texts, SOURCE_SPECIAL, max_tokens))
-
-
-def train_target_tokenizer(kind: str, texts: Iterable[str], *, max_tokens: int) -> Tokenizer:
-    """Train a tokenizer for what is written: between `[BOS]` (id 2) and `[EOS]` (id 3)."""
-    return _frame_target(_train(_untrained(kind, {}, fold=False), kind, texts, TARGET_SPECIAL, max_tokens))
-
-
-def source_tokenizer(kind: str, tokens: Iterable[str], *, fold: bool) -> Tokenizer:
-    """Make a tokenizer that reads these characters or words, with ids from 3 on."""
-    return _frame_source(_untrained(kind, _vocabulary((*SOURCE_SPECIAL, *tokens)), fold=fold))
-
-
-def target_tokenizer(kind: str, tokens: Iterable[str]) -> Tokenizer:
-    """Make a tokenizer that writes these characters or words, with ids from 4 on."""
-    return _frame_target(_untrained(kind, _vocabulary((*TARGET_SPECIAL, *tokens)), fold=False))
-
-
-def _vocabulary(tokens: Iterable[str]) -> dict[str, int]:
-    return {token: number for number, token in enumerate(tokens)}
-
-
-def _untrained(kind: str, vocabulary: dict[str, int], *, fold: bool) -> Tokenizer:
-    if kind == "subwords":
-        tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
-        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    else:
-        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-        if kind == "words":
-            tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        else:
-            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-            tokenizer.decoder = decoders.Fuse()
-    normalise = [normalizers.NFC(), normalizers.Strip()]
-    tokenizer.normalizer = normalizers.Sequence([*normalise, normalizers.Lowercase()] if fold else normalise)
-    return tokenizer
-
-
-def _train(
-    tokenizer: Tokenizer, kind: str, texts: Iterable[str], special: tuple[str, ...], max_tokens: int
-) -> Tokenizer:
-    trainer = trainers.BpeTrainer if kind == "subwords" else trainers.WordLevelTrainer
-    tokenizer.train_from_iterator(
-        texts, trainer(vocab_size=max_tokens, special_tokens=list(special), show_progress=False)
-    )
-    return tokenizer
-
-
-def _frame_source(tokenizer: Tokenizer) -> Tokenizer:
-    return _frame(tokenizer, f"$A {END}", (END,))
-
-
-def _frame_target(tokenizer: Tokenizer) -> Tokenizer:
-    return _frame(tokenizer, f"{BEGIN} $A {END}", (BEGIN, END))
-
-
-def _frame(tokenizer: Tokenizer, template: str, special: tuple[str, ...]) -> Tokenizer:
-    ids = [(token, tokenizer.token_to_id(token)) for token in special]
-    tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=ids)
-    return tokenizer
-
-
-def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    """Give the token ids of each text, `[UNK]` alone where there is none; InputError for what is no text."""
-    for row, text in enumerate(texts):
-        if not isinstance(text, str) or (not text.isprintable() and not _encodes(text)):
-            raise InputError(f"text {row + 1} is not valid text: {ascii(text)[:60]}")
-    return [encoding.ids or [UNKNOWN_ID] for encoding in tokenizer.encode_batch(texts)]
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+from fastgru.inference import batches
 
 
 def pad_ids(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
     """Pad token ids to `ids [B, T] int64` and give their `lengths [B] int64`."""
-    ids = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True, padding_value=PAD_ID)
-    return ids, torch.tensor([len(row) for row in rows])
+    ids, lengths = batches.pad_ids(rows)
+    return torch.from_numpy(ids), torch.from_numpy(lengths)

@@ -2,7 +2,7 @@
 
 How to add a task `name`:
 
-1. The model: a subclass of `fastgru.models.pretrained.Pretrained` with a config dataclass and a `model_type`.
+1. The model: a subclass of `fastgru.models.pretrained.Pretrained` with a config dataclass.
 2. `training/name/__init__.py`, light (torch and Lightning are imported inside of methods, for the commands' sake):
    a frozen dataclass that extends `options.TrainOptions` with `task = "name"`, each field annotated with its
    `typer.Option`; and a `task.Task` subclass, whose docstring is the command's help. `training/classify` is the model.

@@ -71,7 +71,7 @@ class ClassifyOptions(TrainOptions):
 
     def poolings(self) -> list[str]:
         """Give the names in `pooling`, in the order that the model has them."""
-        from fastgru.models.pooling import POOLINGS
+        from fastgru.inference.classifier_config import POOLINGS
 
         names = POOLINGS if self.pooling == "all" else tuple(name.strip() for name in self.pooling.split(","))
         if len(set(names)) < len(names) or not set(names) <= set(POOLINGS):

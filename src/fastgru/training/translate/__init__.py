@@ -45,9 +45,9 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
 
     def build_model(self, options: TranslateOptions, data: "TextSplits") -> "Seq2Seq":
         """Train the tokenizers, and make a model for them."""
+        from fastgru.inference.tokens import encode_texts, train_source_tokenizer, train_target_tokenizer
         from fastgru.models import Seq2Seq, Seq2SeqConfig
         from fastgru.models.ngrams import frequent_ngrams
-        from fastgru.models.tokens import encode_texts, train_source_tokenizer, train_target_tokenizer
 
         most = options.max_tokens
         source = train_source_tokenizer(options.source_tokens, data.train.texts, max_tokens=most)

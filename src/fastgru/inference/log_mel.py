@@ -1,7 +1,7 @@
 """LogMel: what a model of sounds hears of them, as a part of its configuration."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,20 @@ class LogMel:
     frame_shift: float = 10.0
     centred: bool = False
 
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> Self:
+        """Make it of what config.json tells; ValueError for what no features can have."""
+        unknown = sorted(settings.keys() - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f"features: there is no setting {unknown[0]!r}")
+        return cls(**settings)
+
     def __post_init__(self) -> None:
         """ValueError for settings that no features can have."""
         kinds = {"sample_rate": int, "num_bins": int, "frame_length": float | int, "frame_shift": float | int}
         for name, kind in kinds.items():
             value = getattr(self, name)
-            if not isinstance(value, kind) or isinstance(value, bool) or not value > 0:
+            if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < float("inf"):
                 raise ValueError(f"features: {name} must be a number above 0, got {value!r}")
         if not isinstance(self.centred, bool):
             raise ValueError(f"features: centred must be true or false, got {self.centred!r}")

@@ -1,0 +1,41 @@
+"""Entries: the weights that a model of a configuration has, by name and shape, before any of them is there."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+Shape = tuple[int, ...]
+
+
+class Entry(NamedTuple):
+    """One weight in a model's file. `whole`: int64 in place of floats. `positive`: each number is above 0."""
+
+    name: str
+    shape: Shape
+    whole: bool = False
+    positive: bool = False
+
+
+def gru_entries(
+    prefix: str, input_size: int, hidden_size: int, layers: int = 1, directions: int = 1
+) -> Iterator[Entry]:
+    """The weights of a GRU, layer by layer."""
+    for layer in range(layers):
+        features = input_size if layer == 0 else directions * hidden_size
+        for suffix in ("", "_reverse")[:directions]:
+            end = f"_l{layer}{suffix}"
+            yield from cell_entries(prefix, features, hidden_size, end)
+
+
+def cell_entries(prefix: str, input_size: int, hidden_size: int, end: str = "") -> Iterator[Entry]:
+    """The weights of one direction of a layer, or of a GRUCell."""
+    yield Entry(f"{prefix}.weight_ih{end}", (3 * hidden_size, input_size))
+    yield Entry(f"{prefix}.weight_hh{end}", (3 * hidden_size, hidden_size))
+    yield Entry(f"{prefix}.bias_ih{end}", (3 * hidden_size,))
+    yield Entry(f"{prefix}.bias_hh{end}", (3 * hidden_size,))
+
+
+def linear_entries(prefix: str, in_features: int, out_features: int, *, bias: bool = True) -> Iterator[Entry]:
+    """The weights of a linear layer."""
+    yield Entry(f"{prefix}.weight", (out_features, in_features))
+    if bias:
+        yield Entry(f"{prefix}.bias", (out_features,))

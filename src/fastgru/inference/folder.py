@@ -1,0 +1,83 @@
+"""The folder of a model, or its place on the Hub: where its files lie, and what config.json tells."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from fastgru.common.errors import InputError
+from fastgru.inference.classifier_config import SequenceClassifierConfig, TextClassifierConfig
+from fastgru.inference.seq2seq_config import Seq2SeqConfig
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+Config = TextClassifierConfig | SequenceClassifierConfig | Seq2SeqConfig
+# Their model_type and own_files have no annotation: huggingface_hub takes what has one for a field.
+CONFIGS: dict[str, type[Config]] = {
+    config.model_type: config for config in (TextClassifierConfig, SequenceClassifierConfig, Seq2SeqConfig)
+}
+
+
+def files_of(config: type[Config]) -> tuple[str, ...]:
+    """The files of a model of such a configuration."""
+    return (CONFIG, WEIGHTS, *config.own_files)
+
+
+def check_folder(name: str, files: Iterable[str]) -> None:
+    """InputError where `name` is a folder and one of these files is not in it."""
+    for file in files:
+        if Path(name).is_dir() and not (Path(name) / file).is_file():
+            raise InputError(f"{name} is not a folder with a model: there is no {file} in it")
+
+
+def locate(model: str | Path, file: str, **options: Any) -> str:
+    """Give the path of a model's file: in its folder, or fetched from the Hub."""
+    local = Path(model) / file
+    if local.is_file():
+        return str(local)
+    from huggingface_hub import hf_hub_download
+
+    return str(hf_hub_download(str(model), file, **options))
+
+
+def model_type_of(path: str | Path) -> str:
+    """Read from a config.json which kind of model it is; ValueError, naming the file, where it does not tell."""
+    return _kind(_read(path))
+
+
+def read_config(path: str | Path, wanted: type[Config] | None = None) -> Config:
+    """Read a config.json of the kind that is wanted, or of any.
+
+    ValueError for another kind's, and for one that no model of ours can have.
+    """
+    content = _read(path)
+    kind = _kind(content)
+    if wanted is not None and kind != wanted.model_type:
+        raise ValueError(f"{CONFIG} is that of a {kind}, not of a {wanted.model_type}")
+    if kind not in CONFIGS:
+        raise ValueError(f"{CONFIG} is that of a {kind}; there are: {', '.join(CONFIGS)}")
+    known = fields(CONFIGS[kind])
+    values = {name: value for name, value in content.items() if name != "model_type"}
+    unknown = sorted(values.keys() - {field.name for field in known})
+    if unknown:
+        raise ValueError(f"{CONFIG} has {unknown[0]!r}, which is nothing that a {kind} has")
+    for field in known:
+        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise ValueError(f"{CONFIG} does not tell {field.name}")
+    return CONFIGS[kind](**values)
+
+
+def _read(path: str | Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{CONFIG}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{CONFIG} must hold a JSON object, and holds a {type(content).__name__}")
+    return content
+
+
+def _kind(content: Mapping[str, Any]) -> str:
+    # The first models did not tell: there was one kind.
+    return str(content.get("model_type", TextClassifierConfig.model_type))

@@ -1,0 +1,32 @@
+"""A saved model, read from its folder or from the Hub and checked, before anything is built of it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastgru.inference.folder import CONFIG, WEIGHTS, Config, locate, read_config
+from fastgru.inference.tokens import load_tokenizer
+from fastgru.inference.weights import Array, read_weights
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class Saved(NamedTuple):
+    """What a model is made of: its configuration, its tokenizers as `config.own_files` names them, its weights."""
+
+    config: Config
+    tokenizers: "list[Tokenizer]"
+    weights: dict[str, Array]
+
+
+def read_saved(name: str | Path, wanted: type[Config] | None = None, **options: Any) -> Saved:
+    """Read the model of this name, of the kind that is wanted, or of any; `options`: of `locate`.
+
+    OSError, ValueError or TypeError where a file is not there, or what is there is no such model.
+    """
+    config = read_config(locate(name, CONFIG, **options), wanted)
+    tokenizers = [
+        load_tokenizer(locate(name, file, **options), size)
+        for file, size in zip(config.own_files, config.vocabularies, strict=True)
+    ]
+    return Saved(config, tokenizers, read_weights(locate(name, WEIGHTS, **options), config.entries()))

@@ -1,0 +1,79 @@
+"""A model's weights out of model.safetensors: names, shapes and types are compared before anything is allocated."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, deserialize, safe_open
+
+from fastgru.inference.entries import Entry
+from fastgru.inference.folder import CONFIG, WEIGHTS
+
+Array = npt.NDArray[Any]
+
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+WHOLE = {"I64": "int64"}
+
+
+def read_weights(path: str | Path, entries: Iterable[Entry]) -> dict[str, Array]:
+    """Read the weights that a model has, as float32, or int64 where they are whole numbers.
+
+    `entries`: as the model's configuration gives them. They are gone through one by one, and no further than the file
+    has them: a configuration of hostile sizes costs nothing.
+    ValueError, naming the weight, where the file is none, has others than these, or numbers that no model can have.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            checked = _compare(file, entries)
+            narrow = {entry.name for entry in checked if file.get_slice(entry.name).get_dtype() == "BF16"}
+            arrays = {entry.name: file.get_tensor(entry.name) for entry in checked if entry.name not in narrow}
+    except SafetensorError as error:
+        raise ValueError(f"{WEIGHTS}: {error}") from error
+    if narrow:
+        arrays |= _read_bfloat16(path, narrow)
+    return {entry.name: _checked(arrays[entry.name], entry) for entry in checked}
+
+
+def _compare(file: Any, entries: Iterable[Entry]) -> list[Entry]:
+    there, found = {*file.keys()}, []
+    for entry in entries:
+        if entry.name not in there:
+            raise _misfit(entry.name, [*entry.shape], "nothing")
+        part = file.get_slice(entry.name)
+        if [*part.get_shape()] != [*entry.shape]:
+            raise _misfit(entry.name, [*entry.shape], part.get_shape())
+        kinds = WHOLE if entry.whole else FLOATS
+        if part.get_dtype() not in kinds:
+            raise _misfit(entry.name, " or ".join(kinds.values()), part.get_dtype())
+        there.discard(entry.name)
+        found.append(entry)
+    for name in sorted(there):
+        raise _misfit(name, "nothing", file.get_slice(name).get_shape())
+    return found
+
+
+def _misfit(name: str, expected: object, came: object) -> ValueError:
+    return ValueError(f"{WEIGHTS} does not fit {CONFIG}: {name}: expected {expected}, and there is {came}")
+
+
+def _read_bfloat16(path: str | Path, names: set[str]) -> dict[str, Array]:
+    """NumPy knows no bfloat16: its 16 bits are the upper ones of a float32."""
+    parts = dict(deserialize(Path(path).read_bytes()))  # type: ignore[no-untyped-call]
+    return {
+        name: (np.frombuffer(part["data"], "<u2").astype(np.uint32) << 16).view(np.float32).reshape(part["shape"])
+        for name, part in ((name, parts[name]) for name in names)
+    }
+
+
+def _checked(array: Array, entry: Entry) -> Array:
+    if entry.whole:
+        return array
+    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and told so
+        values = array.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{WEIGHTS}: {entry.name} holds numbers that are not finite")
+    if entry.positive and not (values > 0).all():
+        raise ValueError(f"{WEIGHTS}: {entry.name} must be above 0, and holds {values.min():g}")
+    return values
