@@ -14,6 +14,7 @@ MODULES = [
     "fastgru.models",
     "fastgru.models.attribution",
     "fastgru.predict",
+    "fastgru.runtime.models",
     "fastgru.sklearn",
 ]
 

@@ -36,8 +36,10 @@ def locate(model: str | Path, file: str, **options: Any) -> str:
     local = Path(model) / file
     if local.is_file():
         return str(local)
-    from huggingface_hub import hf_hub_download
-
+    try:
+        from huggingface_hub import hf_hub_download
+    except ModuleNotFoundError as error:
+        raise FileNotFoundError(f"there is no {local}, and no huggingface_hub to fetch it with") from error
     return str(hf_hub_download(str(model), file, **options))
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastgru.inference.folder import CONFIG, WEIGHTS, Config, locate, read_config
+from fastgru.inference.folder import CONFIG, WEIGHTS, Config, check_folder, files_of, locate, read_config
 from fastgru.inference.tokens import load_tokenizer
 from fastgru.inference.weights import Array, read_weights
 
@@ -22,9 +22,12 @@ class Saved(NamedTuple):
 def read_saved(name: str | Path, wanted: type[Config] | None = None, **options: Any) -> Saved:
     """Read the model of this name, of the kind that is wanted, or of any; `options`: of `locate`.
 
-    OSError, ValueError or TypeError where a file is not there, or what is there is no such model.
+    InputError where a folder lacks one of the files; OSError, ValueError or TypeError where a file cannot be had, or
+    what is there is no such model.
     """
+    check_folder(str(name), [CONFIG])
     config = read_config(locate(name, CONFIG, **options), wanted)
+    check_folder(str(name), files_of(type(config)))
     tokenizers = [
         load_tokenizer(locate(name, file, **options), size)
         for file, size in zip(config.own_files, config.vocabularies, strict=True)
