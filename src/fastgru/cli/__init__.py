@@ -48,7 +48,7 @@ class _Commands(TyperGroup):
 
 
 # Where a package that is missing comes with another extra than train.
-EXTRAS = {"kaldi_native_fbank": "audio", "ray": "ray", "soundfile": "audio", "soxr": "audio"}
+EXTRAS = {"kaldi_native_fbank": "audio", "ray": "ray", "soundfile": "audio", "soxr": "audio", "tokenizers": "text"}
 
 
 def _one_line(error: BaseException) -> str | None:

@@ -32,7 +32,9 @@ def run_on_ray(job: Job, schema: pa.Schema, shards: list[Shard], workers: int | 
     ray = _connect()
     try:
         numbers = ray.data.from_items([*range(len(shards))], override_num_blocks=len(shards))
-        written = numbers.map(_Actor, fn_constructor_args=(job, schema, shards), **_pool(ray, workers, len(shards)))
+        written = numbers.map(
+            _Actor, fn_constructor_args=(job, schema, shards), **_pool(ray, job, workers, len(shards))
+        )
         for row in written.iter_rows():
             if row["refused"]:
                 raise InputError(row["refused"])
@@ -77,9 +79,9 @@ def _connect() -> Any:
     return ray
 
 
-def _pool(ray: Any, workers: int | None, shards: int) -> dict[str, Any]:
+def _pool(ray: Any, job: Job, workers: int | None, shards: int) -> dict[str, Any]:
     there = ray.cluster_resources()
-    on_gpu = there.get("GPU", 0) >= 1
+    on_gpu = there.get("GPU", 0) >= 1 and not job.runtime
     count = min(workers or int(there["GPU" if on_gpu else "CPU"]), shards)
     # One shard waits at each actor while it writes another: more would only have to be moved after a kill.
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=count, max_tasks_in_flight_per_actor=2)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.torch import save
 
 from fastgru.common.errors import InputError
 from fastgru.common.files import atomic_write, locked
 from fastgru.data.parquet import cut, find_parquet, read_schema
+from fastgru.inference.folder import CONFIG, files_of, locate, read_config
 from fastgru.predict.engines import ENGINES
 from fastgru.predict.worker import Job, Shard, Worker
 
@@ -36,6 +36,7 @@ def predict_parquet(
     workers: int | None = None,
     prefix: str = "predicted_",
     ensemble: Sequence[str] = (),
+    runtime: bool = False,
     shard_rows: int = SHARD_ROWS,
     progress: Progress = lambda done, total: None,
 ) -> int:
@@ -43,7 +44,7 @@ def predict_parquet(
 
     `model`: folder or name of a model; `ensemble`: of others, which answer together with it. `source`: a Parquet file,
     a folder of them or a pattern. `column`: of the inputs. `options`: the task's own for `predict`.
-    `progress(done, total)` is called with rows.
+    `runtime`: answer by `fastgru.runtime`, without torch. `progress(done, total)` is called with rows.
 
     `out` gets a file for each `shard_rows` rows at most, in the order of the rows: all columns of `source` and, behind
     `prefix`, the fields of the model's answer. It appears whole, at the end. Until then the shards lie in a hidden
@@ -73,7 +74,7 @@ def predict_parquet(
     shards = [Shard(index, row_range) for index, row_range in enumerate(cut(files, shard_rows))]
     if not shards:
         raise InputError(f"{source}: there are no rows in it")
-    worker = Worker(Job(models, column, options, prefix, str(staging)))
+    worker = Worker(Job(models, column, options, prefix, str(staging), runtime))
     schema = worker.schema(given, shards[0].row_range)
     with locked(staging, f"another process is predicting into {out}: wait, or name another --out"):
         _prepare(staging, _plan(worker, files, shard_rows))
@@ -101,18 +102,25 @@ def _write_missing(
 
 def _plan(worker: Worker, files: list[str], shard_rows: int) -> dict[str, Any]:
     """Give what the shards depend on: two calls with the same plan write the same shards."""
-    model = worker.model.cpu()
-    content = repr(model.config).encode() + save(model.state_dict())
     stats = [Path(file).stat() for file in files]
     return {
         "models": worker.job.models,
-        "model_sha256": hashlib.sha256(content).hexdigest(),
+        "model_sha256": [_sha256(name) for name in worker.job.models],
+        "runtime": worker.job.runtime,
         "column": worker.job.column,
         "options": asdict(worker.job.options),
         "prefix": worker.job.prefix,
         "shard_rows": shard_rows,
         "sources": [[file, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)],
     }
+
+
+def _sha256(model: str) -> str:
+    """Of all files of a model."""
+    digest = hashlib.sha256()
+    for file in files_of(type(read_config(locate(model, CONFIG)))):
+        digest.update(Path(locate(model, file)).read_bytes())
+    return digest.hexdigest()
 
 
 def _prepare(staging: Path, plan: dict[str, Any]) -> None:

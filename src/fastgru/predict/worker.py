@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from fastgru.common.errors import InputError
 from fastgru.common.files import atomic_write
@@ -24,6 +23,7 @@ class Job:
     `models`: folders or names of the models, which answer together where there are several. `column`: of the inputs.
     `options`: the task's own for `predict`.
     `prefix`: of the columns that are added. `folder`: where the shards are written, on a disk that all workers share.
+    `runtime`: without torch.
     """
 
     models: tuple[str, ...]
@@ -31,6 +31,7 @@ class Job:
     options: Any
     prefix: str
     folder: str
+    runtime: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.task = task_of_run(job.models[0])
-        self.model = self.task.load_models(job.models).to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = self.task.load_models(job.models, runtime=job.runtime)
+        if not job.runtime:
+            import torch
+
+            self.model = self.model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def write(self, shard: Shard, schema: pa.Schema) -> None:
         """Predict the rows of `shard` and write them by `schema`; InputError, naming the row, for a bad input."""

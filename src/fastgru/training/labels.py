@@ -1,4 +1,4 @@
-"""What a classifier of any kind says in a line, and how often it is right."""
+"""How often a classifier of any kind is right."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +48,3 @@ class LabelMeasures:
     def draw(self, source: str, path: Path) -> None:
         """Draw the confusion into an image file."""
         draw_confusion(self.labels, self.confusion, f"{source}: accuracy {self.accuracy:.4f}", path)
-
-
-def label_line(label: str, probabilities: dict[str, float], given: str) -> str:
-    """Give label, probabilities and what they are of, separated by tabs."""
-    shown = "  ".join(f"{name} {value:.3f}" for name, value in probabilities.items())
-    return f"{label}\t{shown}\t{given}"

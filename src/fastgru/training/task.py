@@ -105,14 +105,26 @@ class Task(ABC, Generic[O, D, M]):
     def load_model(self, name: str) -> M:
         """Load a model from a folder or the Hub; InputError where that is none of this task's."""
 
-    def load_models(self, names: Sequence[str]) -> Any:
+    def load_models(self, names: Sequence[str], *, runtime: bool = False) -> Any:
         """Load the model that does the work: that of the one name, or several that answer together.
 
-        InputError for several where models of this task do not, or for those that do not go together.
+        `runtime`: those of `fastgru.runtime`, which need no torch. InputError for several where models of this task do
+        not, or for those that do not go together.
         """
         if len(names) > 1:
             raise InputError(f"models of {self.name} answer each for itself: leave out --ensemble")
-        return self.load_model(names[0])
+        return self._load_runtime(names[0]) if runtime else self.load_model(names[0])
+
+    def _load_runtime(self, name: str) -> Any:
+        from fastgru.runtime.models import load_model
+
+        model = load_model(name)
+        if model.config.model_type != self.model_type:
+            raise InputError(f"{name} holds a {model.config.model_type}, and not a {self.model_type}")
+        return model
+
+    def check_runtime(self, options: Any) -> None:
+        """InputError where one of these options of `predict` needs torch."""
 
     @abstractmethod
     def measure_test(self, model: M, data: D, options: O) -> tuple[Measures, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastgru.common.errors import InputError
+from fastgru.training.answers import ClassifiedText
 from fastgru.training.classify.options import ClassifyOptions, ClassifyPredictOptions
 from fastgru.training.task import Task
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from fastgru.data.stream import TextSplits
     from fastgru.models import TextClassifier
     from fastgru.training.batches import TaskData
-    from fastgru.training.classify.measure import ClassifiedText, ClassifyMeasures
+    from fastgru.training.classify.measure import ClassifyMeasures
     from fastgru.training.classify.module import ClassifyModule
 
 
@@ -90,6 +91,11 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
         return TextClassifier.from_pretrained(name)
 
+    def check_runtime(self, options: ClassifyPredictOptions) -> None:
+        """InputError for a page of explanations, which are made of gradients."""
+        if options.explain is not None:
+            raise InputError("--explain needs torch: leave out --runtime")
+
     def measure_test(
         self, model: "TextClassifier", data: "TextSplits", options: ClassifyOptions
     ) -> tuple["ClassifyMeasures", str]:
@@ -116,10 +122,8 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
     def predict(
         self, model: "TextClassifier", inputs: list[str], options: ClassifyPredictOptions
-    ) -> Iterator["ClassifiedText"]:
+    ) -> Iterator[ClassifiedText]:
         """Classify the texts, and write the page that explains the labels where one is asked for."""
-        from fastgru.training.classify.measure import ClassifiedText
-
         if options.explain is not None:
             from fastgru.models.attribution import attribute
             from fastgru.training.classify.page import write_page

@@ -1,4 +1,4 @@
-"""What a trained classifier says of texts, and how often it is right."""
+"""How often a trained classifier of texts is right."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.split import check_labels
 from fastgru.models import TextClassifier
-from fastgru.training.labels import LabelMeasures, label_line
+from fastgru.training.labels import LabelMeasures
 
 
 @dataclass(frozen=True)
@@ -14,19 +14,6 @@ class ClassifyMeasures(LabelMeasures):
     """How a classifier did on texts."""
 
     rows: ClassVar[str] = "texts"
-
-
-@dataclass(frozen=True)
-class ClassifiedText:
-    """A text, its likeliest label, and the probability of each label (summing to 1)."""
-
-    text: str
-    label: str
-    probabilities: dict[str, float]
-
-    def line(self) -> str:
-        """Give label, probabilities and text, separated by tabs."""
-        return label_line(self.label, self.probabilities, self.text)
 
 
 def measure(model: TextClassifier, rows: LabelledTexts, source: str) -> ClassifyMeasures:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastgru.training.answers import ClassifiedSignal
 from fastgru.training.signals.options import SignalsOptions, SignalsPredictOptions
 from fastgru.training.task import Task
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from fastgru.data.signals import SignalSplits
     from fastgru.models import SequenceClassifier
     from fastgru.training.batches import TaskData
-    from fastgru.training.signals.measure import ClassifiedSignal, SignalMeasures
+    from fastgru.training.signals.measure import SignalMeasures
     from fastgru.training.signals.module import SignalsModule
 
 
@@ -109,10 +110,9 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
 
     def predict(
         self, model: "SequenceClassifier", inputs: list[str], options: SignalsPredictOptions
-    ) -> Iterator["ClassifiedSignal"]:
+    ) -> Iterator[ClassifiedSignal]:
         """Classify what is in the files."""
         from fastgru.data.signals import read_signals
-        from fastgru.training.signals.measure import ClassifiedSignal
 
         names, sequences = zip(*read_signals(inputs, model.config.features), strict=True)
         for name, found in zip(names, model.predict(sequences), strict=True):

@@ -1,4 +1,4 @@
-"""What a trained classifier says of signals, and how often it is right."""
+"""How often a trained classifier of signals is right."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 from fastgru.data.sequences import LabelledSequences
 from fastgru.data.split import check_labels
 from fastgru.models import SequenceClassifier
-from fastgru.training.labels import LabelMeasures, label_line
+from fastgru.training.labels import LabelMeasures
 
 
 @dataclass(frozen=True)
@@ -14,19 +14,6 @@ class SignalMeasures(LabelMeasures):
     """How a classifier did on sequences."""
 
     rows: ClassVar[str] = "sequences"
-
-
-@dataclass(frozen=True)
-class ClassifiedSignal:
-    """Where a signal came from, its likeliest label, and the probability of each label (summing to 1)."""
-
-    source: str
-    label: str
-    probabilities: dict[str, float]
-
-    def line(self) -> str:
-        """Give label, probabilities and source, separated by tabs."""
-        return label_line(self.label, self.probabilities, self.source)
 
 
 def measure_signals(model: SequenceClassifier, rows: LabelledSequences, source: str) -> SignalMeasures:

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from fastgru.common.errors import InputError
+from fastgru.training.answers import Translation
 from fastgru.training.task import Task
 from fastgru.training.translate.options import TranslateOptions, TranslatePredictOptions
 
 if TYPE_CHECKING:
     from fastgru.data.stream import TextSplits
-    from fastgru.models import Seq2Seq, Seq2SeqEnsemble, TextGenerator
+    from fastgru.inference.generation import TextGenerator
+    from fastgru.models import Seq2Seq
     from fastgru.training.batches import TaskData
-    from fastgru.training.translate.measure import TranslateMeasures, Translation
+    from fastgru.training.translate.measure import TranslateMeasures
     from fastgru.training.translate.module import TranslateModule
 
 
@@ -106,13 +109,14 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
 
         return Seq2Seq.from_pretrained(name)
 
-    def load_models(self, names: Sequence[str]) -> "Seq2Seq | Seq2SeqEnsemble":
+    def load_models(self, names: Sequence[str], *, runtime: bool = False) -> Any:
         """Load a Seq2Seq, or several of the same tokens, which write together."""
-        from fastgru.models import Seq2SeqEnsemble
-
-        models = [self.load_model(name) for name in names]
+        if len(names) == 1:
+            return super().load_models(names, runtime=runtime)
+        models = [super(Translate, self).load_models([name], runtime=runtime) for name in names]
+        ensemble = import_module("fastgru.runtime.models" if runtime else "fastgru.models").Seq2SeqEnsemble
         try:
-            return models[0] if len(models) == 1 else Seq2SeqEnsemble(models)
+            return ensemble(models)
         except ValueError as error:
             raise InputError(str(error)) from error
 
@@ -139,10 +143,9 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
 
     def predict(
         self, model: "TextGenerator", inputs: list[str], options: TranslatePredictOptions
-    ) -> Iterator["Translation"]:
+    ) -> Iterator[Translation]:
         """Translate the sources, and draw what the decoder looked at where a picture is asked for."""
         from fastgru.training.translate.maps import check_map, draw_attention
-        from fastgru.training.translate.measure import Translation
 
         if options.attention_map is not None:
             check_map(model, inputs, options.attention_map)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastgru.models import TextGenerator
+from fastgru.inference.generation import TextGenerator
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fastgru.common.errors import InputError
 from fastgru.common.files import check_image
-from fastgru.models import TextGenerator
+from fastgru.inference.generation import TextGenerator
 
 MOST = 12  # maps in one picture
 

@@ -1,4 +1,4 @@
-"""What a trained sequence-to-sequence model writes, and how often it is right."""
+"""How often what a trained sequence-to-sequence model writes is right."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from rich.console import Console
 
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pairs import references
-from fastgru.models import TextGenerator
+from fastgru.inference.generation import TextGenerator
 from fastgru.training.translate.errors import count_errors
 
 
@@ -32,20 +32,6 @@ class TranslateMeasures:
             highlight=False,
             soft_wrap=True,
         )
-
-
-@dataclass(frozen=True)
-class Translation:
-    """A source, what it becomes, the natural logarithm of that one's probability, and the next likeliest."""
-
-    source: str
-    target: str
-    score: float
-    others: list[str]
-
-    def line(self) -> str:
-        """Give what was written, likeliest first, separated by tabs."""
-        return "\t".join([self.target, *self.others])
 
 
 def measure(model: TextGenerator, rows: LabelledTexts, *, beam: int) -> TranslateMeasures:
