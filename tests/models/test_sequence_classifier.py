@@ -144,6 +144,8 @@ def test_save_and_load_gives_the_same_model(tmp_path: Path) -> None:
         ({"bidirectional": 1}, "bidirectional must be true or false"),
         ({"features": {"bands": 4}}, "bands"),
         ({"features": {"num_bins": -4}}, "num_bins must be a number above 0"),
+        ({"features": {"num_bins": 4, "sample_rate": 10**400}}, "sample_rate must be a number above 0 and below"),
+        ({"features": {"num_bins": 4, "frame_shift": 0.01}}, "a frame or its shift has none"),
         ({"features": 7}, "must be the settings of a LogMel"),
         ({"model_type": "text_classifier"}, "that of a text_classifier"),
     ],

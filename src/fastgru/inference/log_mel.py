@@ -9,6 +9,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import kaldi_native_fbank as fbank
 
+MOST = 10**9  # of any setting: what lies above is no sound's
+
 Waveform = npt.NDArray[np.float32]
 
 
@@ -48,15 +50,21 @@ class LogMel:
         kinds = {"sample_rate": int, "num_bins": int, "frame_length": float | int, "frame_shift": float | int}
         for name, kind in kinds.items():
             value = getattr(self, name)
-            if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < float("inf"):
-                raise ValueError(f"features: {name} must be a number above 0, got {value!r}")
+            if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < MOST:
+                raise ValueError(f"features: {name} must be a number above 0 and below {MOST}, got {value!r}")
+        if min(self._samples()) < 1:
+            raise ValueError(f"features: at {self.sample_rate} samples a second a frame or its shift has none")
         if not isinstance(self.centred, bool):
             raise ValueError(f"features: centred must be true or false, got {self.centred!r}")
 
     def frames(self, samples: int) -> int:
         """T of a sound of so many samples: the frames that lie wholly in it."""
-        length, shift = (int(self.sample_rate * ms / 1000) for ms in (self.frame_length, self.frame_shift))
+        length, shift = self._samples()
         return max(0, 1 + (samples - length) // shift)
+
+    def _samples(self) -> tuple[int, int]:
+        """Of a frame, and from one to the next."""
+        return int(self.sample_rate * self.frame_length / 1000), int(self.sample_rate * self.frame_shift / 1000)
 
     def __call__(self, waveform: Waveform) -> Waveform:
         """Give the features `[T, I]` of `waveform [N]`, samples from -1 to 1 at `sample_rate`."""
