@@ -161,6 +161,13 @@ def test_an_ensemble_writes_alike(tmp_path: Path) -> None:
         RuntimeEnsemble([])
 
 
+def test_more_threads_answer_alike(tmp_path: Path) -> None:
+    model = build_seq2seq(attention="bahdanau")
+    model.save_pretrained(tmp_path)
+    found, expected = (runtime.load(tmp_path, threads=threads).predict(WORDS) for threads in (2, 1))
+    assert found == expected
+
+
 def test_weights_of_other_widths_answer_alike(tmp_path: Path) -> None:
     model = build_seq2seq(attention="gnmt", decoder_layers=2, ngrams=9)
     found = loaded(model.to(torch.bfloat16), tmp_path)

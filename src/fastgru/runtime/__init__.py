@@ -46,4 +46,4 @@ def load(
         raise InputError(f"{path} is a model's folder, which says all: leave out {', '.join([*given, *options])}")
     from fastgru.runtime.models import load_model
 
-    return load_model(path)
+    return load_model(path, threads=threads)
