@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fastgru.inference.arrays import Array
 from fastgru.inference.folder import CONFIG, WEIGHTS, Config, check_folder, files_of, locate, read_config
 from fastgru.inference.tokens import load_tokenizer
-from fastgru.inference.weights import Array, read_weights
+from fastgru.inference.weights import read_weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError, deserialize, safe_open
+from safetensors import SafetensorError, safe_open
 
+from fastgru.inference.arrays import Array, read_arrays
 from fastgru.inference.entries import Entry
 from fastgru.inference.folder import CONFIG, WEIGHTS
-
-Array = npt.NDArray[Any]
 
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 WHOLE = {"I64": "int64"}
@@ -27,12 +25,9 @@ def read_weights(path: str | Path, entries: Iterable[Entry]) -> dict[str, Array]
     try:
         with safe_open(path, framework="np") as file:
             checked = _compare(file, entries)
-            narrow = {entry.name for entry in checked if file.get_slice(entry.name).get_dtype() == "BF16"}
-            arrays = {entry.name: file.get_tensor(entry.name) for entry in checked if entry.name not in narrow}
+        arrays = read_arrays(path, [entry.name for entry in checked])
     except SafetensorError as error:
         raise ValueError(f"{WEIGHTS}: {error}") from error
-    if narrow:
-        arrays |= _read_bfloat16(path, narrow)
     return {entry.name: _checked(arrays[entry.name], entry) for entry in checked}
 
 
@@ -56,15 +51,6 @@ def _compare(file: Any, entries: Iterable[Entry]) -> list[Entry]:
 
 def _misfit(name: str, expected: object, came: object) -> ValueError:
     return ValueError(f"{WEIGHTS} does not fit {CONFIG}: {name}: expected {expected}, and there is {came}")
-
-
-def _read_bfloat16(path: str | Path, names: set[str]) -> dict[str, Array]:
-    """NumPy knows no bfloat16: its 16 bits are the upper ones of a float32."""
-    parts = dict(deserialize(Path(path).read_bytes()))  # type: ignore[no-untyped-call]
-    return {
-        name: (np.frombuffer(part["data"], "<u2").astype(np.uint32) << 16).view(np.float32).reshape(part["shape"])
-        for name, part in ((name, parts[name]) for name in names)
-    }
 
 
 def _checked(array: Array, entry: Entry) -> Array:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, deserialize, safe_open
+from safetensors import SafetensorError, safe_open
 
 from fastgru.common.errors import InputError, reason_of
+from fastgru.inference.arrays import read_arrays
 from fastgru.runtime.gru import GRU
 from fastgru.runtime.weights import FIELD, spec_of
 
@@ -25,7 +26,7 @@ def load_gru(path: Path, prefix: str, batch_first: bool | None, threads: int, op
         first = given.pop("batch_first", False)
         spec_of(names, prefix, given)
         wanted = [name for name in names if name.startswith(prefix)]
-        arrays = _npz_arrays(path, wanted) if path.suffix == ".npz" else _safetensors_arrays(path, wanted)
+        arrays = _npz_arrays(path, wanted) if path.suffix == ".npz" else read_arrays(path, wanted)
         return GRU(arrays, prefix=prefix, batch_first=first, threads=threads, **given)
     except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: {reason_of(error)}") from error
@@ -52,23 +53,6 @@ def _safetensors_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[st
     with safe_open(path, framework="numpy") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
         return shapes, file.metadata() or {}
-
-
-def _safetensors_arrays(path: Path, names: list[str]) -> dict[str, Any]:
-    with safe_open(path, framework="numpy") as file:
-        dtypes = {name: file.get_slice(name).get_dtype() for name in names}
-        if "BF16" not in dtypes.values():
-            return {name: file.get_tensor(name) for name in names}
-    # NumPy has no bfloat16: its bits are the upper half of a float32's
-    parts = dict(deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
-    arrays = {name: _widened(parts[name]) for name, dtype in dtypes.items() if dtype == "BF16"}
-    with safe_open(path, framework="numpy") as file:
-        return {name: arrays[name] if name in arrays else file.get_tensor(name) for name in names}
-
-
-def _widened(part: Mapping[str, Any]) -> Any:
-    bits = np.frombuffer(part["data"], "<u2").astype(np.uint32) << 16
-    return bits.view(np.float32).reshape(part["shape"])
 
 
 def _npz_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
