@@ -3,6 +3,7 @@
 import pytest
 from compatibility import PAGE, cells, verdict
 from probes import KINDS, SECTIONS, Kind
+from probes.runtimes import aot_inductor
 
 ROWS = [(capability, function) for probes in SECTIONS.values() for capability, function in probes.items()]
 
@@ -11,6 +12,8 @@ ROWS = [(capability, function) for probes in SECTIONS.values() for capability, f
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=[function.__name__ for _, function in ROWS])
 def test_the_page_says_what_a_probe_finds(number: int, kind: Kind) -> None:
     capability, function = ROWS[number]
+    if function is aot_inductor and kind is KINDS[0]:
+        pytest.skip("torch's own program takes minutes to compile: it is looked at when the page is written anew")
     assert verdict(function, kind) == cells(PAGE.read_text())[capability][KINDS.index(kind)]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)  # it compiles
 ROOT = Path(__file__).parents[2]
 # Nothing here asks how fast it is.
 UNOPTIMISED = [

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 import fastgru
 from fastgru import runtime
 
+pytestmark = pytest.mark.timeout(900)  # it compiles
 ROOT = Path(__file__).parents[2]
 OK, INVALID_ARGUMENT, OUT_OF_MEMORY, CANNOT_READ, BAD_FILE = range(5)
 LINES = "\n".join(f"{i} {0.5 * i} {-i}" for i in range(5))
