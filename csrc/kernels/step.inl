@@ -24,16 +24,17 @@ bool is_single_step(const ForwardArgs<Real>& a) noexcept {
   return has_single_step(a) && !a.trusted && a.steps.B <= (a.saved ? kTrainedStepRows : kStepRows);
 }
 
-// Sequences beyond which a block of weights is packed first, in L1, for all of them.
-constexpr int64_t kDotSequences = 8;
-
 // Sequences that a thread of a step must have, where there is enough to do for more than one.
 constexpr int64_t kThreadSequences = 16;
 
+// For so many products of numbers, of B sequences.
+inline int32_t step_threads(int64_t B, int64_t products, int32_t available) noexcept {
+  return products < 400000 ? 1 : static_cast<int32_t>(min_of(available, divide_up(B, kThreadSequences)));
+}
+
 template <class Args>
 int32_t step_threads(const Args& a, int32_t available) noexcept {
-  const int64_t work = a.steps.B * a.D * 3 * a.H * (a.I + a.H);
-  return work < 400000 ? 1 : static_cast<int32_t>(min_of(available, divide_up(a.steps.B, kThreadSequences)));
+  return step_threads(a.steps.B, a.steps.B * a.D * 3 * a.H * (a.I + a.H), available);
 }
 
 // The sequences of a team's thread.
@@ -51,15 +52,10 @@ class StepForward : Direction<ForwardArgs<Real>> {
         p_(args.parameters[direction]),
         rows_(rows),
         scratch_(scratch),
-        panel_(scratch + elements(rows.size(), args.H)) {}
+        products_(args.H, rows, of_sequence(args.H), args.batch_invariant, scratch + elements(rows.size(), args.H)) {}
 
   static int64_t elements(int64_t B, int64_t H) noexcept {
     return B * of_sequence(H) + (kForm == Form::normed ? 4 * 3 * round_up(H, W) : 0);
-  }
-
-  // Of a block of packed weights and its products, beside those.
-  static int64_t panel_elements(int64_t B, int64_t I, int64_t H) noexcept {
-    return B > kDotSequences ? (max_of(I, H) + 1 + kForwardRows) * 3 * W : 0;
   }
 
   void run() noexcept {
@@ -70,12 +66,12 @@ class StepForward : Direction<ForwardArgs<Real>> {
     const auto start_x = [&](int64_t gate, int64_t unit, int64_t units) {
       return normed ? Vec<Real>{} : input_bias(gate, unit, units);
     };
-    multiply<3>(p_.w_ih, this->a.I, normed ? nullptr : p_.b_ih, start_x, x, gx(rows_.begin));
+    products_.template multiply<3>(p_.w_ih, this->a.I, normed ? nullptr : p_.b_ih, start_x, x, gx(rows_.begin));
     const auto h = [&](int64_t b) { return seen(b); };
     const auto start_h = [&](int64_t gate, int64_t unit, int64_t units) {
       return normed ? Vec<Real>{} : state_bias(gate, unit, units);
     };
-    multiply<before ? 2 : 3>(p_.w_hh, H, normed ? nullptr : p_.b_hh, start_h, h, gh(rows_.begin));
+    products_.template multiply<before ? 2 : 3>(p_.w_hh, H, normed ? nullptr : p_.b_hh, start_h, h, gh(rows_.begin));
     if constexpr (kForm == Form::normed) pack_norms();
     for (int64_t b = rows_.begin; b < rows_.end; ++b) {
       if constexpr (kForm == Form::normed) norm(b);
@@ -133,85 +129,6 @@ class StepForward : Direction<ForwardArgs<Real>> {
     return is_apart(gate) ? lanes_of(p_.b_hh, gate, unit, units) : Vec<Real>{};
   }
 
-  // So many gates of W v + bias of all sequences, from(b) being v; to: the first one's blocks [kGates][W]. start: what
-  // a block's sums start from where their order matters.
-  template <int kGates, class Start, class From>
-  void multiply(const Real* w, int64_t K, const Real* bias, Start start, From from, Real* to) noexcept {
-    const int64_t H = this->a.H;
-    if (rows_.size() > kDotSequences) return multiply_packed<kGates>(w, K, start, from, to);
-    if (this->a.batch_invariant) return multiply_in_order<kGates>(w, K, start, from, to);
-    for (int64_t gate = 0; gate < kGates; ++gate) {
-      for (int64_t unit = 0; unit < H; unit += W) {
-        const int64_t row = gate * H + unit, units = min_of(W, H - unit);
-        for_sequences(from, to + unit * kGates + gate * W, [&](const auto& v, const auto& out) {
-          multiply_rows<Real>(w + row * K, v, K, units, bias ? bias + row : nullptr, out);
-        });
-      }
-    }
-  }
-
-  template <int kGates, class Start, class From>
-  void multiply_in_order(const Real* w, int64_t K, Start start, From from, Real* to) noexcept {
-    const int64_t H = this->a.H;
-    StepBlocks<Real> blocks(K);
-    const auto flush = [&] {
-      for_sequences(from, to, [&](const auto& v, const auto& out) { blocks.multiply(v, out); });
-      blocks.clear();
-    };
-    for (int64_t gate = 0; gate < kGates; ++gate) {
-      for (int64_t unit = 0; unit < H; unit += W) {
-        const int64_t units = min_of(W, H - unit);
-        if (!blocks.takes(units)) flush();
-        blocks.add({w + (gate * H + unit) * K, units, start(gate, unit, units), unit * kGates + gate * W});
-      }
-    }
-    flush();
-  }
-
-  // Calls f(v [M], out [M]) for each few of the sequences: from(b) of each, and where its products go; to: the first's.
-  template <class From, class F>
-  FASTGRU_INLINE void for_sequences(From from, Real* to, F f) const noexcept {
-    for_tiles(rows_, kDotRows, [&](int64_t b, int64_t m) {
-      take_sequences<kDotRows>(m, [&](int64_t i) -> const Real* { return from(b + i); },
-                               to + (b - rows_.begin) * of_sequence(this->a.H), f);
-    });
-  }
-
-  template <int M, class From, class F>
-  FASTGRU_INLINE void take_sequences(int64_t count, From from, Real* to, F f) const noexcept {
-    if constexpr (M > 1) {
-      if (count < M) return take_sequences<M - 1>(count, from, to, f);
-    }
-    const Real* v[M];
-    Real* out[M];
-    for (int m = 0; m < M; ++m) v[m] = from(m), out[m] = to + m * of_sequence(this->a.H);
-    f(v, out);
-  }
-
-  // Panels of three vectors of columns, be they of one gate or of several.
-  template <int kGates, class Start, class From>
-  void multiply_packed(const Real* w, int64_t K, Start start_of, From from, Real* to) noexcept {
-    constexpr int64_t kWidth = 3 * W;
-    const int64_t H = this->a.H, vectors = divide_up(H, W) * kGates, pitch = from(rows_.begin + 1) - from(rows_.begin);
-    Real *panel = panel_, *start = panel + K * kWidth, *c = start + kWidth;
-    for (int64_t first = 0; first < vectors; first += 3) {
-      const int64_t count = min_of(3, vectors - first);
-      for (int64_t i = 0; i < 3; ++i) {
-        const int64_t unit = (first + i) / kGates * W, gate = (first + i) % kGates;
-        const int64_t units = i < count ? min_of(W, H - unit) : 0;
-        pack_gate(units > 0 ? w + (gate * H + unit) * K : w, K, units, kWidth, panel + i * W);
-        store(start + i * W, units > 0 ? start_of(gate, unit, units) : Vec<Real>{});
-      }
-      for_tiles(rows_, kForwardRows, [&](int64_t b, int64_t m) {
-        ::fastgru::multiply<Real, kForwardRows, 3>(m, from(b), pitch, panel, K, start, c, nullptr);
-        Real* out = to + (b - rows_.begin) * of_sequence(H) + first * W;
-        for (int64_t i = 0; i < m; ++i, out += of_sequence(H)) {
-          for (int64_t v = 0; v < count; ++v) store(out + v * W, load(c + i * kWidth + v * W));
-        }
-      });
-    }
-  }
-
   // Blocks of units as the rows of a tile: one after the other they would take as long as their chain of operations.
   template <class F>
   void for_blocks(F f) const noexcept {
@@ -260,7 +177,8 @@ class StepForward : Direction<ForwardArgs<Real>> {
     const int64_t H = this->a.H;
     const auto from = [&](int64_t b) { return reset(b); };
     const auto start = [](int64_t, int64_t, int64_t) { return Vec<Real>{}; };
-    multiply<1>(p_.w_hh + 2 * H * H, H, p_.b_hh ? p_.b_hh + 2 * H : nullptr, start, from, gh(rows_.begin));
+    const Real* bias = p_.b_hh ? p_.b_hh + 2 * H : nullptr;
+    products_.template multiply<1>(p_.w_hh + 2 * H * H, H, bias, start, from, gh(rows_.begin));
     for (int64_t b = rows_.begin; b < rows_.end; ++b) {
       for_blocks([&](int64_t block, int64_t count, int64_t units) { apply_candidate(tile(b, block, count, units)); });
     }
@@ -294,7 +212,8 @@ class StepForward : Direction<ForwardArgs<Real>> {
 
   const Parameters<const Real>& p_;
   const Range rows_;
-  Real *scratch_, *panel_;
+  Real* scratch_;
+  const StepProducts<Real> products_;
   alignas(64) Real keep_[W];
 };
 
@@ -303,7 +222,7 @@ template <class Real>
 int64_t step_scratch(const ForwardArgs<Real>& a, int64_t threads) noexcept {
   using Largest = StepForward<Real, Form::normed>;
   const int64_t rows = divide_up(a.steps.B, threads);
-  return round_up(Largest::elements(rows, a.H) + Largest::panel_elements(rows, a.I, a.H), 64);
+  return round_up(Largest::elements(rows, a.H) + StepProducts<Real>::elements(rows, max_of(a.I, a.H)), 64);
 }
 
 template <class Real>

@@ -174,5 +174,109 @@ class StepBlocks {
   StepBlock<Real> blocks_[kOrderedBlocks];
 };
 
+// Sequences beyond which a block of weights is packed first, in L1, for all of them.
+constexpr int64_t kDotSequences = 8;
+
+// Products of a step's sequences with matrices [kGates * H, K]. Those of a sequence are blocks [kGates][kLanes] of
+// units, zero beyond H; `pitch` further are those of the next.
+template <class Real>
+class StepProducts {
+ public:
+  // panel: scratch, `elements` of it. in_order: the bits are those of multiply_tile.
+  StepProducts(int64_t H, Range rows, int64_t pitch, bool in_order, Real* panel) noexcept
+      : H_(H), rows_(rows), pitch_(pitch), in_order_(in_order), panel_(panel) {}
+
+  // Of a block of packed weights and its products. K: the largest.
+  static int64_t elements(int64_t B, int64_t K) noexcept {
+    return B > kDotSequences ? (K + 1 + kForwardRows) * 3 * W : 0;
+  }
+
+  // So many gates of W v + bias of all sequences, from(b) being v; to: the first one's blocks. start: what a block's
+  // sums start from where their order matters.
+  template <int kGates, class Start, class From>
+  void multiply(const Real* w, int64_t K, const Real* bias, Start start, From from, Real* to) const noexcept {
+    if (rows_.size() > kDotSequences) return multiply_packed<kGates>(w, K, start, from, to);
+    if (in_order_) return multiply_in_order<kGates>(w, K, start, from, to);
+    for (int64_t gate = 0; gate < kGates; ++gate) {
+      for (int64_t unit = 0; unit < H_; unit += W) {
+        const int64_t row = gate * H_ + unit, units = min_of(W, H_ - unit);
+        for_sequences(from, to + unit * kGates + gate * W, [&](const auto& v, const auto& out) {
+          multiply_rows<Real>(w + row * K, v, K, units, bias ? bias + row : nullptr, out);
+        });
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t W = kLanes<Real>;
+
+  template <int kGates, class Start, class From>
+  void multiply_in_order(const Real* w, int64_t K, Start start, From from, Real* to) const noexcept {
+    StepBlocks<Real> blocks(K);
+    const auto flush = [&] {
+      for_sequences(from, to, [&](const auto& v, const auto& out) { blocks.multiply(v, out); });
+      blocks.clear();
+    };
+    for (int64_t gate = 0; gate < kGates; ++gate) {
+      for (int64_t unit = 0; unit < H_; unit += W) {
+        const int64_t units = min_of(W, H_ - unit);
+        if (!blocks.takes(units)) flush();
+        blocks.add({w + (gate * H_ + unit) * K, units, start(gate, unit, units), unit * kGates + gate * W});
+      }
+    }
+    flush();
+  }
+
+  // Calls f(v [M], out [M]) for each few of the sequences: from(b) of each, and where its products go; to: the first's.
+  template <class From, class F>
+  FASTGRU_INLINE void for_sequences(From from, Real* to, F f) const noexcept {
+    for_tiles(rows_, kDotRows, [&](int64_t b, int64_t m) {
+      take_sequences<kDotRows>(m, [&](int64_t i) -> const Real* { return from(b + i); },
+                               to + (b - rows_.begin) * pitch_, f);
+    });
+  }
+
+  template <int M, class From, class F>
+  FASTGRU_INLINE void take_sequences(int64_t count, From from, Real* to, F f) const noexcept {
+    if constexpr (M > 1) {
+      if (count < M) return take_sequences<M - 1>(count, from, to, f);
+    }
+    const Real* v[M];
+    Real* out[M];
+    for (int m = 0; m < M; ++m) v[m] = from(m), out[m] = to + m * pitch_;
+    f(v, out);
+  }
+
+  // Panels of three vectors of columns, be they of one gate or of several.
+  template <int kGates, class Start, class From>
+  void multiply_packed(const Real* w, int64_t K, Start start_of, From from, Real* to) const noexcept {
+    constexpr int64_t kWidth = 3 * W;
+    const int64_t vectors = divide_up(H_, W) * kGates, pitch = from(rows_.begin + 1) - from(rows_.begin);
+    Real *panel = panel_, *start = panel + K * kWidth, *c = start + kWidth;
+    for (int64_t first = 0; first < vectors; first += 3) {
+      const int64_t count = min_of(3, vectors - first);
+      for (int64_t i = 0; i < 3; ++i) {
+        const int64_t unit = (first + i) / kGates * W, gate = (first + i) % kGates;
+        const int64_t units = i < count ? min_of(W, H_ - unit) : 0;
+        pack_gate(units > 0 ? w + (gate * H_ + unit) * K : w, K, units, kWidth, panel + i * W);
+        store(start + i * W, units > 0 ? start_of(gate, unit, units) : Vec<Real>{});
+      }
+      for_tiles(rows_, kForwardRows, [&](int64_t b, int64_t m) {
+        ::fastgru::multiply<Real, kForwardRows, 3>(m, from(b), pitch, panel, K, start, c, nullptr);
+        Real* out = to + (b - rows_.begin) * pitch_ + first * W;
+        for (int64_t i = 0; i < m; ++i, out += pitch_) {
+          for (int64_t v = 0; v < count; ++v) store(out + v * W, load(c + i * kWidth + v * W));
+        }
+      });
+    }
+  }
+
+  const int64_t H_;
+  const Range rows_;
+  const int64_t pitch_;
+  const bool in_order_;
+  Real* panel_;
+};
+
 }  // namespace
 }  // namespace fastgru
