@@ -173,6 +173,27 @@ struct RecordArgs {
   bool adds;                   // to what is there
 };
 
+// The second derivatives of a single step of Form::after without noise: the gradients of the gradients that backward
+// gives of it. v: the cotangents of those gradients, null for zero.
+template <class Real>
+struct DoubleBackwardArgs {
+  int64_t I, H, D, B;
+  Parameters<const Real> parameters[2];  // of which the biases are not read
+  const Real* x;                         // [B, I]
+  const Real* h0;                        // [D, B, H] or null: zero
+  const Real* saved;                     // [D, B, saved_pitch], as the forward pass left it
+  const Real* dy;                        // [B, D * H] or null: zero
+  const Real* dh_n;                      // [D, B, H] or null: zero
+  const Real* v_x;                       // [B, I]
+  const Real* v_h0;                      // [D, B, H]
+  Parameters<const Real> v[2];           // of the parameters' gradients
+  Real* ddy;                             // [B, D * H]; of this and of what follows null: not wanted
+  Real* ddh_n;                           // [D, B, H]
+  Real* dx;                              // [B, I]
+  Real* dh0;                             // [D, B, H]
+  Parameters<Real> gradients[2];
+};
+
 // One instruction set's kernels. `threads` is the size of the team that will run the call; every member
 // of the team calls forward or backward with the same arguments, scratch among them. Scratch is owned by
 // the caller, aligned to 64 bytes, of the size asked for, and may hold anything.
@@ -199,6 +220,9 @@ struct Kernels {
   int32_t (*records_threads)(const RecordArgs<Real>& args, int32_t available) noexcept;
   int64_t (*records_scratch)(const RecordArgs<Real>& args, int32_t threads) noexcept;
   void (*add_records)(const RecordArgs<Real>& args, Real* scratch, const Team& team) noexcept;
+  int32_t (*double_backward_threads)(const DoubleBackwardArgs<Real>& args, int32_t available) noexcept;
+  int64_t (*double_backward_scratch)(const DoubleBackwardArgs<Real>& args, int32_t threads) noexcept;
+  void (*double_backward)(const DoubleBackwardArgs<Real>& args, Real* scratch, const Team& team) noexcept;
   // What the product's innermost tile can do at best: runs it `repeats` times with K terms a sum, on kProbeWidth
   // elements of memory for each k and as many again, and returns the floating-point operations of that.
   int64_t (*probe)(int64_t repeats, int64_t K, Real* memory) noexcept;

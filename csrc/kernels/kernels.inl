@@ -2,6 +2,7 @@
 // name of the function that returns it.
 #ifndef FASTGRU_INFERENCE_ONLY
 #include "backward.inl"
+#include "step_double_backward.inl"
 #endif
 #include "forward.inl"
 
@@ -50,6 +51,9 @@ constexpr Kernels<Real> kernels() noexcept {
   kernels.records_threads = &records_threads<Real>;
   kernels.records_scratch = &records_scratch<Real>;
   kernels.add_records = &add_records<Real>;
+  kernels.double_backward_threads = &double_backward_threads<Real>;
+  kernels.double_backward_scratch = &double_backward_scratch<Real>;
+  kernels.double_backward = &double_backward<Real>;
   return kernels;
 }
 

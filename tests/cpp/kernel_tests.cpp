@@ -105,6 +105,7 @@ struct Expected {
   Results<double> results, moved;
 
   Expected(const Problem& p, double rounding) : results(expect(p)), moved(expect(nudged(p, rounding / 2))) {}
+  explicit Expected(const Results<double>& both) : results(both), moved(both) {}
 };
 
 using Field = Tensor<double> Results<double>::*;
@@ -179,6 +180,20 @@ bool is_batch_invariant(Layer<Real>& layer, int32_t threads) {
   return good;
 }
 
+// After training. In float64 the differences of the plain loop set the bound.
+template <class Real>
+bool second_derivatives_agree(const Problem& p, Layer<Real>& layer, int32_t threads, Bounds bounds) {
+  if (!has_second_derivatives(p)) return true;
+  const Results<double> direction = draw_direction(p, static_cast<uint32_t>(p.B));
+  const Expected expected(expect_second(p, direction));
+  const double bound = std::max(bounds.gradients, 1e-10);
+  layer.double_backward(direction, threads);
+  const Results<double> got = layer.results();
+  if (outputs_agree(p, got, expected, bound) & gradients_agree(p, got, expected, bound)) return true;
+  std::printf("  second derivatives\n");
+  return false;
+}
+
 // With packed weights that are another layer's, none, and kept ones; then training.
 template <class Real>
 bool agrees(const Problem& p, const Kernels<Real>& kernels, int32_t threads, Bounds bounds) {
@@ -198,7 +213,8 @@ bool agrees(const Problem& p, const Kernels<Real>& kernels, int32_t threads, Bou
   };
   if (!is_batch_invariant(layer, threads)) return false;
   layer.train(threads);
-  return training_agrees() && (!layer.train_by_records(threads) || training_agrees());
+  if (!training_agrees() || (layer.train_by_records(threads) && !training_agrees())) return false;
+  return second_derivatives_agree(p, layer, threads, bounds);
 }
 
 // One case, on 1 to 4 threads as its seed has it.

@@ -106,6 +106,21 @@ class Layer {
     return true;
   }
 
+  // After train of what has_second_derivatives.
+  void double_backward(const Results<double>& direction, int32_t threads) {
+    out_ = Results<Real>(blank(p_, kNaN));
+    const Results<Real> v(direction);
+    DoubleBackwardArgs<Real> args{p_.I, p_.H, p_.D, p_.B, {}, x_.data(), h0_.data(), saved_.data(), dy_.data(),
+                                  dh_n_.data(), v.dx.data(), v.dh0.data(), {}, out_.y.data(), out_.h_n.data(),
+                                  out_.dx.data(), out_.dh0.data(), {}};
+    for (int64_t d = 0; d < p_.D; ++d) {
+      args.parameters[d] = std::as_const(weights_[d]).view();
+      args.v[d] = v.gradients[d].view();
+      args.gradients[d] = out_.gradients[d].view();
+    }
+    run(args, kernels_.double_backward_scratch(args, threads), threads, kernels_.double_backward);
+  }
+
   Results<double> results() const { return Results<double>(out_); }
 
  private:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <utility>
 
 namespace fastgru::tests {
 namespace {
@@ -134,6 +135,54 @@ Results<double> blank(const Problem& p, double fill) {
     if (p.form == Form::normed) gradients.g_ih = gradients.g_hh = make(3 * p.H);
   }
   return out;
+}
+
+bool has_second_derivatives(const Problem& p) {
+  const bool is_noisy = !p.recurrent.empty() || !p.zoneout.empty() || p.keep != 1;
+  return p.T == 1 && p.form == Form::after && !is_noisy && p.resets.empty() && !p.ragged();
+}
+
+Results<double> draw_direction(const Problem& p, uint32_t seed) {
+  Random random(seed);
+  Results<double> out;
+  out.dx = random.normal(p.x.size(), 1);
+  out.dh0 = random.normal(p.h0.size(), 1);
+  for (int64_t d = 0; d < p.D; ++d) out.gradients[d] = draw_weights(random, p);
+  return out;
+}
+
+namespace {
+
+void add_scaled(Tensor<double>& to, const Tensor<double>& from, double factor) {
+  for (int64_t i = 0; i < from.size(); ++i) to[i] += factor * from[i];
+}
+
+void add_scaled(Weights<double>& to, const Weights<double>& from, double factor) {
+  add_scaled(to.w_ih, from.w_ih, factor);
+  add_scaled(to.w_hh, from.w_hh, factor);
+  add_scaled(to.b_ih, from.b_ih, factor);
+  add_scaled(to.b_hh, from.b_hh, factor);
+}
+
+}  // namespace
+
+Results<double> expect_second(const Problem& p, const Results<double>& direction) {
+  constexpr double kStep = 1e-3;
+  Results<double> sum = blank(p, 0);
+  for (const auto& [steps, factor] : {std::pair{1, 8.0}, std::pair{-1, -8.0}, std::pair{2, -1.0}, std::pair{-2, 1.0}}) {
+    Problem moved = p;
+    add_scaled(moved.x, direction.dx, steps * kStep);
+    add_scaled(moved.h0, direction.dh0, steps * kStep);
+    for (int64_t d = 0; d < p.D; ++d) add_scaled(moved.weights[d], direction.gradients[d], steps * kStep);
+    const Results<double> there = expect(moved);
+    const double share = factor / (12 * kStep);
+    add_scaled(sum.y, there.y, share);
+    add_scaled(sum.h_n, there.h_n, share);
+    add_scaled(sum.dx, there.dx, share);
+    add_scaled(sum.dh0, there.dh0, share);
+    for (int64_t d = 0; d < p.D; ++d) add_scaled(sum.gradients[d], there.gradients[d], share);
+  }
+  return sum;
 }
 
 }  // namespace fastgru::tests

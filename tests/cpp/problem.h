@@ -101,4 +101,14 @@ Results<double> blank(const Problem& p, double fill);
 // What a plain loop in double makes of it.
 Results<double> expect(const Problem& p);
 
+// Whether the kernels have second derivatives of it: a single plain step.
+bool has_second_derivatives(const Problem& p);
+
+// A direction to move the leaves in, as dx, dh0 and gradients: those that the problem has.
+Results<double> draw_direction(const Problem& p, uint32_t seed);
+
+// The plain loop's results differentiated in a direction, by differences of fourth order: what the gradients of
+// <direction, gradients> are, by the cotangents of y and h_n (as y and h_n) and by the leaves.
+Results<double> expect_second(const Problem& p, const Results<double>& direction);
+
 }  // namespace fastgru::tests
