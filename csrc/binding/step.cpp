@@ -128,10 +128,14 @@ bool StepCall::read_as(nb::handle tensor, const char* name, std::initializer_lis
   return view.dtype.code == x.dtype.code && view.dtype.bits == x.dtype.bits && view.has_sizes(sizes);
 }
 
+bool StepCall::read_rows(nb::handle tensor, const char* name, int64_t width, Reader& reader, View& view) const {
+  if (x.ndim == 1) return read_as(tensor, name, {width}, reader, view);
+  if (x.ndim == 2) return read_as(tensor, name, {B, width}, reader, view);
+  return read_as(tensor, name, {1, B, width}, reader, view);
+}
+
 bool StepCall::read_output(nb::handle tensor, const char* name, Reader& reader, View& view) const {
-  if (x.ndim == 1) return read_as(tensor, name, {D * H}, reader, view);
-  if (x.ndim == 2) return read_as(tensor, name, {B, D * H}, reader, view);
-  return read_as(tensor, name, {1, B, D * H}, reader, view);
+  return read_rows(tensor, name, D * H, reader, view);
 }
 
 bool StepCall::read_states(nb::handle tensor, const char* name, Reader& reader, View& view) const {

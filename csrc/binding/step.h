@@ -47,7 +47,8 @@ struct StepCall {
   // A dense tensor of x's dtype and of such sizes.
   bool read_as(nb::handle tensor, const char* name, std::initializer_list<int64_t> sizes, Reader& reader,
                View& view) const;
-  // One that has the form of y or of h_n.
+  // One that has x's rows, of `width` numbers each; one that has the form of y or of h_n.
+  bool read_rows(nb::handle tensor, const char* name, int64_t width, Reader& reader, View& view) const;
   bool read_output(nb::handle tensor, const char* name, Reader& reader, View& view) const;
   bool read_states(nb::handle tensor, const char* name, Reader& reader, View& view) const;
 

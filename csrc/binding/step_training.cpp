@@ -269,7 +269,13 @@ void define_step_training(nb::module_& m) {
            "saved"_a, "dy"_a.none(), "dh_n"_a.none(), "wanted"_a, "records"_a.none(), "threads"_a,
            "The gradients of x and the state, None where not wanted; where `wanted` tells of the weights too and no "
            "records take what they are made of, theirs after them. RuntimeError where the tensors are not those of the "
-           "forward pass.");
+           "forward pass.")
+      .def("double_backward", &StepWeights::double_backward, "x"_a, "state"_a.none(), "saved"_a, "dy"_a.none(),
+           "dh_n"_a.none(), "cotangents"_a, "wanted"_a, "threads"_a,
+           "The gradients of the gradients that backward gives of a single layer's step: of dy, dh_n, x, the state and "
+           "the weights, None where not wanted or not there. cotangents: those of the gradients of x, the state and "
+           "the weights, None for zeros. None, with nothing done, where another way must be taken: for layers that "
+           "are not plain, and for tensors that are not such.");
   nb::class_<StepRecords>(m, "StepRecords",
                           "What the steps of one backward pass leave for the gradients of a stack's weights, which are "
                           "made of them together: at most 256 rows, or those of one step, are kept at once.")

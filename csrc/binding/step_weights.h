@@ -73,6 +73,8 @@ class StepWeights {
   nb::object backward(nb::handle x, nb::handle state, nb::handle recurrent, nb::handle zoneout, nb::handle saved,
                       nb::handle dy, nb::handle dh_n, const nb::sequence& wanted, StepRecords* records,
                       int32_t threads) const;
+  nb::object double_backward(nb::handle x, nb::handle state, nb::handle saved, nb::handle dy, nb::handle dh_n,
+                             const nb::sequence& cotangents, const nb::sequence& wanted, int32_t threads) const;
 
   const StepCall& form() const noexcept { return form_; }
   const nb::list& weights() const noexcept { return weights_; }

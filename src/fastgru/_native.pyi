@@ -118,6 +118,22 @@ class StepWeights:
     ) -> list[Tensor | None]:
         """The gradients of x and the state, and of the weights where `wanted` tells of them and nothing is recorded."""
 
+    def double_backward(
+        self,
+        x: Tensor,
+        state: Tensor | None,
+        saved: Tensor,
+        dy: Tensor | None,
+        dh_n: Tensor | None,
+        cotangents: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+        threads: int,
+    ) -> list[Tensor | None] | None:
+        """The gradients of the gradients that backward gives of a single layer's step, whose cotangents these are.
+
+        Of dy, dh_n, x, the state and the weights; None, with nothing done, where another way must be taken.
+        """
+
 class StepRecords:
     """What the steps of one backward pass leave for the gradients of a stack's weights."""
 

@@ -278,3 +278,58 @@ def test_steps_check_what_they_are_given() -> None:
     used_weights, wrong_dy = all_weights, [dy[..., :1], dy.double(), dy[0, 0], dy.to("meta")]
     steps(StepWeights(two, 2, all_weights, False), torch.randn(1, B, I), torch.randn(4, B, H), dy, torch.randn(4, B, H))
     """)
+
+
+def test_second_derivatives_of_steps_check_what_they_are_given() -> None:
+    run("""
+    from fastgru._native import StepWeights
+    for gru, x, state in (
+        (fastgru.GRUCell(I, H), torch.randn(B, I), torch.randn(B, H)),
+        (fastgru.GRUCell(I, H), torch.randn(I), torch.randn(H)),
+        (fastgru.GRU(I, H, bidirectional=True), torch.randn(1, B, I), torch.randn(2, B, H)),
+    ):
+        is_cell, weights = isinstance(gru, fastgru.GRUCell), [*gru.parameters()]
+        used = StepWeights(gru._stack().variant, 1, weights, is_cell)
+        y, h_n, saved, _ = used.forward(x=x, state=state, draw=None, threads=1)
+        tangents = [x, state, *weights]
+        good = dict(x=x, state=state, saved=saved, dy=y, dh_n=h_n, cotangents=tangents,
+                    wanted=[True] * (4 + len(weights)), threads=1)
+        expected = used.double_backward(**good)
+        assert [None if t is None else t.shape for t in expected] == [
+            None if y is None else y.shape, h_n.shape, *[t.shape for t in tangents]
+        ]
+        wrong_x = [x.double(), x[..., :1], x.to("meta"), x.to_sparse(), x.long(), x[None, None], torch.empty(0)]
+        wrong_state = [state[..., :1], state.double(), state.to("meta"), state[None, None], state.long(), 1]
+        many = x.repeat_interleave(600, dim=-2) if x.ndim > 1 else x.expand(600, I)
+        wrong_tangents = [[], tangents[:-1], [*tangents, None], [object()] * len(tangents)]
+        for i, tangent in enumerate(tangents):
+            for other in (tangent.double(), tangent[..., :1], tangent.to("meta"), tangent[None, None], 1):
+                wrong_tangents.append([*tangents[:i], other, *tangents[i + 1:]])
+        for name, values in dict(
+            x=[None, *wrong_x, many], state=[None, *wrong_state], dh_n=wrong_state, cotangents=wrong_tangents,
+            dy=[x[..., :1], state.double(), torch.ones(7)], saved=[None, saved[:-1], saved.double(), saved.to("meta")],
+            wanted=[None, [], [True] * 3, [object()] * len(good["wanted"])], threads=[0, -1, 2**31],
+        ).items():
+            for value in values:  # refused in words, or left to another way
+                try:
+                    assert used.double_backward(**{**good, name: value}) is None, (name, value)
+                except (TypeError, ValueError, RuntimeError):
+                    pass
+        assert used.double_backward(**{**good, "dy": None, "dh_n": None}) is None
+        for name in ("x", "state", "saved", "dh_n"):
+            freed = good[name].clone()
+            freed.untyped_storage().resize_(0)
+            raises(RuntimeError, "larger than its storage", lambda: used.double_backward(**{**good, name: freed}))
+        found = used.double_backward(**good)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        with torch.no_grad():
+            weights[1].mul_(2)
+        raises(RuntimeError, "modified by an inplace operation", lambda: used.double_backward(**good))
+    for options in (dict(reset_after=False), dict(layer_norm=True), dict(zoneout=0.5)):
+        cell = fastgru.GRUCell(I, H, **options).eval()
+        weights, x, state = [*cell.parameters()], torch.randn(B, I), torch.randn(B, H)
+        used = StepWeights(cell._stack().variant, 1, weights, True)
+        _, h_n, saved, _ = used.forward(x=x, state=state, draw=None, threads=1)
+        assert used.double_backward(x, state, saved, None, h_n, [x, *[None] * (1 + len(weights))],
+                                    [True] * (4 + len(weights)), 1) is None
+    """)

@@ -82,7 +82,7 @@ def note_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """
     ways: list[str] = []
     trained_step, step_gradients = ops.trained_step, definition.step_gradients
-    layer_step_gradients = step_training.layer_step_gradients
+    layer_gradients = step_training.step_gradients
 
     def noted_step(*arguments: Any, **options: Any) -> Any:
         found = trained_step(*arguments, **options)
@@ -95,9 +95,9 @@ def note_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def noted_layer_gradients(*arguments: Any) -> Any:
         ways.append("layer")
-        return layer_step_gradients(*arguments)
+        return layer_gradients(*arguments)
 
-    monkeypatch.setattr(step_training, "layer_step_gradients", noted_layer_gradients)
+    monkeypatch.setattr(step_training, "step_gradients", noted_layer_gradients)
     monkeypatch.setattr(ops, "trained_step", noted_step)
     monkeypatch.setattr(definition, "step_gradients", noted_gradients)
     return ways

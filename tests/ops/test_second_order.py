@@ -12,7 +12,7 @@ from fastgru.core.layer import FIXED, Layer
 from fastgru.core.noise import NO_NOISE
 from fastgru.core.spec import Variant
 from fastgru.core.steps import PLAIN, Steps
-from fastgru.ops import definition, functions
+from fastgru.ops import definition, functions, step_gradients
 from fastgru.ops.second_order import is_plain_layer, plain_second_gradients
 
 T, B, I, H = 4, 3, 2, 5
@@ -103,3 +103,19 @@ def test_a_penalty_asks_the_definition_for_nothing(monkeypatch: pytest.MonkeyPat
         (dx,) = torch.autograd.grad(output[0].sum(), x, create_graph=True)
         dx.square().sum().backward()
         assert all(weight.grad is not None for weight in module.parameters())
+
+
+@pytest.mark.parametrize("kind", [fastgru.GRU, fastgru.GRUCell])
+def test_a_penalty_of_one_step_is_native(
+    kind: type[fastgru.GRU | fastgru.GRUCell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("torch's operators were asked")
+
+    monkeypatch.setattr(step_gradients, "second_gradients", refuse)
+    module = kind(I, H)
+    x = torch.randn(*([1, B, I] if kind is fastgru.GRU else [B, I]), requires_grad=True)
+    for _ in range(2):  # of the second step the weights are the token's
+        (dx,) = torch.autograd.grad(module(x)[0].sum(), x, create_graph=True)
+        dx.square().sum().backward()
+    assert all(weight.grad is not None for weight in module.parameters())

@@ -96,6 +96,50 @@ def test_second_derivatives_of_a_cell(form: str) -> None:
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3,)], ids=["no batch", "one", "three"])
+@pytest.mark.parametrize("with_state", [True, False], ids=["state", "no state"])
+def test_second_derivatives_of_one_step_that_lies_elsewise(shape: tuple[int, ...], with_state: bool) -> None:
+    x = torch.randn(*shape, 2 * I, dtype=torch.float64)[..., ::2].requires_grad_()
+    h = torch.randn(H, dtype=torch.float64).expand(*shape, H).requires_grad_()
+    found = []
+    for backend in ("cpu", "reference"):
+        cell, _ = steps_of_a_cell(backend)
+        first = torch.autograd.grad(cell(x, h if with_state else None).sin().sum(), x, create_graph=True)
+        leaves = [x, *([h] if with_state else []), cell.weight_ih, cell.weight_hh]
+        found.append([*first, *torch.autograd.grad(first[0].exp().sum(), leaves)])
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_a_hessian_of_a_cell(vectorize: bool) -> None:
+    x, h = drawn(B, I).detach(), drawn(B, H).detach()
+    found = []
+    for backend in ("cpu", "reference"):
+        cell, _ = steps_of_a_cell(backend)
+
+        def loss(x: Tensor, h: Tensor, cell: fastgru.GRUCell = cell) -> Tensor:
+            return cell(cell(x.sin(), h)[..., :I], h).cos().sum()
+
+        found.append(torch.autograd.functional.hessian(loss, (x, h), vectorize=vectorize))
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-11)
+
+
+def test_second_derivatives_of_some_weights_alone() -> None:
+    x, h = drawn(T, B, I), drawn(B, H)
+    for names in (["weight_ih"], ["bias_hh"], ["weight_hh", "bias_ih"]):
+        found = []
+        for backend in ("cpu", "reference"):
+            cell, run = steps_of_a_cell(backend)
+            weights = [cell.get_parameter(name) for name in names]
+            for steps in (1, T):  # the first step takes the weights themselves, others a token
+                loss = run(x[:steps], h)[1].sin().sum()
+                first = torch.autograd.grad(loss, weights, create_graph=True)
+                squares = torch.stack([gradient.square().sum() for gradient in first]).sum()
+                found.append([*first, *torch.autograd.grad(squares, [x, h, *cell.parameters()])])
+        torch.testing.assert_close(found[0], found[2], rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(found[1], found[3], rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("form", STACKS)
 def test_second_derivatives_of_a_stack(form: str) -> None:
     x, h = drawn(T, B, I), first_states(form)

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from fastgru.backends import Kernel
-from fastgru.backends.cpu import CpuBackend
 from fastgru.core.layer import FIXED, Layer, layer_of
-from fastgru.core.noise import NO_NOISE, Noise
-from fastgru.core.spec import Variant
+from fastgru.core.noise import NO_NOISE
 from fastgru.core.steps import PLAIN, Steps
 from fastgru.core.torch_internals import (
     any_requires_grad,
@@ -35,8 +33,6 @@ from fastgru.ops.memory import RecomputingKernel
 from fastgru.ops.second_order import is_plain_layer, plain_second_gradients
 
 Maybe = Tensor | None
-
-_STEPS = CpuBackend()  # what computes single steps of which gradients are wanted
 
 # Where a layer's tensors begin among the arguments of each Function: each must be an argument of its own.
 _LAYER, _FORWARD, _BACKWARD = 2, 3, 8
@@ -167,6 +163,26 @@ def _output(kernel: Kernel, given: Layer) -> Tensor:
     return found
 
 
+def second_gradients(
+    kernel: Kernel,
+    given: Layer,
+    count: int | None,
+    wanted: Sequence[bool],
+    dy: Maybe,
+    dh_n: Maybe,
+    cotangents: Sequence[Maybe],
+) -> tuple[Maybe, ...]:
+    """The gradients of LayerGradients: of dy, dh_n and the leaves. They may be differentiated again.
+
+    In closed form for a plain layer; otherwise the definition's gradients are differentiated.
+    """
+    is_seen = is_traced() or is_forward_mode() or any(c is not None and is_legacy_batchedtensor(c) for c in cotangents)
+    if count is None and is_plain_layer(given) and not is_seen:
+        return plain_second_gradients(given, _output(kernel, given), dy, dh_n, cotangents)
+    variables = [dy, dh_n, *given.leaves]
+    return definition.second_gradients(given.variant, given.tensors[:FIXED], count, wanted, variables, cotangents)
+
+
 class LayerGradients(torch.autograd.Function):
     """A layer's gradients, which can be differentiated again: a function of dy, dh_n and the layer's leaves.
 
@@ -209,20 +225,11 @@ class LayerGradients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Maybe) -> tuple[Maybe, ...]:
-        """In closed form for a plain layer; otherwise the definition's gradients are differentiated."""
+        """The gradients of dy, dh_n and the leaves."""
         dy, dh_n, *tensors = ctx.saved_tensors
         given = layer_of(ctx.variant, tensors)
-        is_seen = (
-            is_traced() or is_forward_mode() or any(c is not None and is_legacy_batchedtensor(c) for c in cotangents)
-        )
-        if ctx.count is None and is_plain_layer(given) and not is_seen:
-            found = plain_second_gradients(given, _output(ctx.kernel, given), dy, dh_n, cotangents)
-            return *(None,) * (_BACKWARD - 2), *found[:2], *(None,) * FIXED, *found[2:]
-        variables = [dy, dh_n, *tensors[FIXED:]]
-        ddy, ddh_n, *leaves = definition.second_gradients(
-            ctx.variant, tensors[:FIXED], ctx.count, ctx.wanted, variables, cotangents
-        )
-        return *(None,) * (_BACKWARD - 2), ddy, ddh_n, *(None,) * FIXED, *leaves
+        found = second_gradients(ctx.kernel, given, ctx.count, ctx.wanted, dy, dh_n, cotangents)
+        return *(None,) * (_BACKWARD - 2), *found[:2], *(None,) * FIXED, *found[2:]
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Maybe, ...], tuple[Any, ...]]:
@@ -277,27 +284,3 @@ def _folded(tensors: Sequence[Maybe], dims: Sequence[int | None], count: int) ->
     x, h0, *shared = tensors[FIXED:]
     rows = Steps(fixed[0]).rows_dim
     return [*fixed, fold(x, dims[FIXED], count, rows), fold(h0, dims[FIXED + 1], count, 1), *shared]
-
-
-def layer_step_gradients(
-    variant: Variant,
-    noise: Noise,
-    leaves: Sequence[Any],
-    wanted: Sequence[bool],
-    cotangents: tuple[Maybe, Maybe],
-) -> tuple[Maybe, ...]:
-    """`definition.step_gradients` of a single layer on the CPU, by the kernels; it may be differentiated again."""
-    x, state, *weights = leaves
-    form = variant.directions, -1, weights[1].size(1)
-    h0, recurrent = (None if tensor is None else tensor.reshape(form) for tensor in (state, noise.recurrent))
-    series = x.reshape(1, -1, x.size(-1))
-    zoneout = None if noise.zoneout is None else noise.zoneout.reshape(*series.shape[:2], -1)
-    variant = variant._replace(memory="gates")
-    given = Layer(variant, PLAIN, Noise(recurrent, zoneout), series, h0, None, weights)
-    y, _, saved = _STEPS.forward(given, save=True)
-    dy, dh_n = cotangents
-    dy = None if dy is None else dy.reshape(y.shape)
-    dh_n = None if dh_n is None else dh_n.reshape(form)
-    chosen = wanted[0], wanted[1] and state is not None, False, *wanted[2:]
-    dx, dh, _, *found = _gradients_apply(_STEPS, variant, None, chosen, y, saved, dy, dh_n, *given.tensors)
-    return None if dx is None else dx.reshape(x.shape), None if dh is None else dh.reshape(state.shape), *found

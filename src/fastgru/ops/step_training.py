@@ -37,20 +37,15 @@ from fastgru.core.stack import Stack
 from fastgru.core.steps import PLAIN
 from fastgru.core.torch_internals import (
     any_requires_grad,
-    are_transforms_active,
     at_end_of_backward,
     backward_pass,
-    count_dispatch_modes,
     direct_apply,
-    is_forward_mode,
     is_fully_sharded,
-    is_legacy_batchedtensor,
     is_plain,
-    tracing_state,
     will_execute,
 )
 from fastgru.ops import definition
-from fastgru.ops.functions import layer_step_gradients
+from fastgru.ops.step_gradients import is_seen, step_gradients
 
 Maybe = Tensor | None
 
@@ -165,35 +160,28 @@ class _Step(Function):
         needs = ctx.needs_input_grad
         if dy is None and dh_n is None:
             return (None,) * len(needs)
+        if _is_elsewhere(dy, dh_n):
+            return _defined(ctx, dy, dh_n)
         x, h, saved, *masks = ctx.saved_tensors
         graph, wanted = ctx.graph, needs[_X:]
-        if _is_elsewhere(dy, dh_n):
-            return _defined(graph, Noise(*masks), x, h, needs, dy, dh_n, ctx.is_cell)
         records = None if len(needs) > _FIXED else graph.records()
         threads = torch.get_num_threads()
         return None, None, None, *graph.used.backward(x, h, *masks, saved, dy, dh_n, wanted, records, threads)
 
 
-def _defined(
-    graph: StepGraph,
-    masks: Noise,
-    x: Tensor,
-    h: Maybe,
-    needs: tuple[bool, ...],
-    dy: Maybe,
-    dh_n: Maybe,
-    is_cell: bool,
-) -> tuple[Maybe, ...]:
+def _defined(ctx: Any, dy: Maybe, dh_n: Maybe) -> tuple[Maybe, ...]:
     """The gradients of `_Step`, to be differentiated again; the weights' are the token's."""
+    graph, needs = ctx.graph, ctx.needs_input_grad
+    x, h, saved, *masks = ctx.saved_tensors
     if not is_compiling():  # a compiled backward cannot call the native module
         graph.used.check()
     wanted = [*needs[_X:_FIXED], *(weight.requires_grad for weight in graph.weights)]
     leaves = [x, h, *graph.weights]
     is_one = len(graph.weights) == graph.variant.directions * graph.variant.weights_per_direction
-    if is_one and not _is_seen(dy, dh_n):
-        dx, dh, *dw = layer_step_gradients(graph.variant, masks, leaves, wanted, (dy, dh_n))
+    if is_one and not is_seen(dy, dh_n):
+        dx, dh, *dw = step_gradients(graph.used, graph.variant, Noise(*masks), saved, leaves, wanted, (dy, dh_n))
     else:
-        dx, dh, *dw = definition.step_gradients(graph.variant, is_cell, masks, leaves, wanted, (dy, dh_n))
+        dx, dh, *dw = definition.step_gradients(graph.variant, ctx.is_cell, Noise(*masks), leaves, wanted, (dy, dh_n))
     if len(needs) > _FIXED or graph.token is None:
         return None, None, None, dx, dh, *dw[: len(needs) - _FIXED]
     parts = [
@@ -209,20 +197,7 @@ _apply: Any = direct_apply(_Step)
 
 def _is_elsewhere(dy: Maybe, dh_n: Maybe) -> bool:
     """Whether a backward pass is differentiated, transformed, written down or no pass at all."""
-    return torch.is_grad_enabled() or backward_pass() < 0 or _is_seen(dy, dh_n)  # below 0 the node was called by hand
-
-
-def _is_seen(dy: Maybe, dh_n: Maybe) -> bool:
-    """Whether it is transformed or written down."""
-    return (
-        is_compiling()
-        or tracing_state() is not None
-        or count_dispatch_modes() > 0
-        or are_transforms_active()
-        or is_forward_mode()
-        or (dy is not None and is_legacy_batchedtensor(dy))
-        or (dh_n is not None and is_legacy_batchedtensor(dh_n))
-    )
+    return torch.is_grad_enabled() or backward_pass() < 0 or is_seen(dy, dh_n)  # below 0 the node was called by hand
 
 
 def trained_step(stack: Stack, x: Tensor, state: Maybe, weights: list[Tensor], is_cell: bool = False) -> Any:
