@@ -181,6 +181,30 @@ def test_will_execute() -> None:
     assert answers == [False, True]
 
 
+def test_are_last_inputs_wanted() -> None:
+    answers = []
+
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, *factors: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
+            answers.append([*internals.are_last_inputs_wanted(ctx, 3)])
+            return dy, dy, dy, None  # type: ignore[return-value]
+
+    x, w, fixed = (torch.ones(2, requires_grad=grad) for grad in (True, True, False))
+    made = Product.apply(x, w, w * 2, fixed)  # type: ignore[no-untyped-call]
+    y = made.sum()
+    torch.autograd.grad(y, x, retain_graph=True)
+    y.backward(retain_graph=True)
+    assert answers == [[False, False, False], [True, True, False]]
+    torch.autograd.grad(y, w, retain_graph=True)  # a leaf that is asked for: torch tells no more of any
+    assert answers[-1] == [True, True, False]
+    assert internals.are_last_inputs_wanted(made.grad_fn, 3) == (True, True, False)  # where no pass runs
+
+
 def test_the_operator_is_redispatched_below_autograd() -> None:
     keyset = torch._C._dispatch_keys(torch.zeros(2, requires_grad=True))
     assert keyset.has(torch._C.DispatchKey.AutogradCPU)

@@ -38,6 +38,7 @@ __all__ = [
     "FakeTensor",
     "after_autograd",
     "any_requires_grad",
+    "are_last_inputs_wanted",
     "are_transforms_active",
     "at_end_of_backward",
     "backward_pass",
@@ -72,6 +73,18 @@ raw_saved_tensors = attrgetter("_raw_saved_tensors")
 
 # Called once the backward pass that runs now is over; owned by it, and dropped where it fails.
 at_end_of_backward = torch.autograd.Variable._execution_engine.queue_callback
+
+
+def are_last_inputs_wanted(ctx: Any, count: int) -> Sequence[bool]:
+    """For each of the last `count` inputs of a Function, tensors all, whether its gradient is used, as far as is known.
+
+    `ctx.needs_input_grad` tells who requires gradients; of those, torch.autograd.grad may have been asked for few.
+    """
+    try:
+        return [node is not None and will_execute(node) for node, _ in ctx.next_functions[-count:]]
+    except RuntimeError:  # how torch answers for a leaf that was asked for, and where no backward pass runs
+        needs: Sequence[bool] = ctx.needs_input_grad[-count:]
+        return needs
 
 
 def is_forward_mode() -> bool:

@@ -20,6 +20,7 @@ What keeps that right:
 - Where backward is differentiated, traced, batched or called by hand, the definition's gradients go through the token.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -37,6 +38,7 @@ from fastgru.core.stack import Stack
 from fastgru.core.steps import PLAIN
 from fastgru.core.torch_internals import (
     any_requires_grad,
+    are_last_inputs_wanted,
     at_end_of_backward,
     backward_pass,
     direct_apply,
@@ -175,20 +177,30 @@ def _defined(ctx: Any, dy: Maybe, dh_n: Maybe) -> tuple[Maybe, ...]:
     x, h, saved, *masks = ctx.saved_tensors
     if not is_compiling():  # a compiled backward cannot call the native module
         graph.used.check()
-    wanted = [*needs[_X:_FIXED], *(weight.requires_grad for weight in graph.weights)]
-    leaves = [x, h, *graph.weights]
+    leaves, has_own = [x, h, *graph.weights], len(needs) > _FIXED
     is_one = len(graph.weights) == graph.variant.directions * graph.variant.weights_per_direction
     if is_one and not is_seen(dy, dh_n):
+        wanted = [*needs[_X:_FIXED], *_are_weights_wanted(ctx)]
         dx, dh, *dw = step_gradients(graph.used, graph.variant, Noise(*masks), saved, leaves, wanted, (dy, dh_n))
     else:
+        wanted = [*needs[_X:_FIXED], *(weight.requires_grad for weight in graph.weights)]
         dx, dh, *dw = definition.step_gradients(graph.variant, ctx.is_cell, Noise(*masks), leaves, wanted, (dy, dh_n))
-    if len(needs) > _FIXED or graph.token is None:
+    if has_own or graph.token is None or not any(wanted[2:]):
         return None, None, None, dx, dh, *dw[: len(needs) - _FIXED]
     parts = [
         weight.new_zeros(weight.numel()) if d is None else d.reshape(-1)
         for weight, d in zip(graph.weights, dw, strict=True)
     ]
     return None, None, torch.cat(parts), dx, dh
+
+
+def _are_weights_wanted(ctx: Any) -> Sequence[bool]:
+    """For each of the graph's weights, whether the backward pass that runs has a use for its gradient."""
+    graph = ctx.graph
+    if len(ctx.needs_input_grad) > _FIXED:
+        return are_last_inputs_wanted(ctx, len(graph.weights))
+    is_wanted = graph.node is not None and (backward_pass() < 0 or will_execute(graph.node))
+    return [is_wanted and weight.requires_grad for weight in graph.weights]
 
 
 _X, _FIXED = 3, 5  # x and h among the arguments of _Step.forward; the weights come after them
