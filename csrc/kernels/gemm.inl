@@ -24,8 +24,8 @@ constexpr int kPanelsAtOnce = 4 * M * kVectors <= kAccumulators                 
 // fetched into L2 meanwhile: a quarter of a panel, so that four tiles fetch the next one. GCC's copy of it for kZeros
 // kept sums in memory, and layer norm took 1.2 of its time.
 template <class Real, int M, int kVectors>
-[[gnu::noinline, gnu::noclone]] void multiply_tile(const Real* a, int64_t lda, const Real* panel, int64_t K,
-                                                   const Real* start, Real* c, const Real* ahead) noexcept {
+FASTGRU_KEPT_APART void multiply_tile(const Real* a, int64_t lda, const Real* panel, int64_t K, const Real* start,
+                                      Real* c, const Real* ahead) noexcept {
   constexpr int kWidth = kVectors * static_cast<int>(kLanes<Real>);
   Vec<Real> sum[M][kVectors];
   const Real* rows[M];
@@ -47,8 +47,9 @@ template <class Real, int M, int kVectors>
     for (int m = 0; m < M; ++m) {
       const Vec<Real> x = splat(rows[m][k]);
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) sum[m][v] += x * b[v];
+      for (int v = 0; v < kVectors; ++v) add_product<Real>(sum[m][v], x, b[v]);
     }
+    finish_term();
   };
   int64_t k = 0;
   if (M > 3 && ahead) {
@@ -102,9 +103,10 @@ template <class Real, int M, int kVectors, int P>
         Vec<Real> b = load(panels[p] + k * kWidth + v * W);
         if constexpr (M > 1) keep_in_register<Real>(b);
 #pragma GCC unroll 16
-        for (int m = 0; m < M; ++m) sum[p][m][v] += x[m] * b;
+        for (int m = 0; m < M; ++m) add_product<Real>(sum[p][m][v], x[m], b);
       }
     }
+    finish_term();
   }
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {

@@ -35,18 +35,15 @@ struct Packed {
 template <class Real>
 FASTGRU_INLINE void transpose(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
   constexpr int64_t W = kLanes<Real>;
-  typename Simd<Real>::Int low, high;
-  for (int64_t i = 0; i < W; ++i) {
-    low[i] = static_cast<decltype(+low[0])>(i / 2 + i % 2 * W);
-    high[i] = low[i] + static_cast<decltype(+low[0])>(W / 2);
-  }
+  constexpr auto low = [](int64_t i) { return i / 2 + i % 2 * W; };
+  constexpr auto high = [](int64_t i) { return i / 2 + i % 2 * W + W / 2; };
 #pragma GCC unroll 4
   for (int64_t round = 1; round < W; round *= 2) {
     Vec<Real> next[W];
 #pragma GCC unroll 16
     for (int64_t i = 0; i < W / 2; ++i) {
-      next[2 * i] = __builtin_shuffle(rows[i], rows[i + W / 2], low);
-      next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + W / 2], high);
+      next[2 * i] = shuffle<Real>(rows[i], rows[i + W / 2], low);
+      next[2 * i + 1] = shuffle<Real>(rows[i], rows[i + W / 2], high);
     }
 #pragma GCC unroll 16
     for (int64_t i = 0; i < W; ++i) rows[i] = next[i];
@@ -69,47 +66,39 @@ FASTGRU_INLINE void load_columns(F row, int64_t n, Vec<Real> (&columns)[kPiece<R
       return whole;
     });
   }
-  typename Simd<Real>::Int low, high, first, second;
-  for (int64_t i = 0; i < W; ++i) {
-    const int64_t piece = i / P * P, at = i % P;
-    low[i] = static_cast<decltype(+low[0])>(piece + at / 2 + at % 2 * W);
-    high[i] = low[i] + static_cast<decltype(+low[0])>(P / 2);
-    first[i] = static_cast<decltype(+low[0])>(piece + at % 2 + at / 2 * W);
-    second[i] = first[i] + 2;
-  }
+  constexpr auto low = [](int64_t i) { return i / P * P + i % P / 2 + i % 2 * W; };
+  constexpr auto high = [](int64_t i) { return i / P * P + i % P / 2 + i % 2 * W + P / 2; };
+  constexpr auto first = [](int64_t i) { return i / P * P + i % 2 + i % P / 2 * W; };
+  constexpr auto second = [](int64_t i) { return i / P * P + i % 2 + i % P / 2 * W + 2; };
   if constexpr (P == 2) {
-    columns[0] = __builtin_shuffle(rows[0], rows[1], low);
-    columns[1] = __builtin_shuffle(rows[0], rows[1], high);
+    columns[0] = shuffle<Real>(rows[0], rows[1], low);
+    columns[1] = shuffle<Real>(rows[0], rows[1], high);
   } else {
-    const Vec<Real> a = __builtin_shuffle(rows[0], rows[1], low), b = __builtin_shuffle(rows[2], rows[3], low);
-    const Vec<Real> c = __builtin_shuffle(rows[0], rows[1], high), d = __builtin_shuffle(rows[2], rows[3], high);
-    columns[0] = __builtin_shuffle(a, b, first);
-    columns[1] = __builtin_shuffle(a, b, second);
-    columns[2] = __builtin_shuffle(c, d, first);
-    columns[3] = __builtin_shuffle(c, d, second);
+    const Vec<Real> a = shuffle<Real>(rows[0], rows[1], low), b = shuffle<Real>(rows[2], rows[3], low);
+    const Vec<Real> c = shuffle<Real>(rows[0], rows[1], high), d = shuffle<Real>(rows[2], rows[3], high);
+    columns[0] = shuffle<Real>(a, b, first);
+    columns[1] = shuffle<Real>(a, b, second);
+    columns[2] = shuffle<Real>(c, d, first);
+    columns[3] = shuffle<Real>(c, d, second);
   }
 }
 
-// Lane i of the result: the sum of all lanes of rows[i]. Halves are added to halves, those of two rows side by side.
-template <class Real>
+// Lane i of the result: the sum of all lanes of rows[i], if `size` is kLanes. Halves are added to halves, those of two
+// rows side by side.
+template <class Real, int64_t size = kLanes<Real>>
 FASTGRU_INLINE Vec<Real> sum_lanes(Vec<Real> (&rows)[kLanes<Real>]) noexcept {
-  constexpr int64_t W = kLanes<Real>;
-#pragma GCC unroll 4
-  for (int64_t size = W; size > 1; size /= 2) {
-    const int64_t half = size / 2;  // a division in a loop's condition hides the loop, where it is sanitized
-    typename Simd<Real>::Int low, high;
-    for (int64_t i = 0; i < W; ++i) {
-      const int64_t from = i / size * size + i % half + (i % size >= half ? W : 0);
-      low[i] = static_cast<decltype(+low[0])>(from);
-      high[i] = static_cast<decltype(+low[0])>(from + half);
-    }
+  if constexpr (size == 1) {
+    return rows[0];
+  } else {
+    constexpr int64_t W = kLanes<Real>, half = size / 2;
+    constexpr auto low = [](int64_t i) { return i / size * size + i % half + (i % size >= half ? W : 0); };
+    constexpr auto high = [](int64_t i) { return i / size * size + i % half + (i % size >= half ? W : 0) + half; };
 #pragma GCC unroll 8
     for (int64_t i = 0; i < half; ++i) {
-      const Vec<Real> other = rows[i + half];
-      rows[i] = __builtin_shuffle(rows[i], other, low) + __builtin_shuffle(rows[i], other, high);
+      rows[i] = shuffle<Real>(rows[i], rows[i + half], low) + shuffle<Real>(rows[i], rows[i + half], high);
     }
+    return sum_lanes<Real, half>(rows);
   }
-  return rows[0];
 }
 
 // One gate of one block: kLanes rows of w [3H, K] become to[k][lane], `pitch` apart.

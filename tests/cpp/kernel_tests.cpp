@@ -209,7 +209,8 @@ bool agrees(const Problem& p, const Kernels<Real>& kernels, int32_t threads, Bou
   }
   const auto training_agrees = [&] {
     const Results<double> got = layer.results();
-    return outputs_agree(p, got, expected, bounds.outputs) & gradients_agree(p, got, expected, bounds.gradients);
+    const bool outputs = outputs_agree(p, got, expected, bounds.outputs);
+    return gradients_agree(p, got, expected, bounds.gradients) && outputs;
   };
   if (!is_batch_invariant(layer, threads)) return false;
   layer.train(threads);
