@@ -24,8 +24,9 @@ void sort_sequences(const std::vector<int64_t>& lengths, Places& places) {
   places.B = static_cast<int64_t>(lengths.size());
   places.order.resize(lengths.size());
   std::iota(places.order.begin(), places.order.end(), int64_t{0});
-  std::stable_sort(places.order.begin(), places.order.end(), [&](int64_t a, int64_t b) {
-    return lengths[static_cast<size_t>(a)] > lengths[static_cast<size_t>(b)];
+  std::sort(places.order.begin(), places.order.end(), [&](int64_t a, int64_t b) {
+    const int64_t length = lengths[static_cast<size_t>(a)], other = lengths[static_cast<size_t>(b)];
+    return length != other ? length > other : a < b;
   });
   count_rows(lengths, lengths.empty() ? 0 : lengths[static_cast<size_t>(places.order[0])], places);
 }
