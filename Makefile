@@ -40,9 +40,10 @@ format: $(VENV)/dev.done
 # The kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer: one minute.
 sanitize: $(VENV)/cmake.done
 	$(BIN)/cmake -S tests/cpp -B build/address -DSANITIZE=address,undefined
-	$(BIN)/cmake --build build/address --parallel && build/address/kernel_tests && build/address/file_tests
+	$(BIN)/cmake --build build/address --parallel
+	build/address/thread_tests && build/address/file_tests && build/address/kernel_tests
 	$(BIN)/cmake -S tests/cpp -B build/thread -DSANITIZE=thread
-	$(BIN)/cmake --build build/thread --parallel && build/thread/kernel_tests
+	$(BIN)/cmake --build build/thread --parallel && build/thread/thread_tests && build/thread/kernel_tests
 
 # The NEON kernels where there is no such processor (Debian: g++-aarch64-linux-gnu, qemu-user).
 neon: $(VENV)/cmake.done

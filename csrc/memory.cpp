@@ -2,8 +2,9 @@
 
 #include <atomic>
 #include <cstdint>
-#include <cstdlib>
 #include <new>
+
+#include "system.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -30,13 +31,13 @@ void ask_for_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t b
 void* allocate(size_t bytes) {
   const size_t alignment = bytes < kHugePage ? kLine : kHugePage;
   const size_t whole = (bytes + alignment - 1) / alignment * alignment;
-  void* memory = std::aligned_alloc(alignment, whole);
+  void* memory = allocate_aligned(alignment, whole);
   if (memory == nullptr) throw std::bad_alloc();
   ask_for_huge_pages(memory, whole);
   return memory;
 }
 
-void release(void* memory) noexcept { std::free(memory); }
+void release(void* memory) noexcept { free_aligned(memory); }
 
 void* Arena::reserve(size_t bytes) {
   if (bytes > bytes_) {

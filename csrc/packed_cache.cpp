@@ -1,7 +1,5 @@
 #include "packed_cache.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <functional>
@@ -11,6 +9,7 @@
 #include <unordered_map>
 
 #include "memory.h"
+#include "system.h"
 
 namespace fastgru {
 
@@ -119,9 +118,9 @@ namespace {
 PackedCache& cache() {
   static PackedCache& instance = *new PackedCache;
   // A fork while another thread holds the lock would leave it locked in the child for ever.
-  static const int registered =
-      pthread_atfork([] { instance.lock(); }, [] { instance.unlock(); }, [] { instance.unlock(); });
-  static_cast<void>(registered);
+  static const bool prepared =
+      (at_fork([] { instance.lock(); }, [] { instance.unlock(); }, [] { instance.unlock(); }), true);
+  static_cast<void>(prepared);
   return instance;
 }
 

@@ -1,19 +1,10 @@
 #include "threads.h"
 
-#include <pthread.h>
-#include <sched.h>
-
 #include <atomic>
-#include <system_error>
-#include <thread>
-#include <vector>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-#if defined(__x86_64__) || defined(__i386__)
-#include <immintrin.h>
-#endif
+#include "pool.h"
+#include "spin.h"
+#include "system.h"
 
 namespace fastgru {
 
@@ -26,27 +17,10 @@ class Barrier {
       round_.store(round + 1, std::memory_order_release);
       return;
     }
-    for (int32_t spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
-      if (spins < kSpins) {
-        pause();
-      } else {
-        sched_yield();
-      }
-    }
+    for (Spin spin; round_.load(std::memory_order_acquire) == round;) spin.turn();
   }
 
  private:
-  // About 20 us where a pause takes 140 cycles (Skylake and later), 5 us where it takes 40.
-  static constexpr int32_t kSpins = 500;
-
-  static void pause() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-    _mm_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-  }
-
   alignas(64) std::atomic<int32_t> arrived_{0};
   alignas(64) std::atomic<int32_t> round_{0};
 };
@@ -57,62 +31,76 @@ namespace {
 
 using Body = void (*)(const Team&, void*) noexcept;
 
-struct Barriers {
+struct Region {
+  Body body;
+  void* context;
   Barrier all, group[2];
 
-  Team team(int32_t index, int32_t size) noexcept { return {index, size, &all, {&group[0], &group[1]}}; }
+  void run(int32_t index, int32_t size) noexcept {
+    body({index, size, &all, {&group[0], &group[1]}}, context);
+  }
 };
 
-// Threads of our own, made anew: 20 to 50 us a thread. They wait at a gate until all that can be had are there,
-// for their barriers count on the team's size.
-void run_on_new_threads(int32_t wanted, Body body, void* context) {
-  Barriers barriers;
-  std::atomic<int32_t> size{0};
-  std::vector<std::thread> others;
-  others.reserve(static_cast<size_t>(wanted));
-  const auto run = [&](int32_t index) noexcept {
-    while (size.load(std::memory_order_acquire) == 0) sched_yield();
-    body(barriers.team(index, size.load(std::memory_order_relaxed)), context);
-  };
-  try {
-    for (int32_t i = 1; i < wanted; ++i) others.emplace_back(run, i);
-  } catch (const std::system_error&) {
-    // the machine has no more threads to give: fewer do the work
+// What `#pragma omp parallel num_threads` becomes, in GNU's library and in LLVM's.
+struct OpenMp {
+  void (*parallel)(void (*body)(void* data), void* data, unsigned threads, unsigned flags);
+  int (*thread_num)();
+  int (*num_threads)();
+
+  void run(int32_t size, Region& region) const {
+    struct Call {
+      const OpenMp& openmp;
+      Region& region;
+    };
+    Call call{*this, region};
+    const auto body = [](void* data) {
+      const auto& c = *static_cast<const Call*>(data);
+      c.region.run(c.openmp.thread_num(), c.openmp.num_threads());
+    };
+    parallel(body, &call, static_cast<unsigned>(size), 0);
   }
-  size.store(static_cast<int32_t>(others.size()) + 1, std::memory_order_release);
-  run(0);
-  for (std::thread& other : others) other.join();
+};
+
+// Null: the pool. Set once, and null again in a forked child.
+std::atomic<const OpenMp*> openmp{nullptr};
+
+void leave_openmp() noexcept { openmp.store(nullptr, std::memory_order_relaxed); }
+
+template <class Function>
+bool find(const char* name, Function& function) noexcept {
+  function = reinterpret_cast<Function>(openmp_of_torch(name));
+  return function != nullptr;
 }
 
-#ifdef _OPENMP
-
-std::atomic<bool> forked{false};
-
-void run_on_openmp(int32_t size, Body body, void* context) {
-  Barriers barriers;
-#pragma omp parallel num_threads(size)
-  body(barriers.team(omp_get_thread_num(), omp_get_num_threads()), context);
+const OpenMp* find_openmp() noexcept {
+  static OpenMp found;
+  const bool whole = find("GOMP_parallel", found.parallel) && find("omp_get_thread_num", found.thread_num) &&
+                     find("omp_get_num_threads", found.num_threads);
+  if (!whole) return nullptr;
+  at_fork(nullptr, nullptr, leave_openmp);
+  return &found;
 }
-
-void note_fork() noexcept { forked.store(true, std::memory_order_relaxed); }
-
-#endif
 
 }  // namespace
 
+void use_threads_of_torch() noexcept {
+  static const OpenMp* const found = find_openmp();
+  openmp.store(found, std::memory_order_release);
+}
+
 void run_team(int32_t size, Body body, void* context) {
+  Region region{body, context, {}, {}};
+  const OpenMp* const of_torch = openmp.load(std::memory_order_acquire);
   if (size == 1) {
-    body(Barriers().team(0, 1), context);
-    return;
+    region.run(0, 1);
+  } else if (of_torch) {
+    of_torch->run(size, region);
+  } else {
+    const auto run = [](int32_t index, int32_t count, void* data) noexcept {
+      static_cast<Region*>(data)->run(index, count);
+    };
+    run_on_pool(size, run, &region);
   }
-#ifdef _OPENMP
-  static const int registered = pthread_atfork(nullptr, nullptr, note_fork);
-  if (registered == 0 && !forked.load(std::memory_order_relaxed)) {
-    run_on_openmp(size, body, context);
-    return;
-  }
-#endif
-  run_on_new_threads(size, body, context);
 }
 
 }  // namespace fastgru

@@ -1,10 +1,10 @@
 // One parallel region a call, and barriers inside it.
 //
-// The threads are OpenMP's, of the very libgomp that torch has loaded (it is found by its name, so there is one
-// in a process). After each operator of its own torch's worker threads spin for milliseconds: threads of ours
-// would have to win the processor from them, theirs are there at once. What OpenMP cannot do is done with
-// threads made for the one region: in a forked process libgomp waits forever for workers that the fork left
-// behind, and ThreadSanitizer does not see its barriers. Each Python thread that calls has a team of its own.
+// Beside torch the threads are those of its OpenMP, of the very library that torch has loaded. After each operator of
+// its own torch's worker threads spin for milliseconds: threads of ours would have to win the processor from them,
+// theirs are there at once. It is found at run time, so that this library needs no OpenMP, brings none, and has no
+// second one loaded. Elsewhere, and in a forked process, where libgomp waits forever for workers that the fork left
+// behind, they are the pool's (pool.h). Each thread that calls has a team of its own.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +20,15 @@ struct Team {
   Barrier* group[2];  // for the threads of one direction
 };
 
-// Waits until `count` threads have come to the barrier; what each wrote before is then seen by all.
-// Spins for some microseconds, then gives the CPU away: on a busy machine a pure spin costs whole time
-// slices. May be used again at once.
+// Waits until `count` threads have come to the barrier (as spin.h does); what each wrote before is then seen by all.
+// May be used again at once.
 void wait_at(Barrier& barrier, int32_t count) noexcept;
 
 // Runs body(team, context) on `size` threads, the caller among them, and returns when all are done.
 // The team may come out smaller than asked for; body must go by team.size.
 void run_team(int32_t size, void (*body)(const Team& team, void* context) noexcept, void* context);
+
+// From now on regions run on torch's threads, if torch is loaded and has OpenMP. To be called when it has been loaded.
+void use_threads_of_torch() noexcept;
 
 }  // namespace fastgru

@@ -19,6 +19,7 @@
 #include "step_training.h"
 #include "tensor.h"
 #include "threads.h"
+#include "unlocked.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -79,11 +80,12 @@ NB_MODULE(_native, m) {
   m.def("is_batch_invariant", &fastgru::is_batch_invariant, "Whether single steps have the bits of longer calls too.");
   m.def("set_batch_invariant", &fastgru::set_batch_invariant, "wanted"_a,
         "Says so from now on, in all threads; returns what was said before.");
-  m.def("microkernel_gflops", &microkernel_gflops, nb::call_guard<nb::gil_scoped_release>(), "threads"_a,
+  m.def("microkernel_gflops", &microkernel_gflops, nb::call_guard<fastgru::binding::Unlocked>(), "threads"_a,
         "The rate of the product's innermost tile in float32, on memory that stays in L1: what can be had at best.");
   m.def("use_tensors", &fastgru::binding::use_tensors, "tensor"_a, "parameter"_a,
         "storage"_a, "in_place"_a = true,
-        "Torch's types, to be told once. in_place false: tensors are read through their Python methods.");
+        "Torch's types, to be told once torch is there; its threads compute from then on. in_place false: tensors are read "
+        "through their Python methods.");
   m.def(
       "clear_caches",
       [] {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "run.h"
+#include "unlocked.h"
 
 namespace fastgru::binding {
 
@@ -23,7 +24,7 @@ constexpr int64_t kLongCall = 1 << 20;
 template <class Body>
 void run_unlocked(int64_t products, Body body) {
   if (products <= kLongCall) return body();
-  const nanobind::gil_scoped_release release;
+  const Unlocked unlocked;
   body();
 }
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "threads.h"
+
 namespace fastgru::binding {
 namespace {
 
@@ -161,6 +163,7 @@ void use_tensors(nb::handle tensor, nb::handle parameter, nb::handle storage, bo
            method("untyped_storage"),
            method("storage_offset"),
            nb::getattr(storage, "nbytes").release().ptr()};
+  use_threads_of_torch();
   if (!in_place || !nb::hasattr(tensor, "__dlpack_c_exchange_api__")) return;
   const nb::object api = nb::getattr(tensor, "__dlpack_c_exchange_api__");
   auto* table = static_cast<dlpack::ExchangeApi*>(PyCapsule_GetPointer(api.ptr(), dlpack::kCapsule));
