@@ -186,7 +186,7 @@ bool second_derivatives_agree(const Problem& p, Layer<Real>& layer, int32_t thre
   if (!has_second_derivatives(p)) return true;
   const Results<double> direction = draw_direction(p, static_cast<uint32_t>(p.B));
   const Expected expected(expect_second(p, direction));
-  const double bound = std::max(bounds.gradients, 1e-10);
+  const double bound = std::max(bounds.gradients, 3e-11);
   layer.double_backward(direction, threads);
   const Results<double> got = layer.results();
   if (outputs_agree(p, got, expected, bound) & gradients_agree(p, got, expected, bound)) return true;
