@@ -21,7 +21,7 @@ class Environment:
     def __init__(self, folder: Path, **variables: str) -> None:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         self.bin, self.folder = folder / "bin", folder
-        self.run("pip", "install", "--quiet", *UNOPTIMISED, ROOT, **variables)
+        self.log = self.run("pip", "install", "--verbose", *UNOPTIMISED, ROOT, **variables).stderr
 
     def run(self, command: str, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
         outside = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
@@ -89,3 +89,14 @@ def test_install_without_a_compiler_leaves_the_native_module_out(tmp_path: Path)
     bare = Environment(tmp_path, CXX="/nonexistent/c++")
     ask = "import importlib.util, fastgru; print(importlib.util.find_spec('fastgru._native'))"
     assert bare.run("python", "-c", ask).stdout == "None\n"
+
+
+def test_install_with_a_compiler_that_fails_warns_and_leaves_the_native_module_out(tmp_path: Path) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *csrc/*) echo "no vectors here" >&2; exit 1;; esac\nexec c++ "$@"\n')
+    compiler.chmod(0o755)
+    bare = Environment(tmp_path / "environment", CXX=str(compiler), FASTGRU_REQUIRE_NATIVE="")
+    ask = "import importlib.util, fastgru; print(importlib.util.find_spec('fastgru._native'))"
+    assert bare.run("python", "-c", ask).stdout == "None\n"
+    assert "no vectors here" in bare.log
+    assert "the native module could not be compiled" in bare.log
