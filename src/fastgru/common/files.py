@@ -1,12 +1,17 @@
 """Atomic writes, a lock on a folder, and images that can be written."""
 
-import fcntl
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastgru.common.errors import InputError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 
 @contextmanager
@@ -29,7 +34,9 @@ def atomic_write(path: Path, attempt: str = "tmp") -> Iterator[Path]:
 
 
 def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    if sys.platform == "win32" and path.is_dir():
+        return  # a folder cannot be opened, and its names are in the file system's journal
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)  # there only a writer may fsync
     try:
         os.fsync(handle)
     finally:
@@ -40,21 +47,55 @@ def _fsync(path: Path) -> None:
 def locked(folder: Path, taken: str) -> Iterator[None]:
     """Hold `folder`, which is made where it is not there; InputError, saying `taken`, where another process holds it.
 
-    A folder that was made here and is still empty at the end goes again. A killed process holds nothing.
+    A folder that was made here and is still empty at the end goes again. A killed process holds nothing. Windows has no
+    locks on folders: there a file beside it, `.NAME.lock`, is held and goes again too.
     """
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(taken) from error
+        handle = _lock(folder)
+    except BlockingIOError as error:
+        raise InputError(taken) from error
+    try:
         yield
     finally:
-        os.close(handle)
+        _unlock(folder, handle)
         if new and folder.exists() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+if sys.platform == "win32":
+
+    def _lock_file(folder: Path) -> Path:
+        return folder.with_name(f".{folder.name}.lock")
+
+    def _lock(folder: Path) -> int:
+        handle = os.open(_lock_file(folder), os.O_RDWR | os.O_CREAT)
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:
+            os.close(handle)
+            raise BlockingIOError(*error.args) from error
+        return handle
+
+    def _unlock(folder: Path, handle: int) -> None:
+        os.close(handle)  # gives the lock up
+        with suppress(PermissionError):  # another process holds it by now, and will remove it
+            _lock_file(folder).unlink(missing_ok=True)
+
+else:
+
+    def _lock(folder: Path) -> int:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise
+        return handle
+
+    def _unlock(folder: Path, handle: int) -> None:
+        os.close(handle)
 
 
 def check_image(path: Path) -> None:
