@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from task_data import write_reviews
 from typer.testing import CliRunner, Result
 
@@ -150,7 +151,50 @@ def test_train_on_a_missing_file(tmp_path: Path) -> None:
 def test_train_on_a_file_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "data.docx").write_text("x")
     result = run("train", "classify", "--data", tmp_path / "data.docx", "--out", tmp_path / "out")
-    assert_one_line(result, "a data file ends in one of .csv, .tsv, .jsonl, .parquet")
+    assert_one_line(result, "a data file ends in one of .csv, .tsv, .json, .jsonl, .parquet")
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+def test_train_on_a_gpu_that_is_not_there(data: str, tmp_path: Path) -> None:
+    result = run("train", "classify", "--data", data, "--accelerator", "gpu", "--out", tmp_path / "out")
+    assert_one_line(result, "--accelerator gpu: torch sees no GPU here")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tables_are_read_as_the_options_say(trained: Path, data: str, tmp_path: Path) -> None:
+    table = tmp_path / "bare.csv"
+    table.write_bytes(b"\n".join(line.replace(b",", b":") for line in Path(data).read_bytes().splitlines()[1:]))
+    form = ["--separator", ":", "--encoding", "latin-1", "--no-header"]
+    found = run("evaluate", trained, "--data", table, *form, "--text", "1", "--label", "2", "--json")
+    assert json.loads(found.stdout)["count"] == 120
+    assert len(run("predict", trained, "--file", table, *form, "--text", "1").stdout.splitlines()) == 120
+    table.write_text("text,label\na fine film,good\n,bad\n")
+    found = run("evaluate", trained, "--data", table, "--skip-blank", "--json")
+    assert json.loads(found.stdout)["count"] == 1
+    assert "left out 1 of 2 rows, which are blank" in found.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "classify", "--out", "x"], ["train", "translate", "--out", "x"], ["evaluate"], ["predict"]]
+)
+def test_what_is_wrong_with_a_table_is_said_before_torch_is_imported(
+    trained: Path, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "a.csv").write_text("body,folder\nx,1\n")
+    name, file = ([], "--data") if command[0] == "train" else ([str(trained)], "--data")
+    file = "--file" if command[0] == "predict" else file
+    extra = ["--text", "text"] if command[0] == "predict" else []
+    code = (
+        "import sys; from fastgru.__main__ import main; sys.argv[0] = 'fastgru'\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, [m for m in ('torch', 'lightning', 'pandas') if m in sys.modules])"
+    )
+    given = [*command, *name, file, "a.csv", *extra]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *given], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "2 []\n"
+    assert "a.csv: there is no column" in done.stderr
 
 
 def test_train_with_a_label_seen_only_in_the_test_file(data: str, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pairs import load_pairs
 from fastgru.data.split import normalise
 from fastgru.data.stream import StreamedTexts, TextSplits, stream_splits
+from fastgru.data.table_format import TableFormat
 from fastgru.data.texts import load_splits
 from fastgru.models import TextClassifier
 from fastgru.training.batches import MicroBatch
@@ -175,6 +176,12 @@ def test_files_and_folders_that_cannot_be_streamed(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=problem):
         load_splits(str(tmp_path / name), "text", "label", stream=True)
+
+
+def test_blank_rows_are_not_left_out_of_a_stream(tmp_path: Path) -> None:
+    data = write_shards(tmp_path / "data", rows_of())
+    with pytest.raises(InputError, match="--skip-blank goes with data in memory"):
+        load_splits(data, "text", "label", stream=True, table=TableFormat(skip_blank=True))
 
 
 @pytest.mark.parametrize("load", [load_splits, load_pairs])

@@ -9,8 +9,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -20,6 +21,9 @@ from fastgru.common.processes import rank
 from fastgru.training.options import TrainOptions
 from fastgru.training.run_folder import RunFolder, task_of_run
 from fastgru.training.tasks import TASKS, AnyTask
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Out = Annotated[
     Path, typer.Option(help="Folder for the run: model, log (CSV, and TensorBoard if installed), curves, checkpoint.")
@@ -63,8 +67,6 @@ def _train(
 ) -> None:
     from rich.console import Console
 
-    from fastgru.training import run as training
-
     if not str(out) or out == Path() or given.get("data") == "":
         raise InputError("--data and --out need a name, and --out one of a folder below this one")
     if resume and overwrite:
@@ -72,12 +74,21 @@ def _train(
     run, console = RunFolder(out), Console(stderr=True)
     if resume:
         _refuse_other_options(context, task, run)
-        history = training.resume(run, console)
+        history = import_module("fastgru.training.run").resume(run, console)
     else:
-        history = training.train(task.options(**given), run, console, overwrite=overwrite)
+        history = _train_anew(task, task.options(**given), run, console, overwrite)
     best, name = history.best, task.best.replace("_", " ")
     if rank() == 0:
         typer.echo(f"best {name} {best[task.best]:.4f} in epoch {best['epoch']}; the model is in {out}")
+
+
+def _train_anew(task: AnyTask, options: TrainOptions, run: RunFolder, console: "Console", overwrite: bool) -> Any:
+    """Train; what is wrong with the folder or the data is said before torch is imported, which takes seconds."""
+    if rank() == 0:
+        run.check_free(overwrite, options.inputs)
+    options.check_accelerator()
+    data = task.load_data(options)
+    return import_module("fastgru.training.run").train(options, run, console, overwrite=overwrite, data=data)
 
 
 def _refuse_other_options(context: typer.Context, task: AnyTask, run: Any) -> None:

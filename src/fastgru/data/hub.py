@@ -1,5 +1,7 @@
 """Labelled texts from a Hugging Face dataset: by its name on the Hub, or a folder with one."""
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,16 +10,21 @@ from fastgru.common.errors import InputError, reason_of
 from fastgru.data.labelled import LabelledTexts
 
 CHUNK = 2_048  # rows that lie together in a source and are read together
+SECONDS = 10  # that the Hub has to answer whether there is such a dataset
 
 
-def load_hub(name: str, text: str, label: str) -> dict[str, LabelledTexts]:
+def load_hub(name: str, text: str, label: str, *, skip_blank: bool = False) -> dict[str, LabelledTexts]:
     """Give the parts of the dataset (train, validation, test, as far as it has them).
 
     `name`: a dataset's name, or a folder that `datasets` can load or that `save_to_disk` wrote.
+    `skip_blank`: leave out rows whose text or label is blank.
     InputError where there is no such dataset, no train part, or no such column.
     """
     parts = open_hub(name)
-    return {part: read_hub(parts[part], f"dataset {name} ({part})", text, label) for part in parts}
+    return {
+        part: read_hub(rows, f"dataset {name} ({part})", text, label, skip_blank=skip_blank)
+        for part, rows in parts.items()
+    }
 
 
 def open_hub(name: str, *, streaming: bool = False) -> dict[str, Any]:
@@ -28,11 +35,11 @@ def open_hub(name: str, *, streaming: bool = False) -> dict[str, Any]:
     return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
 
 
-def read_hub(part: Any, source: str, text: str, label: str) -> LabelledTexts:
+def read_hub(part: Any, source: str, text: str, label: str, *, skip_blank: bool = False) -> LabelledTexts:
     """Read a whole part."""
     chunks = list(read_chunks(part, source, text, label))
     whole = LabelledTexts([t for chunk in chunks for t in chunk.texts], [t for chunk in chunks for t in chunk.labels])
-    return whole.check(source)
+    return whole.check(source, skip_blank=skip_blank)
 
 
 def read_chunks(part: Any, source: str, text: str, label: str) -> Iterator[LabelledTexts]:
@@ -55,6 +62,7 @@ def read_chunks(part: Any, source: str, text: str, label: str) -> Iterator[Label
 
 
 def _load(name: str, streaming: bool) -> Any:
+    _check_there(name)
     import datasets
 
     # Its bars would stand between our one line a step.
@@ -69,6 +77,27 @@ def _load(name: str, streaming: bool) -> Any:
     if not streaming:
         return saved
     return {part: rows.to_iterable_dataset(num_shards=-(-len(rows) // CHUNK)) for part, rows in saved.items()}
+
+
+def _check_there(name: str) -> None:
+    """InputError where `name` is nothing: at once, since `datasets` asks a Hub that does not answer for minutes.
+
+    What lies in the cache of `datasets` needs no Hub.
+    """
+    if Path(name).exists():
+        return
+    refused = f"{name} is neither a file nor a dataset that can be loaded"
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise InputError(f"{refused}: there is no such file or folder")
+    from huggingface_hub import HfApi, constants
+
+    cache = os.environ.get("HF_DATASETS_CACHE") or str(Path(constants.HF_HOME) / "datasets")
+    if (Path(cache) / name.replace("/", "___")).is_dir() or constants.HF_HUB_OFFLINE:
+        return
+    try:
+        HfApi().dataset_info(name, timeout=SECONDS)
+    except Exception as error:  # of the HTTP library, which is another one from version to version
+        raise InputError(f"{refused}: the Hub says: {reason_of(error)}") from error
 
 
 def _label(value: Any, names: list[str] | None) -> str:

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fastgru.common.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,27 @@ class LabelledTexts:
         rows = json.dumps([self.texts, self.labels], ensure_ascii=True)
         return hashlib.sha256(rows.encode()).hexdigest()
 
-    def check(self, source: str) -> "LabelledTexts":
-        """Return self; InputError, naming `source`, where there is no row, or a text or label is blank."""
+    def check(self, source: str, *, skip_blank: bool = False) -> "LabelledTexts":
+        """Return self; InputError, naming `source`, where there is no row, or a text or label is blank.
+
+        With `skip_blank` the rows with a blank text or label are left out, and their number is told.
+        """
+        if skip_blank:
+            return self._without_blank(source).check(source)
         if not self.texts:
             raise InputError(f"{source}: there are no rows in it")
         for what, column in (("text", self.texts), ("label", self.labels)):
             blank = [row for row, value in enumerate(column, start=1) if not value.strip()]
             if blank:
                 raise InputError(
-                    f"{source}: {len(blank)} of {len(column)} rows have an empty {what} (the first is row {blank[0]})"
+                    f"{source}: {len(blank)} of {len(column)} rows have an empty {what} (the first is row {blank[0]}); "
+                    "--skip-blank leaves them out"
                 )
         return self
+
+    def _without_blank(self, source: str) -> "LabelledTexts":
+        rows = enumerate(zip(self.texts, self.labels, strict=True))
+        kept = [row for row, (text, label) in rows if text.strip() and label.strip()]
+        if len(kept) < len(self):
+            _log.info("%s: left out %d of %d rows, which are blank", source, len(self) - len(kept), len(self))
+        return self.take(kept)

@@ -4,7 +4,8 @@ from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pronunciations import load_pronunciations
 from fastgru.data.split import complete
 from fastgru.data.stream import TextSplits, stream_splits
-from fastgru.data.table import read_labelled
+from fastgru.data.table import PLAIN, read_labelled
+from fastgru.data.table_format import TableFormat
 from fastgru.data.texts import read_parts
 
 PRONUNCIATIONS = "pronunciations"
@@ -12,23 +13,32 @@ FRACTION = 0.05  # of the pairs, to test on, and as many to validate with
 
 
 def load_pairs(
-    data: str, source: str, target: str, test: str | None = None, *, stress: bool = False, stream: bool = False
+    data: str,
+    source: str,
+    target: str,
+    test: str | None = None,
+    *,
+    stress: bool = False,
+    stream: bool = False,
+    table: TableFormat = PLAIN,
 ) -> TextSplits:
     """Load `data` and split it by source, always the same way: 90 % train, 5 % validation, 5 % test.
 
     `data`: "pronunciations" (the CMU Pronouncing Dictionary, with `stress` or without), a table file, or the name or
     folder of a Hugging Face dataset; `source`, `target`: its columns. `test`: a table file to test on.
     `stream`: leave the training part where it is (`fastgru.data.stream.stream_splits` says of what data).
+    `table`: how table files are written.
     All targets of one source are in one part. InputError for bad data.
     """
     if stream:
-        return stream_splits(data, source, target, test, fraction=FRACTION).check_sizes(data, "sources", test)
+        streamed = stream_splits(data, source, target, test, fraction=FRACTION, table=table)
+        return streamed.check_sizes(data, "sources", test)
     if data == PRONUNCIATIONS:
         parts = {"train": load_pronunciations(stress=stress)}
     else:
-        parts = read_parts(data, source, target)
+        parts = read_parts(data, source, target, table)
     if test is not None:
-        parts["test"] = read_labelled(test, source, target)
+        parts["test"] = read_labelled(test, source, target, table)
     return complete(parts, FRACTION).check_sizes(data, "sources", test)
 
 

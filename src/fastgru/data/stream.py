@@ -15,7 +15,8 @@ from fastgru.data.hub import CHUNK, open_hub, read_chunks, read_hub
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.parquet import RowRange, cut_groups, find_parquet, read, read_schema, whole
 from fastgru.data.split import Splits, normalise, without
-from fastgru.data.table import is_table, read_column, read_labelled
+from fastgru.data.table import PLAIN, is_table, read_column, read_labelled
+from fastgru.data.table_format import TableFormat
 
 WINDOW = 16_384  # rows of the training part that are in memory at a time
 RANGES = 4  # that a row group is cut into, at most: one is only reached by decoding what lies before it in its group
@@ -162,17 +163,21 @@ class Column:
 TextSplits = Splits[LabelledTexts | StreamedTexts, LabelledTexts]
 
 
-def stream_splits(data: str, text: str, label: str, test: str | None, *, fraction: float = 0.1) -> TextSplits:
+def stream_splits(
+    data: str, text: str, label: str, test: str | None, *, fraction: float = 0.1, table: TableFormat = PLAIN
+) -> TextSplits:
     """Split `data` into a training part that is streamed, and the two others, which stay in memory.
 
     `data`: Parquet (a file, a folder, a pattern), or the name or folder of a Hugging Face dataset; `text`, `label`: its
-    columns. `test`: a table file to test on. Of a part that is not there it takes `fraction` of the rows, HELD_OUT at
-    most, by the SHA-256 of the text: the same ones on every machine and for every order.
+    columns. `test`: a table file to test on, as `table` says. Of a part that is not there it takes `fraction` of the
+    rows, HELD_OUT at most, by the SHA-256 of the text: the same ones on every machine and for every order.
     A text of one part never stays in another. InputError for bad data.
     """
+    if table.skip_blank:
+        raise InputError("--skip-blank goes with data in memory: leave out --stream, or the blank rows")
     source, given = _open(data, text, label)
     if test is not None:
-        given["test"] = read_labelled(test, text, label)
+        given["test"] = read_labelled(test, text, label, table)
     elsewhere = {_hash_position(text) for part in given.values() for text in part.texts}
     digest = hashlib.sha256("".join(part.fingerprint() for part in given.values()).encode())
     first = _HeldOut(0.0 if "test" in given else fraction)

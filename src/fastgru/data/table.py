@@ -1,126 +1,85 @@
-"""The user's own data: a table with a text column and a label column, in a file or a Hugging Face dataset."""
+"""The user's own data: a table with a text column and a label column, in a file."""
 
-import csv
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastgru.common.errors import InputError, reason_of
 from fastgru.data.labelled import LabelledTexts
+from fastgru.data.table_format import SUFFIXES, Columns, TableFormat, suffix_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-FORMATS = ".csv, .tsv, .jsonl, .parquet"
+FORMATS = ", ".join(SUFFIXES)
+PLAIN = TableFormat()
 
 
 def is_table(source: str) -> bool:
     """Say whether `source` names a table file by its suffix, there or not."""
-    return Path(source).suffix.lower() in FORMATS.split(", ")
+    return suffix_of(Path(source)) in SUFFIXES
 
 
-def read_labelled(source: str, text: str, label: str) -> LabelledTexts:
+def read_labelled(source: str, text: str, label: str, table: TableFormat = PLAIN) -> LabelledTexts:
     """Read texts and labels from the file at `source`; InputError for whatever is wrong with it."""
-    frame = read_frame(source)
+    frame = read_frame(source, table)
     texts, names = read_column(frame, text, source), read_column(frame, label, source)
-    return LabelledTexts(texts, [name.strip() for name in names]).check(source)
+    return LabelledTexts(texts, [name.strip() for name in names]).check(source, skip_blank=table.skip_blank)
 
 
-def read_texts(source: str, text: str | None) -> list[str]:
+def read_texts(source: str, text: str | None, table: TableFormat = PLAIN) -> list[str]:
     """Read texts alone: the column `text` of a table file, otherwise each line of a text file that is not blank."""
     if is_table(source):
         if text is None:
             raise InputError(f"{source} is a table: name its column of texts with --text")
-        texts = read_column(read_frame(source), text, source)
+        texts = read_column(read_frame(source, table), text, source)
+        texts = [value for value in texts if value.strip()] if table.skip_blank else texts
     else:
-        try:
-            texts = [line for line in Path(source).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        except UnicodeDecodeError as error:
-            raise InputError(f"{source} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
-        except OSError as error:
-            raise InputError(f"{source} cannot be read: {error.strerror}") from error
+        texts = [line for line in table.read_text(Path(source)).splitlines() if line.strip()]
     if not texts:
         raise InputError(f"{source}: there are no texts in it")
     return texts
 
 
-def read_frame(source: str) -> "pd.DataFrame":
-    """Read the table file at `source` by its suffix."""
-    import pandas as pd
-
+def read_frame(source: str, table: TableFormat = PLAIN) -> "Columns | pd.DataFrame":
+    """Read the table file at `source` by its suffix. Only Parquet needs pandas, which takes long to import."""
     path = Path(source)
     if not is_table(source):
-        raise InputError(f"{source}: a data file ends in one of {FORMATS}")
+        raise InputError(f"{source}: a data file ends in one of {FORMATS}, or these and .gz")
     if path.is_dir():
         raise InputError(f"{source} is a folder: name a file in it")
     if not path.is_file():
         raise InputError(f"{source}: there is no such file")
     if path.stat().st_size == 0:
         raise InputError(f"{source}: the file is empty")
+    return _read_parquet(path) if suffix_of(path) == ".parquet" else table.read_columns(path)
+
+
+def _read_parquet(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    if path.suffix.lower() == ".gz":
+        raise InputError(f"{path}: unpack it; Parquet is packed in itself")
     try:
-        if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path)
-        read = _read_jsonl if path.suffix.lower() == ".jsonl" else _read_separated
-        return pd.DataFrame(read(path), dtype=object)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{source} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
-    # csv, json and pyarrow raise their own kinds of ValueError and OSError for content that they cannot parse.
-    except (ValueError, OSError, csv.Error) as error:
-        raise InputError(f"{source} cannot be read: {reason_of(error)}") from error
+        return pd.read_parquet(path)
+    # pyarrow raises its own kinds of ValueError and OSError for content that it cannot parse.
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {reason_of(error)}") from error
 
 
-def _read_separated(path: Path) -> dict[str, list[str]]:
-    # Not pandas' reader: it takes the first field of rows that are too long for an index, without a word.
-    csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, delimiter=SEPARATORS[path.suffix.lower()], strict=True)
-        names = next(rows, [])
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"the column {twice[0]!r} is there twice")
-        columns: dict[str, list[str]] = {name: [] for name in names}
-        for row in rows:
-            if not row:
-                continue
-            if len(row) != len(names):
-                raise ValueError(
-                    f"line {rows.line_num} has {len(row)} fields and the header {len(names)}: put texts that hold "
-                    "the separator into quotes"
-                )
-            for name, value in zip(names, row, strict=True):
-                columns[name].append(value)
-    return columns
-
-
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    # Not pandas' reader: it guesses types, so that a text "2024-01-01" or "007" changes.
-    rows = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"line {number} is no JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number}: every line has to be a JSON object")
-            rows.append(row)
-    return rows
-
-
-def read_column(frame: "pd.DataFrame", column: str, source: str) -> list[str]:
+def read_column(frame: "Columns | pd.DataFrame", column: str, source: str) -> list[str]:
     """Give one column as strings, missing values as ""; InputError, naming the columns there are, without it.
 
     Whole numbers read the same from every format, and so do truth values; a list or an object is no text.
     """
-    if column not in frame.columns:
-        there = ", ".join(repr(str(name)) for name in frame.columns)
+    if column not in frame:
+        there = ", ".join(repr(str(name)) for name in frame)
         raise InputError(f"{source}: there is no column {column!r}; the columns are: {there}")
-    values = zip(frame[column], frame[column].isna(), strict=True)
-    return ["" if missing else _string(value, f"{source}, row {row}") for row, (value, missing) in enumerate(values, 1)]
+    values = frame[column]
+    absent = [value is None or value != value for value in values] if isinstance(values, list) else values.isna()
+    return [
+        "" if missing else _string(value, f"{source}, row {row}")
+        for row, (value, missing) in enumerate(zip(values, absent, strict=True), 1)
+    ]
 
 
 def _string(value: Any, where: str) -> str:

@@ -7,28 +7,32 @@ from fastgru.data.labelled import LabelledTexts
 from fastgru.data.reviews import load_reviews
 from fastgru.data.split import complete
 from fastgru.data.stream import TextSplits, stream_splits
-from fastgru.data.table import is_table, read_labelled
+from fastgru.data.table import PLAIN, is_table, read_labelled
+from fastgru.data.table_format import TableFormat
 
 
-def load_splits(data: str, text: str, label: str, test: str | None = None, *, stream: bool = False) -> TextSplits:
+def load_splits(
+    data: str, text: str, label: str, test: str | None = None, *, stream: bool = False, table: TableFormat = PLAIN
+) -> TextSplits:
     """Load `data` and split it.
 
     `data`: "reviews" (the movie reviews), a table file, or the name or folder of a Hugging Face dataset.
     `test`: a table file to test on. Otherwise the dataset's own test part, otherwise a tenth of the data.
     `stream`: leave the training part where it is (`fastgru.data.stream.stream_splits` says of what data).
+    `table`: how table files are written.
     A text of the test part never stays in the others. InputError for bad data, for fewer than two labels, and
     for a label that only the validation or the test part has.
     """
     if stream:
-        return stream_splits(data, text, label, test).check(data, "texts", test)
-    parts = {"train": load_reviews()} if data == "reviews" else read_parts(data, text, label)
+        return stream_splits(data, text, label, test, table=table).check(data, "texts", test)
+    parts = {"train": load_reviews()} if data == "reviews" else read_parts(data, text, label, table)
     if test is not None:
-        parts["test"] = read_labelled(test, text, label)
+        parts["test"] = read_labelled(test, text, label, table)
     return complete(parts).check(data, "texts", test)
 
 
-def read_parts(data: str, text: str, label: str) -> dict[str, LabelledTexts]:
+def read_parts(data: str, text: str, label: str, table: TableFormat = PLAIN) -> dict[str, LabelledTexts]:
     """Read a table file ("train" alone), or the parts that a Hugging Face dataset has; InputError for bad data."""
     if is_table(data) or Path(data).is_file():
-        return {"train": read_labelled(data, text, label)}
-    return load_hub(data, text, label)
+        return {"train": read_labelled(data, text, label, table)}
+    return load_hub(data, text, label, skip_blank=table.skip_blank)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ def evaluate_run(
     `reads`: how to read the table, where not as the run's own data. `ensemble`: other models, which answer together
     with the run's. InputError for what cannot be measured.
     """
-    model = task.load_models([run, *ensemble])
+    load = partial(task.load_models, [run, *ensemble])
     folder = RunFolder(Path(run))
     if table is None:
         options = folder.read_options()
         data = task.load_data(options)
         folder.check_data(data.fingerprint())
-        return task.measure_test(model, data, options)
+        return task.measure_test(load(), data, options)
     options = folder.read_options() if folder.is_run else task.options()
-    return task.measure_table(model, table, replace(options, **reads)), table
+    return task.measure_table(load, table, replace(options, **reads)), table

@@ -5,6 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 import typer
 
+from fastgru.common.errors import InputError
+from fastgru.data.table_format import TableFormat
+
 TRAINING = "Training"
 
 Seed = Annotated[
@@ -58,6 +61,41 @@ Threads = Annotated[
 ]
 
 
+TABLES = "Tables"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """How table files are written, where that is not to be seen: of a task that reads tables, and of its `predict`."""
+
+    separator: Annotated[
+        str | None,
+        typer.Option(help="Between fields: a character or 'tab'.  [default: recognised]", rich_help_panel=TABLES),
+    ] = None
+    encoding: Annotated[str | None, typer.Option(help="Such as latin-1.  [default: UTF-8]", rich_help_panel=TABLES)] = (
+        None
+    )
+    header: Annotated[
+        bool,
+        typer.Option(help="Whether the first row names the columns; otherwise 1, 2, ...", rich_help_panel=TABLES),
+    ] = True
+    skip_blank: Annotated[
+        bool, typer.Option("--skip-blank", help="Leave out rows that are blank.", rich_help_panel=TABLES)
+    ] = False
+
+    def __post_init__(self) -> None:
+        """InputError for a separator or an encoding that is none."""
+        _ = self.table
+
+    @property
+    def table(self) -> TableFormat:
+        """The form of the tables."""
+        return TableFormat(self.separator, self.encoding, self.header, self.skip_blank)
+
+
+TABLE_FIELDS = ("separator", "encoding", "header", "skip_blank")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """The options of a training; train.json holds them. A task adds its own, and may give these other defaults.
@@ -83,6 +121,15 @@ class TrainOptions:
     devices: Devices = 1
     checkpoint_every: CheckpointEvery = None
     threads: Threads = 1
+
+    def check_accelerator(self) -> None:
+        """InputError where a GPU is asked for and there is none: before any data is read."""
+        if self.accelerator != "gpu":
+            return
+        import torch
+
+        if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+            raise InputError("--accelerator gpu: torch sees no GPU here; leave it out, or take cpu")
 
     @property
     def inputs(self) -> tuple[str, ...]:

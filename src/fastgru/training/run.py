@@ -35,13 +35,14 @@ def train(
 ) -> History:
     """Train anew into `run`; returns the log.
 
-    `data`: what to train on, where it is not to be loaded as the options say; such a run cannot be resumed.
+    `data`: what to train on, where it has been loaded; a run can be resumed where it is what the options name.
     With `overwrite` an earlier run in the folder stays whole until this one's first checkpoint. Of several processes
     the first one alone touches the folder. InputError for bad data or a folder that is taken, Stopped by Ctrl-C or
     SIGTERM.
     """
     if rank() == 0:
         run.check_free(overwrite, options.inputs)
+    options.check_accelerator()
     if data is None:
         data = TASKS[options.task].load_data(options)
     with _locked(run):
@@ -58,6 +59,7 @@ def resume(run: RunFolder, console: Console) -> History:
     if run.finished:
         console.print("the run had come to its end already", highlight=False)
         return History(run, console, run.task, rows=run.read_log())
+    options.check_accelerator()
     data = run.task.load_data(options)
     run.check_data(data.fingerprint())
     with _locked(run):

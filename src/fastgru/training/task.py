@@ -1,7 +1,7 @@
 """Task: what the way through a training, the commands and the run folder need to know of one task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -131,8 +131,12 @@ class Task(ABC, Generic[O, D, M]):
         """Measure a model on the test part; gives what was measured on too, in words."""
 
     @abstractmethod
-    def measure_table(self, model: M, source: str, options: O) -> Measures:
-        """Measure a model on the table at `source`, read by the options in `reads`."""
+    def measure_table(self, load: Callable[[], M], source: str, options: O) -> Measures:
+        """Measure a model on the table at `source`, read by the options in `reads`.
+
+        `load`: gives the model; called once the table is read, where that needs no model: what is wrong with a table
+        is said before torch is imported.
+        """
 
     @abstractmethod
     def read_inputs(self, given: list[str], file: str | None, options: Any) -> list[Any]:

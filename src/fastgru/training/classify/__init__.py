@@ -1,6 +1,6 @@
 """The task `classify`: which label a text has."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastgru.common.errors import InputError
 from fastgru.training.answers import ClassifiedText
 from fastgru.training.classify.options import ClassifyOptions, ClassifyPredictOptions
+from fastgru.training.options import TABLE_FIELDS
 from fastgru.training.task import Task
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
     columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
     best = "validation_accuracy"
     files = ("tokenizer.json",)
-    reads = ("text", "label")
+    reads = ("text", "label", *TABLE_FIELDS)
     predict_options = ClassifyPredictOptions
     input_column = "text"
     asks_for = "texts to classify"
@@ -45,7 +46,9 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
         """Load and split the texts."""
         from fastgru.data.texts import load_splits
 
-        return load_splits(options.data, options.text, options.label, options.test, stream=options.stream)
+        return load_splits(
+            options.data, options.text, options.label, options.test, stream=options.stream, table=options.table
+        )
 
     def build_model(self, options: ClassifyOptions, data: "TextSplits") -> "TextClassifier":
         """Train the tokenizer, and make a model for it."""
@@ -105,12 +108,16 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
         source = options.test or f"the test part of {options.data}"
         return measure(model, data.test, source), source
 
-    def measure_table(self, model: "TextClassifier", source: str, options: ClassifyOptions) -> "ClassifyMeasures":
+    def measure_table(
+        self, load: Callable[[], "TextClassifier"], source: str, options: ClassifyOptions
+    ) -> "ClassifyMeasures":
         """Measure on a table's columns of texts and labels."""
         from fastgru.data.table import read_labelled
+
+        rows = read_labelled(source, options.text, options.label, options.table)
         from fastgru.training.classify.measure import measure
 
-        return measure(model, read_labelled(source, options.text, options.label), source)
+        return measure(load(), rows, source)
 
     def read_inputs(self, given: list[str], file: str | None, options: ClassifyPredictOptions) -> list[str]:
         """Give the texts."""
@@ -118,7 +125,7 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
         if options.explain is not None:
             _check_page(options.explain)
-        return given if file is None else read_texts(file, options.text)
+        return given if file is None else read_texts(file, options.text, options.table)
 
     def predict(
         self, model: "TextClassifier", inputs: list[str], options: ClassifyPredictOptions

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from fastgru.common.errors import InputError
-from fastgru.training.options import TRAINING, Stream, TrainOptions
+from fastgru.training.options import TRAINING, Stream, TableOptions, TrainOptions
 
 DATA, MODEL = "Data", "Model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(TrainOptions):
+class ClassifyOptions(TableOptions, TrainOptions):
     """The options of a classifier's training.
 
     `data`, `text`, `label`, `test`: where the texts come from (`fastgru.data.texts.load_splits`).
@@ -25,7 +25,7 @@ class ClassifyOptions(TrainOptions):
     data: Annotated[
         str,
         typer.Option(
-            help="'reviews', a .csv, .tsv, .jsonl or .parquet file, or a Hugging Face dataset (name, folder).",
+            help="'reviews', a .csv, .tsv, .json(l) or .parquet file, or a Hugging Face dataset (name, folder).",
             rich_help_panel=DATA,
         ),
     ] = "reviews"
@@ -60,6 +60,7 @@ class ClassifyOptions(TrainOptions):
 
     def __post_init__(self) -> None:
         """InputError for a pooling or weights that are none."""
+        super().__post_init__()
         self.poolings()
         if self.class_weights not in ("none", "balanced"):
             self.weight_of_label()
@@ -96,8 +97,8 @@ class ClassifyOptions(TrainOptions):
             ) from None
 
 
-@dataclass(frozen=True)
-class ClassifyPredictOptions:
+@dataclass(frozen=True, kw_only=True)
+class ClassifyPredictOptions(TableOptions):
     """How `predict` reads a table, and the page that explains its answers."""
 
     text: Annotated[str | None, typer.Option(help="Column of the texts, where --file is a table.")] = None

@@ -1,6 +1,6 @@
 """The task `signals`: which label a sequence of vectors has: who speaks, which word was said, how someone moves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -95,11 +95,14 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
         source = options.test or f"the test part of {options.data}"
         return measure_signals(model, data.test, source), source
 
-    def measure_table(self, model: "SequenceClassifier", source: str, options: SignalsOptions) -> "SignalMeasures":
+    def measure_table(
+        self, load: Callable[[], "SequenceClassifier"], source: str, options: SignalsOptions
+    ) -> "SignalMeasures":
         """Measure on a folder or file of labelled sequences."""
         from fastgru.data.signals import read_labelled_signals
         from fastgru.training.signals.measure import measure_signals
 
+        model = load()
         return measure_signals(model, read_labelled_signals(source, model.config.features), source)
 
     def read_inputs(self, given: list[str], file: str | None, options: SignalsPredictOptions) -> list[str]:

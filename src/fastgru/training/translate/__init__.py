@@ -1,12 +1,13 @@
 """The task `translate`: which sequence another one becomes, such as a word its pronunciation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastgru.common.errors import InputError
 from fastgru.training.answers import Translation
+from fastgru.training.options import TABLE_FIELDS
 from fastgru.training.task import Task
 from fastgru.training.translate.options import TranslateOptions, TranslatePredictOptions
 
@@ -34,7 +35,7 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
     best = "validation_sequence_error"
     best_is = "min"
     files = ("source_tokenizer.json", "target_tokenizer.json")
-    reads = ("source", "target")
+    reads = ("source", "target", *TABLE_FIELDS)
     predict_options = TranslatePredictOptions
     input_column = "text"
     asks_for = "sequences to translate"
@@ -44,7 +45,14 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
         from fastgru.data.pairs import load_pairs
 
         columns = (options.source, options.target)
-        return load_pairs(options.data, *columns, options.test, stress=options.stress, stream=options.stream)
+        return load_pairs(
+            options.data,
+            *columns,
+            options.test,
+            stress=options.stress,
+            stream=options.stream,
+            table=options.table,
+        )
 
     def build_model(self, options: TranslateOptions, data: "TextSplits") -> "Seq2Seq":
         """Train the tokenizers, and make a model for them."""
@@ -128,18 +136,22 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
 
         return measure(model, data.test, beam=options.beam), options.test or f"the test part of {options.data}"
 
-    def measure_table(self, model: "TextGenerator", source: str, options: TranslateOptions) -> "TranslateMeasures":
+    def measure_table(
+        self, load: Callable[[], "TextGenerator"], source: str, options: TranslateOptions
+    ) -> "TranslateMeasures":
         """Measure on a table's columns of sources and targets."""
         from fastgru.data.table import read_labelled
+
+        rows = read_labelled(source, options.source, options.target, options.table)
         from fastgru.training.translate.measure import measure
 
-        return measure(model, read_labelled(source, options.source, options.target), beam=options.beam)
+        return measure(load(), rows, beam=options.beam)
 
     def read_inputs(self, given: list[str], file: str | None, options: TranslatePredictOptions) -> list[str]:
         """Give the sources."""
         from fastgru.data.table import read_texts
 
-        return given if file is None else read_texts(file, options.text)
+        return given if file is None else read_texts(file, options.text, options.table)
 
     def predict(
         self, model: "TextGenerator", inputs: list[str], options: TranslatePredictOptions

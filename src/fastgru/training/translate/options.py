@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from fastgru.training.options import TRAINING, BatchSize, Epochs, LearningRate, Patience, Stream, TrainOptions
+from fastgru.training.options import (
+    TRAINING,
+    BatchSize,
+    Epochs,
+    LearningRate,
+    Patience,
+    Stream,
+    TableOptions,
+    TrainOptions,
+)
 
 DATA, MODEL = "Data", "Model"
 Tokens = Literal["characters", "words", "subwords"]
@@ -16,7 +25,7 @@ def _size(text: str, least: int = 1) -> typer.models.OptionInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslateOptions(TrainOptions):
+class TranslateOptions(TableOptions, TrainOptions):
     """The options of a sequence-to-sequence training.
 
     `data`, `source`, `target`, `test`, `stress`: where the pairs come from (`fastgru.data.pairs.load_pairs`).
@@ -28,7 +37,7 @@ class TranslateOptions(TrainOptions):
     data: Annotated[
         str,
         typer.Option(
-            help="'pronunciations', a .csv, .tsv, .jsonl or .parquet file, or a Hugging Face dataset (name, folder).",
+            help="'pronunciations', a .csv, .tsv, .json(l) or .parquet file, or a Hugging Face dataset (name, folder).",
             rich_help_panel=DATA,
         ),
     ] = "pronunciations"
@@ -87,8 +96,8 @@ class TranslateOptions(TrainOptions):
         return tuple(name for name in (self.data, self.test) if name)
 
 
-@dataclass(frozen=True)
-class TranslatePredictOptions:
+@dataclass(frozen=True, kw_only=True)
+class TranslatePredictOptions(TableOptions):
     """How `predict` reads a table, how it searches, and the picture of what the decoder looked at."""
 
     text: Annotated[str | None, typer.Option(help="Column of the texts, where --file is a table.")] = None
