@@ -169,6 +169,15 @@ def test_blank_rows_are_left_out_where_that_is_asked_for(tmp_path: Path, caplog:
         read_labelled(str(path), "text", "label", TableFormat(skip_blank=True))
 
 
+def test_a_header_that_is_repeated_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\nx,a\ntext,label\ntext,b\ny,label\n")
+    with caplog.at_level(logging.INFO, "fastgru"):
+        rows = read_labelled(str(path), "text", "label")
+    assert list(zip(rows.texts, rows.labels, strict=True)) == [("x", "a"), ("text", "b"), ("y", "label")]
+    assert "a.csv: left out what repeats the header: 1 of 4 rows, the first is row 2" in caplog.text
+
+
 def test_read_texts_of_lines_and_of_a_table(tmp_path: Path) -> None:
     lines, table = tmp_path / "lines.txt", tmp_path / "table.csv"
     lines.write_text("one\n\ntwo\n")

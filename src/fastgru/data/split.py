@@ -3,12 +3,15 @@
 import hashlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Generic, Protocol, TypeVar
 
 from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
+
+RARE = 3  # different texts of a label that all train: a part of so few would measure chance
 
 _log = logging.getLogger(__name__)
 
@@ -91,19 +94,71 @@ def split_groups(keys: list[str], fractions: tuple[float, ...], seed: int = 0) -
     The keys are ordered by the SHA-256 of the seed and the key, so that the parts are the same on every machine and
     for every order of the rows.
     """
+    groups = _in_order(keys, seed)
+    parts: list[list[int]] = [[] for _ in fractions]
+    bounds = [sum(fractions[: part + 1]) * len(keys) for part in range(len(fractions))]
+    part = done = 0
+    for group in groups.values():
+        while part < len(fractions) - 1 and done >= round(bounds[part]):
+            part += 1
+        parts[part] += group
+        done += len(group)
+    return parts
+
+
+def split_by_label(rows: LabelledTexts, fractions: tuple[float, ...], seed: int = 0) -> list[LabelledTexts]:
+    """Split `rows` into parts of these fractions of every label (summing to 1), of which the last one trains.
+
+    Texts that are equal but for case and white space stay together, under the rarest of their labels. A part takes one
+    text of a label at least; a label of RARE different texts or fewer trains only, and such labels are told.
+    """
+    groups = _in_order([normalise(text) for text in rows.texts], seed)
+    counts = rows.label_counts
+    by_label: defaultdict[str, list[str]] = defaultdict(list)
+    for key, group in groups.items():
+        by_label[min((counts[rows.labels[row]], rows.labels[row]) for row in group)[1]].append(key)
+    rare = {label: len(keys) for label, keys in by_label.items() if len(keys) <= RARE}
+    if len(rare) < len(by_label):  # where all are rare nothing can be measured, which is refused
+        _tell_rare(rare)
+    place: dict[str, int] = {}
+    for keys in by_label.values():
+        place.update(zip(keys, _places(len(keys), fractions), strict=False))
+    return [
+        rows.take(row for key, group in groups.items() if place[key] == part for row in group)
+        for part in range(len(fractions))
+    ]
+
+
+def _places(count: int, fractions: tuple[float, ...]) -> Iterator[int]:
+    """Give the part of each of `count` texts of a label, and the last part without end."""
+    for part, fraction in enumerate(fractions[:-1] if count > RARE else ()):
+        yield from repeat(part, max(1, round(fraction * count)))
+    yield from repeat(len(fractions) - 1)
+
+
+def _tell_rare(rare: dict[str, int]) -> None:
+    if rare:
+        numbers = (RARE, len(rare), sum(rare.values()))
+        _log.info("labels of %d texts or fewer only train: %d (%d texts): %s", *numbers, _some(sorted(rare)))
+
+
+def tell_alike(labels: Iterable[str]) -> None:
+    """Tell which labels differ in case or white space alone: they are learned as different ones."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for label in sorted(labels):
+        alike[normalise(label)].append(label)
+    shown = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+    if shown:
+        _log.info("labels that differ in case or spaces alone are learned as different ones: %s", _some(shown))
+
+
+def _in_order(keys: list[str], seed: int) -> dict[str, list[int]]:
+    """Give the rows of each key, the keys in the order of their hash."""
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for row, key in enumerate(keys):
         groups[key].append(row)
     order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\n{key}".encode()).digest())
-    parts: list[list[int]] = [[] for _ in fractions]
-    bounds = [sum(fractions[: part + 1]) * len(keys) for part in range(len(fractions))]
-    part = done = 0
-    for key in order:
-        while part < len(fractions) - 1 and done >= round(bounds[part]):
-            part += 1
-        parts[part] += groups[key]
-        done += len(groups[key])
-    return parts
+    return {key: groups[key] for key in order}
 
 
 def normalise(text: str) -> str:
@@ -111,20 +166,23 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def complete(parts: dict[str, LabelledTexts], fraction: float = 0.1) -> Splits[LabelledTexts, LabelledTexts]:
+def complete(
+    parts: dict[str, LabelledTexts], fraction: float = 0.1, *, by_label: bool = False
+) -> Splits[LabelledTexts, LabelledTexts]:
     """Give all three parts: where validation or test is missing, it is a `fraction` of the training part.
 
-    A text of one part never stays in another.
+    A text of one part never stays in another. `by_label`: take the fraction of every label (`split_by_label`).
     """
+    cut = split_by_label if by_label else split
     train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
     if test is None and validation is None:
-        test, validation, train = split(train, (fraction, fraction, 1 - 2 * fraction))
+        test, validation, train = cut(train, (fraction, fraction, 1 - 2 * fraction))
         return Splits(train, validation, test)
     if test is None:
-        test, train = split(train, (fraction, 1 - fraction))
+        test, train = cut(train, (fraction, 1 - fraction))
     train = without(train, test)
     if validation is None:
-        validation, train = split(train, (fraction, 1 - fraction))
+        validation, train = cut(train, (fraction, 1 - fraction))
     validation = without(validation, test)
     return Splits(without(train, validation), validation, test)
 
@@ -144,7 +202,7 @@ def check_labels(labels: Iterable[str], known: list[str], source: str) -> None:
     if unknown:
         raise InputError(
             f"{source} has labels that the training data has not: {_some(unknown)} (known: {_some(known)}); "
-            "is it the right column, and has every label some ten texts?"
+            "is it the right column?"
         )
 
 

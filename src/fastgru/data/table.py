@@ -1,5 +1,6 @@
 """The user's own data: a table with a text column and a label column, in a file."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 FORMATS = ", ".join(SUFFIXES)
 PLAIN = TableFormat()
 
+_log = logging.getLogger(__name__)
+
 
 def is_table(source: str) -> bool:
     """Say whether `source` names a table file by its suffix, there or not."""
@@ -23,7 +26,19 @@ def read_labelled(source: str, text: str, label: str, table: TableFormat = PLAIN
     """Read texts and labels from the file at `source`; InputError for whatever is wrong with it."""
     frame = read_frame(source, table)
     texts, names = read_column(frame, text, source), read_column(frame, label, source)
-    return LabelledTexts(texts, [name.strip() for name in names]).check(source, skip_blank=table.skip_blank)
+    rows = LabelledTexts(texts, [name.strip() for name in names])
+    rows = _without_headers(rows, (text, label), source) if table.header else rows
+    return rows.check(source, skip_blank=table.skip_blank)
+
+
+def _without_headers(rows: LabelledTexts, header: tuple[str, str], source: str) -> LabelledTexts:
+    """Leave out rows that repeat the header, as tables that were put together have them, and tell it."""
+    found = [place for place, row in enumerate(zip(rows.texts, rows.labels, strict=True)) if row == header]
+    if not found:
+        return rows
+    told = (source, len(found), len(rows), found[0] + 1)
+    _log.info("%s: left out what repeats the header: %d of %d rows, the first is row %d", *told)
+    return rows.take(sorted(set(range(len(rows))).difference(found)))
 
 
 def read_texts(source: str, text: str | None, table: TableFormat = PLAIN) -> list[str]:

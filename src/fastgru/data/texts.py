@@ -5,7 +5,7 @@ from pathlib import Path
 from fastgru.data.hub import load_hub
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.reviews import load_reviews
-from fastgru.data.split import complete
+from fastgru.data.split import complete, tell_alike
 from fastgru.data.stream import TextSplits, stream_splits
 from fastgru.data.table import PLAIN, is_table, read_labelled
 from fastgru.data.table_format import TableFormat
@@ -20,6 +20,7 @@ def load_splits(
     `test`: a table file to test on. Otherwise the dataset's own test part, otherwise a tenth of the data.
     `stream`: leave the training part where it is (`fastgru.data.stream.stream_splits` says of what data).
     `table`: how table files are written.
+    A table is split by label (`fastgru.data.split.split_by_label`), and labels that look alike are told.
     A text of the test part never stays in the others. InputError for bad data, for fewer than two labels, and
     for a label that only the validation or the test part has.
     """
@@ -28,7 +29,10 @@ def load_splits(
     parts = {"train": load_reviews()} if data == "reviews" else read_parts(data, text, label, table)
     if test is not None:
         parts["test"] = read_labelled(test, text, label, table)
-    return complete(parts).check(data, "texts", test)
+    # The reviews are split as they were when what is measured on them was measured.
+    splits = complete(parts, by_label=data != "reviews").check(data, "texts", test)
+    tell_alike(splits.labels)
+    return splits
 
 
 def read_parts(data: str, text: str, label: str, table: TableFormat = PLAIN) -> dict[str, LabelledTexts]:
