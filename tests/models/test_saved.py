@@ -1,7 +1,9 @@
 """What is read of a model's folder is compared with its configuration before anything is built of it."""
 
 import json
+import os
 import resource
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_text_model import build as build_text
 
+from fastgru import save
 from fastgru.common.errors import InputError
 from fastgru.inference.tokens import source_tokenizer, target_tokenizer
 from fastgru.models import Seq2Seq, Seq2SeqConfig, SequenceClassifier, SequenceClassifierConfig
@@ -28,6 +31,19 @@ SEQ2SEQ = [
     {"attention": "none", "bridge": False, "bidirectional": False, "decoder_layers": 2, "encoder_layers": 2},
     {"ngrams": 3, "decoder_layers": 2, "bidirectional": False},
 ]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_a_saved_model_has_the_mode_of_any_new_file(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        build_text().save_pretrained(tmp_path / "model")
+        save(torch.nn.GRU(2, 3), tmp_path / "gru.safetensors")
+    finally:
+        os.umask(before)
+    for file in (*(tmp_path / "model").iterdir(), tmp_path / "gru.safetensors"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~mask, file
+    assert not list(tmp_path.rglob(".mode*"))
 
 
 def build_sequence(**options: Any) -> SequenceClassifier:

@@ -1,7 +1,9 @@
 """Atomic writes, a lock on a folder, and images that can be written."""
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +33,17 @@ def atomic_write(path: Path, attempt: str = "tmp") -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def open_to_others(path: Path) -> None:
+    """Give the file at `path` the mode of any new file in its folder: safetensors writes what only its owner can read.
+
+    The mode is taken from a new file, since a process's umask can only be read by changing it for all its threads.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mode") as folder:
+        probe = Path(folder) / "probe"
+        probe.touch()
+        shutil.copymode(probe, path)
 
 
 def _fsync(path: Path) -> None:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from fastgru.cell import GRUCell
 from fastgru.common.errors import InputError
-from fastgru.common.files import atomic_write
+from fastgru.common.files import atomic_write, open_to_others
 from fastgru.nn import GRU
 from fastgru.runtime.weights import FIELD, OPTIONS
 
@@ -56,6 +56,7 @@ def save(module: torch.nn.Module, path: str | Path) -> None:
         metadata |= {f"{FIELD}{prefix}{name}": _word(value) for name, value in options.items()}
     with atomic_write(path) as temporary:
         save_file(_tensors(module, grus), temporary, metadata)
+        open_to_others(temporary)
 
 
 def _word(value: bool | float) -> str:

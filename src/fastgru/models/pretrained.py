@@ -12,7 +12,8 @@ from torch import nn
 
 from fastgru.common.errors import InputError, reason_of
 from fastgru.common.eval_mode import eval_mode
-from fastgru.inference.folder import CONFIG, Config, check_folder, files_of, read_config
+from fastgru.common.files import open_to_others
+from fastgru.inference.folder import CONFIG, WEIGHTS, Config, check_folder, files_of, read_config
 from fastgru.inference.saved import read_saved
 
 
@@ -35,6 +36,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
+        open_to_others(save_directory / WEIGHTS)
         content = {"model_type": self.config_type.model_type, **asdict(self.config)}
         (save_directory / CONFIG).write_text(json.dumps(content, sort_keys=True, indent=2), encoding="utf-8")
 
