@@ -147,6 +147,20 @@ def test_resume_after_kills_at_random_moments_ends_as_the_whole_run(
     assert [path.name for path in run.checkpoint.parent.iterdir()] == ["last.ckpt"]
 
 
+def test_an_epoch_is_told_once_its_checkpoint_is_safe(data: str, tmp_path: Path) -> None:
+    run, found = RunFolder(tmp_path / "run"), []
+
+    class Watching(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            if str(objects[0]).startswith("epoch"):
+                state = torch.load(run.checkpoint, map_location="cpu", weights_only=True)
+                rows = state["callbacks"]["History"]["rows"]
+                found.append((str(objects[0]).split("/")[0], len(rows)))
+
+    training.train(options_for(data, epochs=2), run, Watching(file=io.StringIO()))
+    assert found == [("epoch  1", 1), ("epoch  2", 2)]
+
+
 def test_resume_before_the_first_checkpoint_starts_anew(whole: RunFolder, data: str, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "young")
     run.create(options_for(data), load_splits(data, "text", "label").fingerprint())

@@ -64,19 +64,22 @@ class History(Callback):
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch's row, show it and write the log."""
+        """Add the epoch's row and write the log."""
         values = {name: float(trainer.callback_metrics[name]) for name in self.task.columns}
         row = {"epoch": trainer.current_epoch + 1, **values, "seconds": time.perf_counter() - self._started}
         self.begin()
         self.rows.append(row)
+        if trainer.is_global_zero:
+            self._write()
+
+    def show(self, epochs: int | None) -> None:
+        """Tell the user of the last epoch; `epochs`: there are at most."""
+        row = self.rows[-1]
         self.console.print(
-            f"epoch {row['epoch']:>2}/{trainer.max_epochs}   {self._shown(values)}   {row['seconds']:.1f} s"
-            f"{self._left(trainer.max_epochs)}",
+            f"epoch {row['epoch']:>2}/{epochs}   {self._shown(row)}   {row['seconds']:.1f} s{self._left(epochs)}",
             highlight=False,
             soft_wrap=True,
         )
-        if trainer.is_global_zero:
-            self._write()
 
     def begin(self) -> None:
         """Make the folder this run's, where it is not yet."""
@@ -86,7 +89,7 @@ class History(Callback):
 
     def _shown(self, values: dict[str, float]) -> str:
         parts: dict[str, list[str]] = {}
-        for name, value in values.items():
+        for name, value in ((name, values[name]) for name in self.task.columns):
             part, _, what = name.partition("_")
             parts.setdefault(part, []).append(f"{what.replace('_', ' ')} {value:.3f}")
         return "   ".join(f"{part} {' '.join(shown)}" for part, shown in parts.items())
@@ -137,10 +140,11 @@ class CheckpointWriter(Checkpoint):
             self._save_state(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the model where this epoch is the best so far; write the checkpoint."""
+        """Write the model where this epoch is the best so far and the checkpoint; then tell that it is done."""
         if trainer.is_global_zero and self.history.best is self.history.rows[-1]:
             self._save_model()
         self._save_state(trainer)
+        self.history.show(trainer.max_epochs)
 
     def _save_state(self, trainer: Trainer) -> None:
         """Write the checkpoint whole: all processes take part in gathering it, and the first one writes."""
