@@ -10,6 +10,7 @@ import torch
 from task_data import write_reviews
 from typer.testing import CliRunner, Result
 
+import fastgru
 from fastgru.cli import app
 
 SMALL = [
@@ -82,6 +83,32 @@ def test_predict_of_a_file_as_json(trained: Path, tmp_path: Path) -> None:
     said = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row["text"] for row in said] == ["a lovely film", "un film tr\u00e8s dull"]
     assert all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6) for row in said)
+
+
+@pytest.mark.parametrize("given", [["-"], ["--file", "-"]], ids=" ".join)
+def test_predict_of_standard_input(trained: Path, given: list[str]) -> None:
+    texts = "a lovely film\n\nun film tr\u00e8s dull\n"
+    result = CliRunner().invoke(app, ["predict", str(trained), *given], input=texts)
+    assert [line.split("\t")[2] for line in result.stdout.splitlines()] == ["a lovely film", "un film tr\u00e8s dull"]
+    bad = CliRunner().invoke(app, ["predict", str(trained), *given], input="tr\u00e8s bon".encode("latin-1"))
+    assert_one_line(bad, "standard input is not UTF-8 (byte 2)")
+
+
+def test_the_version() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"fastgru {fastgru.__version__}\n")
+
+
+def test_a_run_remembers_where_its_data_is(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mail.csv").write_bytes(Path(data).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    short = ["--epochs", "1", "--hidden-size", "3"]
+    assert run("train", "classify", "--data", "mail.csv", "--out", "run", *short).exit_code == 0
+    resumed = run("train", "classify", "--data", "mail.csv", "--out", "run", "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert json.loads(run("evaluate", "../run", "--json").stdout)["count"] == 12
 
 
 def test_predict_of_a_table(trained: Path, data: str) -> None:

@@ -103,6 +103,18 @@ def test_files_that_are_broken(tmp_path: Path, name: str) -> None:
         list(read_signals([str(tmp_path / name)], None))
 
 
+def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    for name in ("b.npy", "deeper/a.npy", "a.npy", ".hidden/c.npy", "deeper/.d.npy"):
+        np.save(tmp_path / name, np.zeros((2, 3), dtype=np.float32))
+    names = [name for name, _ in read_signals([str(tmp_path), str(tmp_path / "a.npy")], None)]
+    assert names == [str(tmp_path / name) for name in ("a.npy", "b.npy", "deeper/a.npy", "a.npy")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: there are no files in it"):
+        list(read_signals([str(tmp_path / "empty")], None))
+
+
 def test_npy_of_one_dimension_is_one_feature(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([1, 2, 3]))
     assert read_npy(str(tmp_path / "x.npy")).tolist() == [[1], [2], [3]]

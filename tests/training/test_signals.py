@@ -76,7 +76,7 @@ def test_bad_files_get_one_line(trained: Path, tmp_path: Path) -> None:
     assert_one_line(run("predict", trained, tmp_path / "none.wav"), "there is no such file")
     np.save(tmp_path / "x.npy", np.zeros((3, 12)))
     assert_one_line(run("predict", trained, tmp_path / "x.npy"), "the model was made for sounds")
-    assert_one_line(run("predict", trained), "give files to classify")
+    assert_one_line(run("predict", trained), "give files or folders to classify")
     assert_one_line(run("train", "signals", "--data", tmp_path / "no", "--out", tmp_path / "o"), "is not there")
     assert not (tmp_path / "o").exists()
 

@@ -3,12 +3,13 @@
 import logging
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from safetensors import SafetensorError
 from typer.core import TyperGroup
 
+from fastgru import __version__
 from fastgru.cli.layers import bench, info, run
 from fastgru.cli.tasks import evaluate, predict, train_command
 from fastgru.common.errors import InputError, Stopped
@@ -93,8 +94,18 @@ app.command(
 app.command(epilog="Example: fastgru info --hidden-size 512 --dtype bfloat16")(info)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fastgru {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _start() -> None:
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("fastgru").handlers = [handler]

@@ -18,6 +18,7 @@ import typer
 from fastgru.cli import tables
 from fastgru.common.errors import InputError
 from fastgru.common.processes import rank
+from fastgru.data.table import STDIN
 from fastgru.training.options import TrainOptions
 from fastgru.training.run_folder import RunFolder, task_of_run
 from fastgru.training.tasks import TASKS, AnyTask
@@ -94,10 +95,12 @@ def _train_anew(task: AnyTask, options: TrainOptions, run: RunFolder, console: "
 def _refuse_other_options(context: typer.Context, task: AnyTask, run: Any) -> None:
     if run.task.name != task.name:
         raise InputError(f"{run.path} is a run of {run.task.name}: go on with fastgru train {run.task.name} --resume")
-    saved = dataclasses.asdict(run.read_options())
+    saved = dataclasses.asdict(run.read_options().anchored())
+    given = {name: context.params[name] for name in saved}
+    given = dataclasses.asdict(task.options(**given).anchored())  # as the run has them
     for name, value in saved.items():
         source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE" and context.params[name] != value:
+        if source is not None and source.name == "COMMANDLINE" and given[name] != value:
             option = "--" + name.replace("_", "-")
             raise InputError(f"the run has {option} {value}: --resume goes on with a run's own options; leave it out")
 
@@ -144,6 +147,8 @@ def predict(
     if runtime:  # a step's products are so small that a second thread of NumPy's costs more than it gives
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     task = task_of_run(run)
+    if inputs == [STDIN] and file is None:
+        inputs, file = None, STDIN
     if (file is None) == (not inputs):
         raise InputError(f"give {task.asks_for}, or a file of them with --file: one of the two")
     own = [field.name for field in dataclasses.fields(task.predict_options)]
@@ -221,8 +226,16 @@ _set_parameters(
 _set_parameters(
     predict,
     _parameter("run", Run),
-    _parameter("inputs", Annotated[list[str] | None, typer.Argument(help="What to predict from.")], None),
-    _parameter("file", Annotated[str | None, typer.Option(help="File with one input a line, or a table.")], None),
+    _parameter(
+        "inputs",
+        Annotated[list[str] | None, typer.Argument(help="What to predict from; - reads standard input.")],
+        None,
+    ),
+    _parameter(
+        "file",
+        Annotated[str | None, typer.Option(help="File with one input a line, - for standard input, or a table.")],
+        None,
+    ),
     _parameter("ensemble", Ensemble, None),
     _parameter("as_json", Annotated[bool, typer.Option("--json", help="Print one JSON object an input.")], False),
     _parameter("out", tables.Out, None),

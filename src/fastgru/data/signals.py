@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -138,13 +139,27 @@ def read_labelled_signals(source: str, features: LogMel | None) -> LabelledSeque
 
 
 def read_signals(sources: Iterable[str], features: LogMel | None) -> Iterable[tuple[str, Sequence]]:
-    """Give name and sequence of every source: a sound file, a .npy file, or each of a .ts or .npz file, one by one."""
-    for source in sources:
+    """Give name and sequence of every source: a sound file, a .npy file, or each of a .ts or .npz file, one by one.
+
+    Of a folder: each file in it and in its folders, in the order of their names; what begins with a dot is passed over.
+    """
+    for source in chain.from_iterable(map(_files_in, sources)):
         if is_series_file(source) and features is None:
             rows = read_series(source)
             yield from zip(rows.names, rows.sequences, strict=True)
         else:
             yield source, _read_file(source, features)
+
+
+def _files_in(source: str) -> list[str]:
+    folder = Path(source)
+    if not folder.is_dir():
+        return [source]
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [str(path) for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    if not files:
+        raise InputError(f"{source}: there are no files in it")
+    return files
 
 
 def _split(rows: Rows, fraction: float) -> tuple[LabelledSequences, Rows]:

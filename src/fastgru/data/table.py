@@ -1,6 +1,7 @@
 """The user's own data: a table with a text column and a label column, in a file."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 FORMATS = ", ".join(SUFFIXES)
 PLAIN = TableFormat()
+STDIN = "-"
 
 _log = logging.getLogger(__name__)
 
@@ -42,17 +44,25 @@ def _without_headers(rows: LabelledTexts, header: tuple[str, str], source: str) 
 
 
 def read_texts(source: str, text: str | None, table: TableFormat = PLAIN) -> list[str]:
-    """Read texts alone: the column `text` of a table file, otherwise each line of a text file that is not blank."""
+    """Read texts alone: the column `text` of a table file, otherwise each line of a text file that is not blank.
+
+    `source`: "-" is standard input, a text file.
+    """
     if is_table(source):
         if text is None:
             raise InputError(f"{source} is a table: name its column of texts with --text")
         texts = read_column(read_frame(source, table), text, source)
         texts = [value for value in texts if value.strip()] if table.skip_blank else texts
     else:
-        texts = [line for line in table.read_text(Path(source)).splitlines() if line.strip()]
+        content = _read_stdin(table) if source == STDIN else table.read_text(Path(source))
+        texts = [line for line in content.splitlines() if line.strip()]
     if not texts:
         raise InputError(f"{source}: there are no texts in it")
     return texts
+
+
+def _read_stdin(table: TableFormat) -> str:
+    return table.decode(sys.stdin.buffer.read(), "standard input")
 
 
 def read_frame(source: str, table: TableFormat = PLAIN) -> "Columns | pd.DataFrame":

@@ -1,7 +1,9 @@
 """TrainOptions: what every task's training can be told. A field's annotation is its option on the command line."""
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, fields, replace
+from glob import glob
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import typer
 
@@ -130,6 +132,18 @@ class TrainOptions:
 
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             raise InputError("--accelerator gpu: torch sees no GPU here; leave it out, or take cpu")
+
+    def anchored(self) -> Self:
+        """Give the same options with the paths of data that is there absolute: a run is gone on with from anywhere.
+
+        What is no path, such as the name of a dataset, stays; so does what a task calls its own data.
+        """
+        paths: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("data", "test") and value and value != field.default and glob(value):
+                paths[field.name] = str(Path(value).absolute())
+        return replace(self, **paths)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -90,7 +90,9 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.checkpoint.parent, ignore_errors=True)
-        self._write({"task": options.task, "finished": False, "data_sha256": fingerprint, "options": asdict(options)})
+        self._write(
+            {"task": options.task, "finished": False, "data_sha256": fingerprint, "options": asdict(options.anchored())}
+        )
         for path in (self.path / name for name in FILES if name != self._options.name):
             if path.is_dir():
                 shutil.rmtree(path)

@@ -30,7 +30,7 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
     best = "validation_trend"
     best_is = "min"
     predict_options = SignalsPredictOptions
-    asks_for = "files to classify"
+    asks_for = "files or folders to classify"
 
     def load_data(self, options: SignalsOptions) -> "SignalSplits":
         """Load and split the sequences."""
