@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -257,6 +259,16 @@ def test_train_with_resume_and_overwrite(trained: Path) -> None:
 def test_resume_with_other_options(trained: Path) -> None:
     result = run("train", "classify", "--out", trained, "--resume", "--seed", "7")
     assert_one_line(result, "the run has --seed 0: --resume goes on with a run's own options")
+
+
+def test_resume_for_longer(trained: Path, tmp_path: Path) -> None:
+    short = tmp_path / "run"
+    shutil.copytree(trained, short)
+    result = run("train", "classify", "--out", short, "--resume", "--epochs", "9")
+    assert result.exit_code == 0, result.output
+    assert re.findall(r"^epoch +(\d+/\d+)", result.stderr, re.MULTILINE) == ["9/9"]
+    fewer = run("train", "classify", "--out", short, "--resume", "--epochs", "5")
+    assert_one_line(fewer, "the run has --epochs 9: --resume goes on with a run's own options")
 
 
 def test_resume_where_there_is_no_run(tmp_path: Path) -> None:

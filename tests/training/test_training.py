@@ -227,6 +227,27 @@ def test_resume_after_patience_ran_out_trains_no_further(data: str, tmp_path: Pa
     assert training.resume(run, Console(quiet=True)).rows == history.rows
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_resume_for_longer_ends_as_a_longer_run(whole: RunFolder, data: str, tmp_path: Path, finished: bool) -> None:
+    run, _ = train(tmp_path / "short", options_for(data, epochs=2))
+    state = json.loads((run.path / "train.json").read_text())
+    (run.path / "train.json").write_text(json.dumps({**state, "finished": finished}))
+    training.resume(run, Console(quiet=True), epochs=whole.read_options().epochs)
+    assert run.finished
+    assert run.read_options() == whole.read_options()
+    assert content(run) == content(whole)
+
+
+def test_resume_for_longer_after_patience_ran_out_needs_more_of_it(data: str, tmp_path: Path) -> None:
+    run, history = train(tmp_path / "run", options_for(data, epochs=20, patience=1))
+    assert len(history.rows) < 20
+    with pytest.raises(InputError, match="brought no better model: give more --patience"):
+        training.resume(run, Console(quiet=True), epochs=21)
+    longer = training.resume(run, Console(quiet=True), patience=3)
+    assert len(longer.rows) >= len(history.rows) + 2
+    assert longer.rows[: len(history.rows)] == history.rows
+
+
 def test_resume_with_changed_data_is_refused(tmp_path: Path) -> None:
     data = write_reviews(tmp_path / "reviews.csv")
     run = RunFolder(tmp_path / "run")

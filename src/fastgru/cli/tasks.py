@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 Out = Annotated[
     Path, typer.Option(help="Folder for the run: model, log (CSV, and TensorBoard if installed), curves, checkpoint.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its options.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in --out, with its options; with more --epochs for longer.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 Run = Annotated[str, typer.Argument(help="Folder of a run or of a saved model, or a model's name on the Hub.")]
 Ensemble = Annotated[
@@ -74,8 +76,8 @@ def _train(
         raise InputError("--resume goes on with a run and --overwrite replaces it: give one of them")
     run, console = RunFolder(out), Console(stderr=True)
     if resume:
-        _refuse_other_options(context, task, run)
-        history = import_module("fastgru.training.run").resume(run, console)
+        longer = _longer(context, task, run)
+        history = import_module("fastgru.training.run").resume(run, console, **longer)
     else:
         history = _train_anew(task, task.options(**given), run, console, overwrite)
     best, name = history.best, task.best.replace("_", " ")
@@ -92,17 +94,27 @@ def _train_anew(task: AnyTask, options: TrainOptions, run: RunFolder, console: "
     return import_module("fastgru.training.run").train(options, run, console, overwrite=overwrite, data=data)
 
 
-def _refuse_other_options(context: typer.Context, task: AnyTask, run: Any) -> None:
+LONGER = ("epochs", "patience")  # that a resumed run may have more of
+
+
+def _longer(context: typer.Context, task: AnyTask, run: RunFolder) -> dict[str, int]:
+    """Give what a resumed run is to have more of; InputError for any other option that is not the run's own."""
     if run.task.name != task.name:
         raise InputError(f"{run.path} is a run of {run.task.name}: go on with fastgru train {run.task.name} --resume")
     saved = dataclasses.asdict(run.read_options().anchored())
     given = {name: context.params[name] for name in saved}
     given = dataclasses.asdict(task.options(**given).anchored())  # as the run has them
+    longer = {}
     for name, value in saved.items():
         source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE" and given[name] != value:
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        if name in LONGER and given[name] > value:
+            longer[name] = given[name]
+        elif given[name] != value:
             option = "--" + name.replace("_", "-")
             raise InputError(f"the run has {option} {value}: --resume goes on with a run's own options; leave it out")
+    return longer
 
 
 def evaluate(

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -49,21 +50,36 @@ def train(
         return _train(options, data, run, console, checkpoint=None)
 
 
-def resume(run: RunFolder, console: Console) -> History:
+def resume(run: RunFolder, console: Console, *, epochs: int | None = None, patience: int | None = None) -> History:
     """Go on with the run in `run` from its last checkpoint, with its own options; returns the log.
 
     It ends as the uninterrupted run would have ended. InputError where there is no run, its checkpoint cannot be
     read, or its data has changed. A run that had come to its end is left as it is.
+    `epochs`, `patience`: more than the run has: it goes on for longer, also after its end. Where the learning rate is
+    the same in all epochs it ends as a run that had them from the beginning.
     """
-    options = run.read_options()
-    if run.finished:
+    before = run.read_options()
+    options = replace(before, epochs=max(epochs or 0, before.epochs), patience=max(patience or 0, before.patience))
+    if run.finished and options != before:
+        _check_patience(run, options.patience)
+    elif run.finished:
         console.print("the run had come to its end already", highlight=False)
         return History(run, console, run.task, rows=run.read_log())
     options.check_accelerator()
     data = run.task.load_data(options)
     run.check_data(data.fingerprint())
     with _locked(run):
+        if options != before and rank() == 0:
+            run.reopen(options)
         return _train(options, data, run, console, _readable_checkpoint(run.checkpoint))
+
+
+def _check_patience(run: RunFolder, patience: int) -> None:
+    """InputError where a run that is to go on for longer had come to its end for want of patience."""
+    rows = run.read_log()
+    waited = len(rows) - History(run, Console(quiet=True), run.task, rows=rows).best["epoch"]
+    if waited >= patience:
+        raise InputError(f"the last {waited:.0f} epochs of {run.path} brought no better model: give more --patience")
 
 
 def _locked(run: RunFolder) -> AbstractContextManager[None]:
@@ -151,6 +167,10 @@ class _Patience(EarlyStopping):
 
     def __init__(self, task: AnyTask, patience: int) -> None:
         super().__init__(task.best, mode=task.best_is, patience=patience, check_on_train_epoch_end=True)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take how long it has waited out of a checkpoint, and not the patience, which may be more by now."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once where the checkpoint says so."""

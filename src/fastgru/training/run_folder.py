@@ -158,6 +158,10 @@ class RunFolder:
         """Whether the training came to its end."""
         return bool(self._read().get("finished"))
 
+    def reopen(self, options: TrainOptions) -> None:
+        """Note in train.json that the training goes on, with these options."""
+        self._write({**self._read(), "finished": False, "options": asdict(options.anchored())})
+
     def finish(self) -> None:
         """Note in train.json that the training came to its end."""
         self._write({**self._read(), "finished": True})
