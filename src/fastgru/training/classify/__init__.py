@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastgru.common.errors import InputError
+from fastgru.common.processes import rank
 from fastgru.training.answers import ClassifiedText
 from fastgru.training.classify.options import ClassifyOptions, ClassifyPredictOptions
 from fastgru.training.options import TABLE_FIELDS
@@ -75,11 +76,14 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
     def batches(self, data: "TextSplits", model: "TextClassifier", options: ClassifyOptions) -> "TaskData":
         """Give batches of texts of like length."""
         from fastgru.training.batches import TaskData, encoded
-        from fastgru.training.classify.batches import EncodedTexts, label_weights
+        from fastgru.training.classify.batches import EncodedTexts, label_weights, tell_unknown
 
         weights = label_weights(options, data.train.label_counts)
         encode = partial(EncodedTexts, model=model, weights=weights)
-        return TaskData(encoded(data.train, encode), encode(data.validation), options, rows=len(data.train))
+        validation = encode(data.validation)
+        if rank() == 0:
+            tell_unknown(validation.ids)
+        return TaskData(encoded(data.train, encode), validation, options, rows=len(data.train))
 
     def describe(self, data: "TextSplits", model: "TextClassifier") -> str:
         """Tell the sizes of the parts, the labels and the tokens."""

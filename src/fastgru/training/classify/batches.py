@@ -1,5 +1,6 @@
 """Labelled texts as token ids, and the batches of a classifier's training that they make."""
 
+import logging
 from collections import Counter
 from typing import NamedTuple
 
@@ -8,9 +9,12 @@ from torch import Tensor
 
 from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
+from fastgru.inference.tokens import UNKNOWN_ID
 from fastgru.models.text_classifier import TextClassifier
 from fastgru.models.tokens import pad_ids
 from fastgru.training.classify.options import ClassifyOptions
+
+_log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
@@ -49,6 +53,18 @@ def label_weights(options: ClassifyOptions, counts: "Counter[str]") -> dict[str,
     weights = {name: given.get(name, 1.0) for name in counts}
     mean = sum(weights[name] * count for name, count in counts.items()) / total
     return {name: weight / mean for name, weight in weights.items()}
+
+
+def tell_unknown(ids: list[list[int]]) -> None:
+    """Tell where most tokens of the texts are unknown: such a model tells labels by chance."""
+    total = sum(map(len, ids))
+    unknown = sum(own.count(UNKNOWN_ID) for own in ids)
+    if unknown > total / 2:
+        _log.warning(
+            "%.0f %% of the words to validate on are not among those to train on: nothing can be learned of them; are "
+            "words separated by spaces, and is it the right column?",
+            100 * unknown / total,
+        )
 
 
 class EncodedTexts:
