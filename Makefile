@@ -9,7 +9,7 @@ PIP_INSTALL := FASTGRU_REQUIRE_NATIVE=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt
   $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
   --config-settings cmake.define.FASTGRU_WERROR=ON
 
-.PHONY: demo accuracy test bench lint format sanitize neon clean
+.PHONY: demo accuracy test bench lint format sanitize neon cross clean
 
 demo: $(VENV)/train.done
 	$(BIN)/fastgru train classify --out $(RUN) --overwrite
@@ -51,6 +51,29 @@ neon: $(VENV)/cmake.done
 	$(BIN)/cmake -S tests/cpp -B build/neon -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static -DKERNEL_OPTIMISATION=-O1
 	$(BIN)/cmake --build build/neon --parallel && qemu-aarch64 build/neon/kernel_tests 20
+
+# The C++ tests, compiled and linked by clang for machines that are not here, and run where these can be emulated
+# (Debian: qemu-user, libc6-arm64-cross, wine). Ten minutes or more: zig first compiles each system's own C++ library.
+CROSS := x86_64-linux-gnu.2.17 aarch64-linux-gnu.2.17 aarch64-macos x86_64-macos x86_64-windows-gnu
+ZIG := $(abspath $(BIN))/python;-m;ziglang;c++
+SYSTEM = $(if $(findstring macos,$*),Darwin,$(if $(findstring windows,$*),Windows,Linux))
+export ZIG_GLOBAL_CACHE_DIR := $(CURDIR)/build/zig
+export ZIG_LOCAL_CACHE_DIR := $(CURDIR)/build/zig
+
+cross: $(CROSS:%=cross-%)
+	build/cross/x86_64-linux-gnu.2.17/thread_tests && build/cross/x86_64-linux-gnu.2.17/kernel_tests 10
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/cross/aarch64-linux-gnu.2.17/thread_tests
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/cross/aarch64-linux-gnu.2.17/kernel_tests 10
+	wine build/cross/x86_64-windows-gnu/thread_tests.exe && wine build/cross/x86_64-windows-gnu/kernel_tests.exe 10
+
+cross-%: $(VENV)/zig.done
+	$(BIN)/cmake -S tests/cpp -B build/cross/$* "-DCMAKE_CXX_COMPILER=$(ZIG);-target;$*" -DCMAKE_SYSTEM_NAME=$(SYSTEM) \
+	  -DCMAKE_SYSTEM_PROCESSOR=$(firstword $(subst -, ,$*)) -DCMAKE_BUILD_TYPE=Release -DKERNEL_OPTIMISATION=-O1
+	$(BIN)/cmake --build build/cross/$* --parallel
+
+$(VENV)/zig.done: | $(VENV)/cmake.done
+	$(PIP_INSTALL) ziglang
+	touch $@
 
 $(VENV)/train.done: $(SOURCES) | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[train,bench]'
