@@ -69,7 +69,7 @@ cross: $(CROSS:%=cross-%)
 cross-%: $(VENV)/zig.done
 	$(BIN)/cmake -S tests/cpp -B build/cross/$* "-DCMAKE_CXX_COMPILER=$(ZIG);-target;$*" -DCMAKE_SYSTEM_NAME=$(SYSTEM) \
 	  -DCMAKE_SYSTEM_PROCESSOR=$(firstword $(subst -, ,$*)) -DCMAKE_BUILD_TYPE=Release -DKERNEL_OPTIMISATION=-O1
-	$(BIN)/cmake --build build/cross/$* --parallel
+	$(BIN)/cmake --build build/cross/$* --parallel 2
 
 $(VENV)/zig.done: | $(VENV)/cmake.done
 	$(PIP_INSTALL) ziglang
