@@ -185,23 +185,29 @@ constexpr int64_t next_panels(int64_t left, int64_t most) noexcept {
   return left <= most ? left : left < 2 * most ? divide_up(left, 2) : most;
 }
 
-// The products of a tile with `count` panels from j on: 1 <= rows <= M, 1 <= count <= kPanelsAtOnce of the rows.
+// The products of M rows with `count` panels from j on, 1 <= count <= P.
 template <class Real, int M, int P, int kVectors>
-FASTGRU_INLINE void multiply_few(const Panels<Real, kVectors>& panels, int64_t j, int64_t count, const Rows<Real>& a,
-                                 int64_t row, int64_t rows, const Products<Real>& to) noexcept {
-  if constexpr (M > 1) {
-    if (rows < M) {
-      return multiply_few<Real, M - 1, kPanelsAtOnce<M - 1, kVectors>>(panels, j, count, a, row, rows, to);
-    }
-  }
+FASTGRU_INLINE void multiply_at_once(const Panels<Real, kVectors>& panels, int64_t j, int64_t count,
+                                     const Rows<Real>& a, int64_t row, const Products<Real>& to) noexcept {
   if constexpr (P > 1) {
-    if (count < P) return multiply_few<Real, M, P - 1>(panels, j, count, a, row, rows, to);
+    if (count < P) return multiply_at_once<Real, M, P - 1>(panels, j, count, a, row, to);
     multiply_across<Real, M, kVectors, P>(a.data + row * a.pitch, a.pitch, panels.data + j * panels.pitch, panels.pitch,
                                           panels.K, panels.start_of(j), to.data, to.pitch);
   } else {
     multiply_tile<Real, M, kVectors>(a.data + row * a.pitch, a.pitch, panels.data + j * panels.pitch, panels.K,
                                      panels.start_of(j), to.data, panels.ahead(j, row, M));
   }
+}
+
+// Those of a tile of 1 <= rows <= M, 1 <= count <= kPanelsAtOnce of the rows. Rows are told apart first, then panels:
+// asked for in turns, everything inlined, they would be copied for each way to come to them.
+template <class Real, int M, int kVectors>
+FASTGRU_INLINE void multiply_few(const Panels<Real, kVectors>& panels, int64_t j, int64_t count, const Rows<Real>& a,
+                                 int64_t row, int64_t rows, const Products<Real>& to) noexcept {
+  if constexpr (M > 1) {
+    if (rows < M) return multiply_few<Real, M - 1>(panels, j, count, a, row, rows, to);
+  }
+  multiply_at_once<Real, M, kPanelsAtOnce<M, kVectors>>(panels, j, count, a, row, to);
 }
 
 // multiply_panels for few rows: up to `most` panels at once with the smallest of its tiles.
@@ -215,7 +221,7 @@ FASTGRU_INLINE void multiply_few_rows(const Panels<Real, kVectors>& panels, cons
       for (int64_t j = begin, n; j < end; j += n) {
         n = next_panels(end - j, at_once);
         const Products<Real> products = to(j, row, m);
-        multiply_few<Real, M, kPanelsAtOnce<M, kVectors>>(panels, j, n, a, row, m, products);
+        multiply_few<Real, M>(panels, j, n, a, row, m, products);
         for (int64_t p = 0; p < n; ++p) done(j + p, row, m, products.data + p * products.pitch);
       }
     });

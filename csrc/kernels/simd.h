@@ -209,8 +209,9 @@ FASTGRU_INLINE Vec<Real> shuffle(Vec<Real> a, Vec<Real> b, From from, std::integ
   return __builtin_shufflevector(a, b, static_cast<int>(from(I))...);
 #else
   using Int = typename Simd<Real>::Int;
-  const Int lanes = {static_cast<std::decay_t<decltype(Int{}[0])>>(from(I))...};
-  return __builtin_shuffle(a, b, lanes);
+  // As constants: calls of `from`, inlined everywhere, would take gigabytes to compile without optimisation.
+  using Lane = std::decay_t<decltype(Int{}[0])>;
+  return __builtin_shuffle(a, b, Int{std::integral_constant<Lane, static_cast<Lane>(from(I))>::value...});
 #endif
 }
 template <class Real, class From>
