@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "dispatch.h"
+#include "parameters.h"
 #include "places.h"
 #include "run.h"
 
@@ -15,18 +16,6 @@ namespace {
 template <class Real>
 void copy(const Real* from, int64_t count, Real* to) noexcept {
   std::memcpy(to, from, static_cast<size_t>(count) * sizeof(Real));
-}
-
-template <class Real>
-Parameters<const Real> parameters_of(const NetworkSpec& spec, const Real* const* weights) noexcept {
-  const int64_t gains = spec.bias ? 4 : 2;
-  const bool normed = spec.form == Form::normed;
-  return {weights[0],
-          weights[1],
-          spec.bias ? weights[2] : nullptr,
-          spec.bias ? weights[3] : nullptr,
-          normed ? weights[gains] : nullptr,
-          normed ? weights[gains + 1] : nullptr};
 }
 
 template <class Real>
@@ -94,7 +83,8 @@ Network<Real>::Network(const NetworkSpec& spec, const Real* const* weights, cons
     for (int64_t d = 0; d < D; ++d) {
       layer.packed[d] = Buffer<Real>(static_cast<size_t>(kernels_.packed_elements(I, H)));
       const Real* const* own = weights + (l * D + d) * spec_.weights_per_direction();
-      kernels_.pack(parameters_of(spec_, own), spec_.form, I, H, layer.packed[d].data());
+      const auto weight = [&](int64_t i) { return own[i]; };
+      kernels_.pack(parameters_of<const Real>(spec_.form, spec_.bias, weight), spec_.form, I, H, layer.packed[d].data());
       args.packed[d] = layer.packed[d].data();
       if (initial) copy(one_size ? initial + (l * D + d) * H : initial + d * sum + offset, H, layer.initial.data() + d * H);
     }

@@ -1,7 +1,6 @@
 // A stack of GRU layers for inference, whose weights are its own: packed once, and trusted from then on.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>

@@ -7,6 +7,7 @@
 
 #include "gru.h"
 #include "packed_cache.h"
+#include "parameters.h"
 #include "places.h"
 #include "tensor.h"
 
@@ -71,20 +72,6 @@ template <class Real>
 Series<Real> series(const View& view) noexcept {
   if (!view.there) return {nullptr, 0, 0};
   return {static_cast<Real*>(view.data), view.strides[0], view.strides[view.ndim == 3 ? 1 : 0]};
-}
-
-// One direction's weights or their gradients, at(i) being number i in torch's order, as those of gru.h.
-template <class Real, class At>
-Parameters<Real> parameters_of(Form form, bool bias, At at) noexcept {
-  const auto number = [&](int64_t i) { return static_cast<Real*>(at(i)); };
-  const bool normed = form == Form::normed;
-  const int64_t gains = bias ? 4 : 2;
-  return {number(0),
-          number(1),
-          bias ? number(2) : nullptr,
-          bias ? number(3) : nullptr,
-          normed ? number(gains) : nullptr,
-          normed ? number(gains + 1) : nullptr};
 }
 
 // Those of all directions.
