@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from random_gru import random_gru
 
 import fastgru
 from fastgru import runtime
 from fastgru.runtime import fallback
 
 ENGINES = ("native", "numpy")
+DTYPES = (torch.float32, torch.float64)
 
 
 @pytest.fixture(params=ENGINES)
@@ -20,21 +22,6 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if request.param == "numpy":
         monkeypatch.setattr("fastgru.runtime.gru._engine", lambda: fallback)
     return request.param
-
-
-def random_gru(rng: random.Random) -> fastgru.GRU:
-    hidden = rng.choice([1, 5, 8, 16, 33, 64, [7, 5], [8, 16, 3], [4, 4]])
-    options: dict[str, Any] = {name: rng.random() < 0.5 for name in ("batch_first", "bidirectional", "bias")}
-    options |= rng.choice([{}, {"reset_after": False}, {"layer_norm": True}])
-    options |= rng.choice([{}, {"zoneout": 0.3}])
-    options |= rng.choice([{}, {"learn_initial_state": True}])
-    options["dtype"] = rng.choice([torch.float32, torch.float64])
-    layers = None if isinstance(hidden, list) else rng.choice([1, 2, 3])
-    gru = fastgru.GRU(rng.choice([1, 3, 16, 40]), hidden, layers, **options).eval()
-    for name, parameter in gru.named_parameters():
-        if name == "initial_state" or name.startswith("gain"):
-            torch.nn.init.normal_(parameter)
-    return gru
 
 
 def numpy_of(*tensors: torch.Tensor | None) -> list[Any]:
@@ -45,7 +32,7 @@ def numpy_of(*tensors: torch.Tensor | None) -> list[Any]:
 def test_sequences_are_those_of_fastgru_gru(seed: int, engine: str, tmp_path: Path) -> None:
     rng = random.Random(seed)
     torch.manual_seed(seed)
-    gru = random_gru(rng)
+    gru = random_gru(rng, DTYPES)
     fastgru.save(torch.nn.ModuleDict({"rnn": gru}), tmp_path / "model.safetensors")
     loaded = runtime.load(tmp_path / "model.safetensors", prefix="rnn.", threads=rng.choice([1, 2]))
     steps, batch = rng.choice([1, 2, 9]), rng.choice([0, 1, 2, 3, 17])
@@ -65,9 +52,9 @@ def test_sequences_are_those_of_fastgru_gru(seed: int, engine: str, tmp_path: Pa
 def test_a_stream_is_the_sequence_step_by_step(seed: int, engine: str) -> None:
     rng = random.Random(seed)
     torch.manual_seed(seed)
-    gru = random_gru(rng)
+    gru = random_gru(rng, DTYPES)
     while gru.bidirectional:
-        gru = random_gru(rng)
+        gru = random_gru(rng, DTYPES)
     loaded = runtime.GRU(
         {name: value.detach().numpy() for name, value in gru.state_dict().items()},
         **{name: getattr(gru, name) for name in ("reset_after", "layer_norm", "zoneout")},

@@ -43,13 +43,11 @@ def test_long_calls_let_other_threads_run() -> None:
 
     thread = threading.Thread(target=count)
     thread.start()
-    refused = 0
     for _ in range(20):
         stream.step(x, out)
     done.set()
     thread.join()
     assert counted > 100
-    assert refused == 0
 
 
 def test_a_stream_in_two_threads_at_once_is_refused() -> None:
