@@ -27,6 +27,8 @@ STEP: Any = getattr(_native, "step", None)
 CELL_STEP: Any = getattr(_native, "cell_step", None)
 StepWeights: Any = getattr(_native, "StepWeights", None)
 StepRecords: Any = getattr(_native, "StepRecords", None)
+LOW_FORWARD: Any = getattr(_native, "forward_low", None)
+LowWeights: Any = getattr(_native, "LowWeights", None)
 if _native is not None:
     _native.use_tensors(Tensor, torch.nn.Parameter, torch.UntypedStorage)
 
