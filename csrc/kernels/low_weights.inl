@@ -42,7 +42,7 @@ class LowPacked {
   static int64_t encoded_elements(int64_t rows, int64_t K) noexcept {
     if constexpr (Format::kScaled) return round_up(rows, 16) + divide_up(rows * pitch(K) * kWordBytes, 4);
     if constexpr (is_rounded()) return divide_up(rows * pitch(K) * kWordBytes, 4);
-    return 0;
+    return groups(K) * Format::kTerms * kRow;
   }
 
   // Rows of K numbers, zero beyond them to a whole vector, as they are to be multiplied.
@@ -60,7 +60,7 @@ class LowPacked {
       }
       return EncodedRows<Format>{words, pitch(K), nullptr, rows.range};
     } else {
-      return rows;
+      return RowsAndPanel{rows, memory};
     }
   }
 
