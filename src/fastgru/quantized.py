@@ -222,6 +222,22 @@ def quantize_layer(layer: GRU | GRUCell, weights: str) -> None:
     layer.eval()
 
 
+def quantize_layers(model: torch.nn.Module, weights: str) -> list[str]:
+    """Make every float GRU and GRUCell of fastgru in a model a quantized one, in place; the paths of them.
+
+    Raises ValueError, which names the path, as quantize_layer does.
+    """
+    found = []
+    for path, part in [*model.named_modules()]:
+        if isinstance(part, GRU | GRUCell) and not isinstance(part, KeepsLowWeights):
+            try:
+                quantize_layer(part, weights)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}" if path else str(error)) from error
+            found.append(path)
+    return found
+
+
 def float_weights(layer: KeepsLowWeights) -> dict[str, Tensor]:
     """The weights as float32, by their names, in the order of a float layer's."""
     found = {}
