@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.utils.weak import WeakIdKeyDictionary
 
 from fastgru.backends.cpu import LOW_FORWARD, LowWeights
@@ -16,7 +17,8 @@ from fastgru.core import reference
 from fastgru.core.layer import Layer
 from fastgru.core.stack import Stack, run_layers
 from fastgru.core.steps import Steps, batch_of
-from fastgru.core.torch_internals import are_transforms_active, is_traced
+from fastgru.core.torch_internals import after_autograd, are_transforms_active, below_autograd, is_traced
+from fastgru.ops import onnx
 from fastgru.ops.library import LAYER, as_arguments, layer_of_arguments
 
 # A program's layers have no module: what the kernels pack of their weights goes with the first of them.
@@ -67,5 +69,14 @@ def _layer_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
     return x.new_empty(*x.shape[:-1], directions * hidden), x.new_empty(directions, batch, hidden)
 
 
+def _layer_autograd(keyset: Any, *arguments: Any) -> Any:
+    """Passed on; torch.onnx.export(dynamo=True) comes here when it decomposes what it traced, and finds ONNX's operator."""
+    if is_compiling() and torch.onnx.is_in_onnx_export():
+        return onnx.layer(layer_of_arguments(arguments[:-1]), arguments[-1])[:2]
+    with below_autograd():
+        return torch.ops.fastgru.low_layer.default.redispatch(keyset & after_autograd, *arguments)
+
+
+_library.impl("low_layer", _layer_autograd, "Autograd", with_keyset=True)
 _library.impl("low_layer", _layer_op, "CompositeExplicitAutograd")
 torch.library.register_fake("fastgru::low_layer", _layer_fake, lib=_library)
