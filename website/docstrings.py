@@ -12,6 +12,7 @@ NAMES = r"[a-z_]\w*(?:, [a-z_]\w*)*"
 MARKED = r"`[\w.]+(?: \[[^`]*)?`(?: [A-Z])?(?:,? (?:and )?`[\w.]+(?: \[[^`]*)?`(?: [A-Z])?)*"
 ITEM = re.compile(rf"({MARKED}|{NAMES}): (.*)")
 NEXT_ITEM = re.compile(rf"(?<=[.;]) (?={MARKED}: )")  # on the same line
+ERROR = re.compile(r"[A-Z]\w*(Error|Interrupt) ")  # "ValueError for ..." says what is raised
 TOLD = re.compile(r"(Raises|Returns|Gives|Source:|[A-Z]\w*Error\b)")
 
 
@@ -56,6 +57,6 @@ def _items(block: str) -> list[str]:
 def _item(text: str) -> str:
     item = ITEM.match(text)
     if item is None:
-        return text
+        return f"Raises {text}" if ERROR.match(text) else text
     names = item[1] if "`" in item[1] else ", ".join(f"`{name}`" for name in item[1].split(", "))
     return f"- {names}: {item[2].rstrip(';')}"

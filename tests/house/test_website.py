@@ -161,7 +161,7 @@ A paragraph: one.
         "What.\n\n``` text\nh' = f(h)\n```\n\n- `x`, `y`: of one thing.\n\n- `z`: of another.\n\n"
         "- `a [T, B] int64`, `b`: those, or InputError in a sentence.\n\n- `c`: this\n\n"
         "- `d`: that. ValueError is no item here.\n\n- `e`: the last; continued on a line.\n\n"
-        "ValueError for none.\n\nRaises more.\n\nA paragraph: one.\n\n``` pycon\n>>> 1 + 1\n2\n```"
+        "Raises ValueError for none.\n\nRaises more.\n\nA paragraph: one.\n\n``` pycon\n>>> 1 + 1\n2\n```"
     )
 
 
