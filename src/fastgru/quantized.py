@@ -1,4 +1,4 @@
-"""QuantizedGRU and QuantizedGRUCell: layers for inference whose weights have few bits; `fastgru.quantize` makes them."""
+"""QuantizedGRU and QuantizedGRUCell: layers for inference whose weights have few bits, as `fastgru.quantize` makes."""
 
 import copy
 from collections.abc import Sequence
@@ -31,11 +31,13 @@ class KeepsLowWeights(KeepsStack):
     """
 
     quantization: str
+    _parameters: dict[str, Any]
+    _buffers: dict[str, Any]
     _low: tuple[Stack, Stack] | None = None  # its description as float, and as it is
 
     def weights(self) -> list[Tensor]:
         """The weights: of each direction w_ih, w_hh, of int8 their scales, then biases and gains."""
-        return [self._buffers[name] for name in self._low_names]  # type: ignore[misc]
+        return [self._buffers[name] for name in self._low_names]
 
     @property
     def _low_names(self) -> Sequence[str]:
@@ -148,7 +150,8 @@ class QuantizedGRU(KeepsLowWeights, GRU):
 
     def to_float(self) -> GRU:
         """A GRU of float32 weights, which are values * scale."""
-        return _float_layer(self, GRU)
+        found: GRU = _float_layer(self, GRU)
+        return found
 
     def flatten_parameters(self) -> None:
         """Nothing: cuDNN has no such layers."""
@@ -186,7 +189,8 @@ class QuantizedGRUCell(KeepsLowWeights, GRUCell):
 
     def to_float(self) -> GRUCell:
         """A GRUCell of float32 weights, which are values * scale."""
-        return _float_layer(self, GRUCell)
+        found: GRUCell = _float_layer(self, GRUCell)
+        return found
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """One step, as GRUCell's."""
@@ -215,11 +219,12 @@ def quantize_layer(layer: GRU | GRUCell, weights: str) -> None:
         if not bool(getattr(layer, name).isfinite().all()):
             raise ValueError(f"{name} holds numbers that are not finite")
     layer.__class__ = QuantizedGRU if isinstance(layer, GRU) else QuantizedGRUCell
-    layer.quantization = weights  # type: ignore[union-attr]
-    layer._take(layer, names)  # type: ignore[union-attr]
-    if getattr(layer, "learn_initial_state", False):
-        layer._hold("initial_state", layer.initial_state.detach().float())  # type: ignore[union-attr]
-    layer.eval()
+    made: Any = layer
+    made.quantization = weights
+    made._take(made, names)
+    if getattr(made, "learn_initial_state", False):
+        made._hold("initial_state", made.initial_state.detach().float())
+    made.eval()
 
 
 def quantize_layers(model: torch.nn.Module, weights: str) -> list[str]:
@@ -245,7 +250,7 @@ def float_weights(layer: KeepsLowWeights) -> dict[str, Tensor]:
         if name.endswith(SCALE):
             continue
         value, scale = layer._buffers[name], layer._buffers.get(name + SCALE)
-        found[name] = value.float() if scale is None else value.float() * scale[:, None]  # type: ignore[union-attr]
+        found[name] = value.float() if scale is None else value.float() * scale[:, None]
     return found
 
 
@@ -264,4 +269,4 @@ def _float_layer(layer: Any, kind: type[_Float]) -> _Float:
     made._parameters.update({name: torch.nn.Parameter(value.clone()) for name, value in values.items()})
     if isinstance(made, GRU):
         made._init_flat_weights()
-    return made
+    return made  # type: ignore[no-any-return]

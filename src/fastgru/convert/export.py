@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fastgru.common.eval_mode import eval_mode
 from fastgru.common.files import atomic_write
+from fastgru.convert.quantize import to_float
 from fastgru.convert.sizes import Arguments, all_open, file_names, open_axes, resized, tensors_of, tied, unnamed
 from fastgru.convert.subclasses import twin_of, why_no_twin
-from fastgru.convert.quantize import to_float
 from fastgru.nn import GRU, GRUCell
 from fastgru.ops import onnx
 from fastgru.ops.library import layer_of_arguments
@@ -41,7 +41,8 @@ def export_onnx(
     """Write a model as an ONNX file, and only if onnxruntime computes with it what the model computes.
 
     model: with fastgru's or torch.nn's GRUs and GRUCells anywhere inside, or one of these; in float32 on the CPU, or
-        quantized: the file then has the int8 weights, a DequantizeLinear before each GRU, and float32 activations. It is exported as in eval, whatever its mode, and left as it was.
+        quantized: the file then has the int8 weights, a DequantizeLinear before each GRU, and float32 activations. It
+        is exported as in eval, whatever its mode, and left as it was.
     path: the file, replaced if it is there. It appears whole and checked, or not at all.
     args, kwargs: an example of what the model is called with. Every size in it is dynamic in the file, unless the
         model needs this very size; a size of 0 or 1 stays fixed, so give an example with B >= 2 and T >= 2. Sizes that

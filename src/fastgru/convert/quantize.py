@@ -132,7 +132,9 @@ def quantize(
     if weights not in PRECISIONS:
         raise InputError(f"weights must be one of {', '.join(map(repr, PRECISIONS))}, got {weights!r}")
     if at_least is not None and (check is None or not 0 <= at_least <= 1):
-        raise InputError(f"at_least is a share of the answers to check, from 0 to 1, got {at_least!r} and check={check!r}")
+        raise InputError(
+            f"at_least is a share of the answers to check, from 0 to 1, got {at_least!r} and check={check!r}"
+        )
     batches = None if check is None else [*check]
     small, left = _of_fastgru(model)
     exact = copy.deepcopy(small)
@@ -273,13 +275,22 @@ class _Watch:
             result = self.model(*batch) if isinstance(batch, tuple) else self.model(batch)
             while isinstance(result, tuple | list):
                 result = result[0]
-            return _values(result).reshape(-1, result.size(-1)).argmax(-1).tolist() if result.dim() else [float(result)]
-        if not hasattr(self.model, "predict"):
+            values = _values(result)
+            found: list[Any] = values.flatten(0, -2).argmax(-1).tolist() if values.dim() > 1 else [values.tolist()]
+            return found
+        predict: Any = getattr(self.model, "predict", None)
+        if predict is None:
             raise InputError(
                 f"check must hold what {type(self.model).__name__} is called with, tensors or tuples of arguments, got "
                 f"a {type(batch).__name__}"
             )
-        return [getattr(one, "label", one) for one in self.model.predict(batch)]
+        return [_said(one) for one in predict(batch)]
+
+
+def _said(answer: Any) -> Any:
+    """A prediction's label, or the text of the best of those generated."""
+    best = answer[0] if isinstance(answer, list) and answer else answer
+    return getattr(best, "label", getattr(best, "text", best))
 
 
 def _values(result: Any) -> Tensor:

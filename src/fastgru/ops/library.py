@@ -68,8 +68,7 @@ _COUNT = 4 + FIXED + len(Variant._fields)  # the arguments that are a layer
 _library = torch.library.Library("fastgru", "DEF")
 _library.define(f"layer(str kernel, {LAYER}, SymInt batch, bool save) -> (Tensor y, Tensor h_n, Tensor saved)")
 _library.define(
-    f"layer_backward(str kernel, {LAYER}, Tensor? y, Tensor saved, Tensor? dy, Tensor? dh_n, bool[] wanted)"
-    " -> Tensor[]"
+    f"layer_backward(str kernel, {LAYER}, Tensor? y, Tensor saved, Tensor? dy, Tensor? dh_n, bool[] wanted) -> Tensor[]"
 )
 
 
@@ -182,7 +181,9 @@ def _layer_autograd(keyset: Any, kernel: str, *arguments: Any) -> Any:
 
 def _below(keyset: Any, kernel: str, given: Layer, batch: Any, save: bool) -> Any:
     with below_autograd():
-        return torch.ops.fastgru.layer.default.redispatch(keyset & after_autograd, kernel, *as_arguments(given), batch, save)
+        return torch.ops.fastgru.layer.default.redispatch(
+            keyset & after_autograd, kernel, *as_arguments(given), batch, save
+        )
 
 
 def _layer_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:

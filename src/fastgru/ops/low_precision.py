@@ -70,7 +70,7 @@ def _layer_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 
 def _layer_autograd(keyset: Any, *arguments: Any) -> Any:
-    """Passed on; torch.onnx.export(dynamo=True) comes here when it decomposes what it traced, and finds ONNX's operator."""
+    """Passed on; torch.onnx.export(dynamo=True), decomposing what it traced, finds ONNX's operator here."""
     if is_compiling() and torch.onnx.is_in_onnx_export():
         return onnx.layer(layer_of_arguments(arguments[:-1]), arguments[-1])[:2]
     with below_autograd():
