@@ -101,6 +101,9 @@ class CpuBackend:
 
     name = "cpu"
     composed: Literal[False] = False
+    takes_half = False
+    keeps_gates = True
+    why_not_auto = None
 
     def why_not(
         self, stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
