@@ -63,9 +63,9 @@ def row_of(begin, starts, t, step, steps, HAS_TIME: tl.constexpr):
 
 @triton.jit
 def reset_of(resets, begin, starts, t, step, steps, length, HAS_TIME: tl.constexpr):
-    """Whether [1, BB] there is a reset between steps t - 1 and t; both exist where t < length."""
+    """Whether [1, BB] there is a reset between steps t - 1 and t, where step t exists."""
     row = row_of(begin, starts, t, step, steps, HAS_TIME)
-    return tl.load(resets + row, mask=(t < length)[None, :], other=0) != 0
+    return tl.load(resets + row, mask=((t >= 0) & (t < length))[None, :], other=0) != 0
 
 
 @triton.jit
