@@ -28,7 +28,8 @@ class Rows(NamedTuple):
 def rows_of(given: Layer) -> Rows:
     """The rows of a layer, all on its device and without waiting for it.
 
-    Raises ValueError for lengths or offsets that cannot be; on a GPU that is an assertion of the device.
+    Raises ValueError for lengths or offsets that cannot be, on a GPU as an assertion of the device; RuntimeError in
+    torch's words where there is no step.
     """
     x, steps = given.x, given.steps
     if steps.batch_sizes is not None:
@@ -39,6 +40,8 @@ def rows_of(given: Layer) -> Rows:
         lengths, order = offsets.diff().sort(descending=True, stable=True)
         return Rows(order, offsets[order], lengths, None, 1, x.size(0), None)
     length, batch = x.shape[:2]
+    if length == 0:
+        raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
     order = torch.arange(batch, device=x.device)
     if steps.lengths is None:
         return Rows(order, order, torch.full_like(order, length), None, batch, length * batch, None)
