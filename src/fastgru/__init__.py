@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastgru.convert.install import install, uninstall
     from fastgru.convert.save import save
     from fastgru.nn import GRU
+    from fastgru.warming import warm_up
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "to_torch",
     "unfreeze",
     "uninstall",
+    "warm_up",
 ]
 
 _HOMES = {
@@ -53,6 +55,7 @@ _HOMES = {
     "to_torch": "fastgru.convert",
     "unfreeze": "fastgru.convert.freeze",
     "uninstall": "fastgru.convert.install",
+    "warm_up": "fastgru.warming",
 }
 
 

@@ -24,7 +24,7 @@ FLOORS = [
     ["fastgru.ops"],
     ["fastgru.cell", "fastgru.inputs"],
     ["fastgru.nn"],
-    ["fastgru.about", "fastgru.convert"],
+    ["fastgru.about", "fastgru.convert", "fastgru.warming"],
     ["fastgru.models"],
     ["fastgru.data"],
     ["fastgru.training"],
