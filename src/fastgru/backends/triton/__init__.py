@@ -138,17 +138,18 @@ def precision_of(x: Tensor) -> str:
     return "tf32" if x.dtype is not torch.float32 or cudnn.rnn.fp32_precision == "tf32" else "tf32x3"
 
 
-def plan_of(hidden: int, batch: int, directions: int, x: Tensor) -> Plan | None:
+def plan_of(hidden: int, batch: int, directions: int, normed: bool, x: Tensor) -> Plan | None:
     """The plan for a layer on such an input; None where there is none."""
     size = 8 if precision_of(x) == "tf32x3" else x.element_size()
-    return plan(hidden, batch, directions, size, device_of(x))
+    return plan(hidden, batch, directions, size, normed, device_of(x))
 
 
 def _way(given: Layer) -> Any:
     from fastgru.backends.triton.launch import Way
 
     x, device = given.x, device_of(given.x)
-    found = plan_of(given.hidden_size, batch_of(given.steps, x), given.variant.directions, x)
+    variant, batch = given.variant, batch_of(given.steps, x)
+    found = plan_of(given.hidden_size, batch, variant.directions, variant.layer_norm, x)
     if found is None or device.sm < _LEAST:
         raise RuntimeError(f"the kernels do not run H={given.hidden_size} on {x.device}; fastgru.info tells why")
     return Way(found, precision_of(x), device.processors)
@@ -158,7 +159,7 @@ def _why_not_device(device: Device, stack: Stack, x: Tensor, steps: Steps) -> st
     if device.sm < _LEAST:
         return f"its kernels need a GPU of compute capability 8.0 or more, and this one has {device.sm / 10}"
     most, batch = max(stack.spec.hidden_sizes), batch_of(steps, x)
-    if plan_of(most, batch, stack.spec.directions, x) is None:
+    if plan_of(most, batch, stack.spec.directions, stack.spec.layer_norm, x) is None:
         return f"H={most} is too large for {device.processors} multiprocessors"
     return None
 

@@ -5,7 +5,7 @@ what decides is what fits into shared memory and registers (seen by compiling fo
 launches it takes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -40,17 +40,23 @@ _SPARE = 8192  # bytes beside weights and what is told: sums over warps, and cha
 _TOLD = 3  # tensors that the backward pass tells, the most
 
 
-def plan(hidden: int, batch: int, directions: int, size: int, device: Device) -> Plan | None:
+def plan(hidden: int, batch: int, directions: int, size: int, normed: bool, device: Device) -> Plan | None:
     """The plan for H units, B sequences and D directions; None where the device has too few multiprocessors.
 
     size: bytes that an element of a product has in shared memory: 2 in half precision, 4 in float32, 8 where it stands
-    there as two TF32 numbers.
+    there as two TF32 numbers. normed: layer norm, which takes more registers.
 
     - All units in one CTA, which then waits for nobody, where W_hh fits into its shared memory.
     - Otherwise some CTAs with 16 or 32 units each, and their rows of W_hh.
-    - Otherwise each reads its rows from L2 at every step.
+    - Otherwise each reads its rows from L2 at every step; with 64 units each, which spills registers, as a last resort.
     """
-    for candidates in (_alone(hidden, batch, size), _resident(hidden, batch, size), _streaming(hidden, batch, size)):
+    some = (16,) if normed and size > 2 else (16, 32)
+    for candidates in (
+        _alone(hidden, batch, size),
+        _resident(hidden, batch, size, normed, some),
+        _streaming(hidden, batch, size, normed, some),
+        _streaming(hidden, batch, size, normed, (64,)),
+    ):
         able = [one for one in candidates if device.processors >= one.PARTS and _bytes(one, size) <= device.shared]
         if able:
             return min(able, key=lambda one: _rounds(one, batch * directions, device))
@@ -60,27 +66,25 @@ def plan(hidden: int, batch: int, directions: int, size: int, device: Device) ->
 def _alone(hidden: int, batch: int, size: int) -> Iterator[Plan]:
     width = _power(hidden)
     if width <= _ALONE:
-        narrow = batch <= 8 or width == _ALONE or size > 2
-        yield Plan(width, 8 if narrow else 16, width, 1, 1, True, 8 if width >= 64 else 4)
+        sequences = 8 if batch <= 8 or width == _ALONE or size > 2 else 16
+        yield Plan(width, sequences, width, 1, 1, True, 8 if width >= 64 else 4)
 
 
-def _resident(hidden: int, batch: int, size: int) -> Iterator[Plan]:
+def _resident(hidden: int, batch: int, size: int, normed: bool, some: Sequence[int]) -> Iterator[Plan]:
     width = _power(hidden)
-    if width * size > _ROW:
-        return
     parts = min(max(width // 32, 1), 8)
-    narrow = batch <= 8 or width * size > 1024
-    for units in (16, 32):
+    for units in some if width * size <= _ROW else ():
+        sequences = 8 if batch <= 8 or width * size > 1024 or normed or units > 16 else 16
         if units <= width:
-            yield Plan(units, 8 if narrow else 16, width, parts, -(-hidden // units), True, max(parts, 4))
+            yield Plan(units, sequences, width, parts, -(-hidden // units), True, max(parts, 4))
 
 
-def _streaming(hidden: int, batch: int, size: int) -> Iterator[Plan]:
-    columns = 64 if size == 2 else 32
+def _streaming(hidden: int, batch: int, size: int, normed: bool, some: Sequence[int]) -> Iterator[Plan]:
     width = -(-hidden // 64) * 64
-    for units in (16, 32, 64):
-        sequences = 8 if batch <= 8 or size > 2 else 16
-        yield Plan(units, sequences, width, columns, -(-hidden // units), False, 4 if units == 16 else 8)
+    columns, few = (64, 4) if size == 2 else (128 // size, 8)
+    for units in some:
+        sequences = 8 if batch <= 8 or size > 2 or normed or units > 32 else 16
+        yield Plan(units, sequences, width, columns, -(-hidden // units), False, few if units == 16 else 8)
 
 
 def _power(hidden: int) -> int:
