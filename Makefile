@@ -9,7 +9,7 @@ PIP_INSTALL := FASTGRU_REQUIRE_NATIVE=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt
   $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
   --config-settings cmake.define.FASTGRU_WERROR=ON
 
-.PHONY: demo accuracy test bench lint format sanitize neon cross clean
+.PHONY: demo accuracy test bench gpu lint format sanitize neon cross clean
 
 demo: $(VENV)/train.done
 	$(BIN)/fastgru train classify --out $(RUN) --overwrite
@@ -25,6 +25,10 @@ bench: $(VENV)/dev.done $(VENV)/rivals.done
 	$(BIN)/python -m benchmarks.layers
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.second_derivatives
+
+# What a GPU says of the Triton kernels: ten minutes. The torch of constraints.txt has no CUDA, so bring a VENV with one.
+gpu:
+	$(BIN)/python -m benchmarks.gpu
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

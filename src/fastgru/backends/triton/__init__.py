@@ -90,7 +90,8 @@ class TritonBackend:
         """As the protocol says; saved [D, N, 0] has nothing in it."""
         from fastgru.backends.triton.launch import forward
 
-        y, h_n = forward(given, _way(given))
+        with torch.cuda.device_of(given.x):  # Triton launches on the current device
+            y, h_n = forward(given, _way(given))
         rows = given.x.shape[:-1].numel()
         return y, h_n, given.x.new_empty(given.variant.directions, rows, 0) if save else None
 
@@ -111,7 +112,8 @@ class TritonBackend:
         """As the protocol says; where y is None it is computed anew."""
         from fastgru.backends.triton.launch import backward
 
-        return backward(given, y, dy, dh_n, wanted, _way(given))
+        with torch.cuda.device_of(given.x):
+            return backward(given, y, dy, dh_n, wanted, _way(given))
 
 
 def is_interpreted() -> bool:
