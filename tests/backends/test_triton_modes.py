@@ -168,6 +168,7 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton, "is_interpreted", lambda: False)
     monkeypatch.setattr(triton, "_is_at_home", lambda tensor: True)
     monkeypatch.setattr(triton, "device_of", lambda x: Device(90, 132, 232_448))
+    monkeypatch.setattr(backends, "is_plain_on_cpu", lambda tensor: False)
     without_cpu = tuple(backend for backend in backends.BACKENDS if backend.name != "cpu")
     monkeypatch.setattr(backends, "BACKENDS", without_cpu)
 

@@ -13,6 +13,7 @@ from torch.compiler import is_compiling
 from fastgru.backends.aten import AtenBackend
 from fastgru.backends.cpu import CpuBackend, batch_invariant, clear_caches
 from fastgru.backends.reference import ReferenceBackend
+from fastgru.backends.tensors import is_plain_on_cpu
 from fastgru.backends.triton import TritonBackend
 from fastgru.core.layer import Layer
 from fastgru.core.stack import Stack
@@ -128,6 +129,8 @@ def pick(
     reasons: list[str] = []
     for backend in BACKENDS if tracing_state() is None else _WHILE_TRACED:
         if name not in ("auto", backend.name):
+            continue
+        if backend is _TRITON and name == "auto" and is_plain_on_cpu(x):  # no reason of its own is of use there
             continue
         reason = backend.why_not(stack, x, h0, weights, steps)
         if reason is None and name == "auto" and backend.why_not_auto is not None:

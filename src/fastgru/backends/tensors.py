@@ -18,6 +18,11 @@ def is_written_down() -> bool:
     return is_compiling() or count_dispatch_modes() > 0
 
 
+def is_plain_on_cpu(tensor: Tensor) -> bool:
+    """Whether it is torch's own tensor in this machine's memory."""
+    return type(tensor) in _PLAIN and tensor.is_cpu
+
+
 def why_not_tensors(
     stack: Stack,
     x: Tensor,
