@@ -9,7 +9,7 @@ PIP_INSTALL := FASTGRU_REQUIRE_NATIVE=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt
   $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
   --config-settings cmake.define.FASTGRU_WERROR=ON
 
-.PHONY: demo accuracy test bench docs lint format sanitize neon cross clean
+.PHONY: demo accuracy test bench docs gpu lint format sanitize neon cross clean
 
 demo: $(VENV)/train.done
 	$(BIN)/fastgru train classify --out $(RUN) --overwrite
@@ -31,6 +31,10 @@ bench: $(VENV)/dev.done $(VENV)/rivals.done
 docs: $(VENV)/docs.done
 	$(BIN)/python website/pages.py build/pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --config-file website/mkdocs.yml
+
+# What a GPU says of the Triton kernels: ten minutes. The torch of constraints.txt has no CUDA, so bring a VENV with one.
+gpu:
+	$(BIN)/python -m benchmarks.gpu
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

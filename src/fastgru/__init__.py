@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastgru.convert.save import save
     from fastgru.nn import GRU
     from fastgru.quantized import QuantizedGRU, QuantizedGRUCell
+    from fastgru.warming import warm_up
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "to_torch",
     "unfreeze",
     "uninstall",
+    "warm_up",
 ]
 
 _HOMES = {
@@ -63,6 +65,7 @@ _HOMES = {
     "to_torch": "fastgru.convert",
     "unfreeze": "fastgru.convert.freeze",
     "uninstall": "fastgru.convert.install",
+    "warm_up": "fastgru.warming",
 }
 
 

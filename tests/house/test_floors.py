@@ -25,7 +25,7 @@ FLOORS = [
     ["fastgru.cell", "fastgru.inputs"],
     ["fastgru.nn"],
     ["fastgru.quantized"],
-    ["fastgru.about", "fastgru.convert"],
+    ["fastgru.about", "fastgru.convert", "fastgru.warming"],
     ["fastgru.models"],
     ["fastgru.data"],
     ["fastgru.training"],

@@ -35,7 +35,8 @@ class Traced:
 
     def __init__(self, kernel: Kernel) -> None:
         self.name = kernel.name
-        self.why_not = kernel.why_not
+        self.takes_half, self.keeps_gates = kernel.takes_half, kernel.keeps_gates
+        self.why_not, self.why_not_auto = kernel.why_not, kernel.why_not_auto
         self.check = kernel.check
 
     def forward(self, given: Layer, save: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,9 +118,11 @@ def _layer_fake(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     y, h_n = x.new_empty(*x.shape[:-1], directions * hidden), x.new_empty(directions, batch, hidden)
     if not save:
         return y, h_n, x.new_empty(0)
+    rows = x.size(0) * x.size(1) if x.dim() == 3 else x.size(0)
+    if not _kernel(kernel).keeps_gates:
+        return y, h_n, x.new_empty(directions, rows, 0)
     if given.variant.memory != "gates":
         return y, h_n, x.new_empty(directions, batch, 0, hidden)
-    rows = x.size(0) * x.size(1) if x.dim() == 3 else x.size(0)
     return y, h_n, x.new_empty(directions, rows, given.saved_size)
 
 
