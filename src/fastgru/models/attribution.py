@@ -69,7 +69,8 @@ def attribute(model: TextClassifier, texts: list[str], label: str | None = None)
 def _attribute(model: TextClassifier, text: str, label: str | None) -> Attribution:
     encoding = model.tokenizer.encode(text)
     with torch.no_grad():
-        x = model.embedding(torch.tensor(encoding.ids or [UNKNOWN_ID], device=model.embedding.weight.device))  # [T, I]
+        ids = torch.tensor([encoding.ids or [UNKNOWN_ID]], device=model.embedding.weight.device)
+        x = model.embedding(ids)[0]  # [T, I]
         probabilities = _logits(model, x[None]).softmax(1)[0]
     names = model.config.labels
     index = int(probabilities.argmax()) if label is None else names.index(label)

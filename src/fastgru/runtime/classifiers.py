@@ -9,6 +9,7 @@ from fastgru.inference.batches import Ids, as_vectors, in_batches, pad_ids, pad_
 from fastgru.inference.classifier_config import SequenceClassifierConfig, TextClassifierConfig
 from fastgru.inference.prediction import Prediction, predictions
 from fastgru.inference.tokens import encode_texts
+from fastgru.runtime.embedding import Embedding
 from fastgru.runtime.functions import Linear, Vectors, Weights, softmax
 from fastgru.runtime.gru import GRU
 
@@ -65,7 +66,7 @@ class TextClassifier:
         self, config: TextClassifierConfig, tokenizer: "Tokenizer", weights: Weights, threads: int = 1
     ) -> None:
         self.config, self.tokenizer = config, tokenizer
-        self.embedding = weights["embedding.weight"]
+        self.embedding = Embedding(weights, "embedding", config.longest_ngram)
         self._head = _Head(config, weights, threads)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -83,7 +84,7 @@ class TextClassifier:
 
         def answer(rows: list[list[int]]) -> list[Prediction]:
             ids, lengths = pad_ids(rows)
-            return self._head.predict(self.embedding[ids], lengths)
+            return self._head.predict(self.embedding(ids), lengths)
 
         return in_batches(self.encode(list(texts)), batch_size, answer)
 

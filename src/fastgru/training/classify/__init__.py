@@ -53,19 +53,9 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
     def build_model(self, options: ClassifyOptions, data: "TextSplits") -> "TextClassifier":
         """Train the tokenizer, and make a model for it."""
-        from fastgru.data.tokenizer import train_tokenizer
-        from fastgru.models import TextClassifier, TextClassifierConfig
+        from fastgru.training.classify.build import build
 
-        tokenizer = train_tokenizer(data.train.texts)
-        config = TextClassifierConfig(
-            labels=data.labels,
-            vocab_size=tokenizer.get_vocab_size(),
-            embedding_size=options.embedding_size,
-            hidden_size=options.hidden_size,
-            dropout=options.dropout,
-            pooling=options.poolings(),
-        )
-        return TextClassifier(config, tokenizer)
+        return build(options, data)
 
     def module(self, model: "TextClassifier", options: ClassifyOptions) -> "ClassifyModule[TextClassifier]":
         """Give the module with the options' learning rate."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,7 +36,23 @@ class ClassifyOptions(TableOptions, TrainOptions):
         typer.Option(help="File to test on; otherwise a tenth of the data is kept.", rich_help_panel=DATA),
     ] = None
     stream: Stream = False
+    tokens: Annotated[
+        Literal["words", "characters", "subwords"] | None,
+        typer.Option(help="What is read, piece by piece.  [default: what suits the texts]", rich_help_panel=DATA),
+    ] = None
     embedding_size: Annotated[int, typer.Option(min=1, help="Size of the word vectors.", rich_help_panel=MODEL)] = 200
+    ngrams: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="N-grams of tokens with a vector of their own, the most frequent, at most; 0 is none.  "
+            "[default: 50,000 of characters, 0 of words and subwords]",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    longest_ngram: Annotated[
+        int, typer.Option(min=3, help="Tokens in the longest n-gram: an odd number.", rich_help_panel=MODEL)
+    ] = 5
     hidden_size: Annotated[
         int, typer.Option(min=1, help="Size of the GRU's state in each direction.", rich_help_panel=MODEL)
     ] = 64
