@@ -80,9 +80,11 @@ def _train(
         history = import_module("fastgru.training.run").resume(run, console, **longer)
     else:
         history = _train_anew(task, task.options(**given), run, console, overwrite)
-    best, name = history.best, task.best.replace("_", " ")
+    best, column = history.best, history.best_by.column
     if rank() == 0:
-        typer.echo(f"best {name} {best[task.best]:.4f} in epoch {best['epoch']}; the model is in {out}")
+        typer.echo(
+            f"best {column.replace('_', ' ')} {best[column]:.4f} in epoch {best['epoch']}; the model is in {out}"
+        )
 
 
 def _train_anew(task: AnyTask, options: TrainOptions, run: RunFolder, console: "Console", overwrite: bool) -> Any:

@@ -22,6 +22,7 @@ class TextClassifierConfig:
     `pooling`: what these features are made of, names out of `fastgru.inference.classifier_config.POOLINGS`.
     `ngrams`: how many n-grams of tokens have a vector of I / 2 features, which is added to that of the token in their
     middle (`fastgru.models.ngrams`); `longest_ngram`: tokens in the longest of them, an odd number.
+    `threshold`: of two labels the second one is told from this probability on; None tells the likelier one.
 
     >>> from fastgru.models import TextClassifierConfig
     >>> TextClassifierConfig(["bad", "good"], vocab_size=5000, pooling=["max", "attention"]).hidden_size
@@ -42,12 +43,14 @@ class TextClassifierConfig:
     pooling: list[str] = field(default_factory=lambda: ["last", "max", "mean"])
     ngrams: int = 0
     longest_ngram: int = 5
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         """ValueError for a configuration that no model can have."""
         sizes = ("vocab_size", "embedding_size", "hidden_size", "num_layers")
         _check(self, sizes=sizes, fractions=("word_dropout", "embedding_dropout", "dropout"))
         check_ngrams(self.ngrams, self.longest_ngram)
+        _check_threshold(self.threshold, self.labels)
 
     @property
     def vocabularies(self) -> tuple[int, ...]:
@@ -147,6 +150,15 @@ def check_ngrams(ngrams: object, longest: object) -> None:
     check_size("longest_ngram", longest, 3)
     if isinstance(longest, int) and longest % 2 == 0:
         raise ValueError(f"longest_ngram must be an odd number, got {longest}")
+
+
+def _check_threshold(threshold: object, labels: list[str]) -> None:
+    if threshold is None:
+        return
+    if not isinstance(threshold, float | int) or isinstance(threshold, bool) or not 0 < threshold < 1:
+        raise ValueError(f"threshold must be a number between 0 and 1, got {threshold!r}")
+    if len(labels) != 2:
+        raise ValueError(f"a threshold is between two labels, and there are {len(labels)}")
 
 
 def _check(config: Any, *, sizes: tuple[str, ...], fractions: tuple[str, ...]) -> None:

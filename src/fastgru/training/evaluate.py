@@ -17,8 +17,8 @@ def evaluate_run(
     """Measure the model of `run`; gives what it was measured on too, in words.
 
     `run`: a run's folder; for a `table` also a model's folder or name on the Hub.
-    `reads`: how to read the table, where not as the run's own data. `ensemble`: other models, which answer together
-    with the run's. InputError for what cannot be measured.
+    `reads`: how to read the table, where not as the run's own data, and how to answer, where not as the model does.
+    `ensemble`: other models, which answer together with the run's. InputError for what cannot be measured.
     """
     load = partial(task.load_models, [run, *ensemble])
     folder = RunFolder(Path(run))
@@ -26,6 +26,6 @@ def evaluate_run(
         options = folder.read_options()
         data = task.load_data(options)
         folder.check_data(data.fingerprint())
-        return task.measure_test(load(), data, options)
+        return task.measure_test(load(), data, replace(options, **reads))
     options = folder.read_options() if folder.is_run else task.options()
     return task.measure_table(load, table, replace(options, **reads)), table

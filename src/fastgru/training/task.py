@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from fastgru.common.errors import InputError
 from fastgru.training.options import TrainOptions
@@ -49,6 +49,18 @@ class Answer(Protocol):
         """Give it in one line for people."""
 
 
+class Best(NamedTuple):
+    """The column of the log by which the best epoch is found, and whether that is its highest or its lowest."""
+
+    column: str
+    mode: Literal["max", "min"]
+
+    def of(self, rows: list[dict[str, float]]) -> dict[str, float]:
+        """Give the row of the best epoch, the first of several."""
+        choose = max if self.mode == "max" else min
+        return choose(rows, key=lambda row: row[self.column])
+
+
 O = TypeVar("O", bound=TrainOptions)  # noqa: E741
 D = TypeVar("D", bound=Data)
 M = TypeVar("M", bound="Pretrained")
@@ -60,7 +72,8 @@ class Task(ABC, Generic[O, D, M]):
     `name`: of the commands' and of train.json. `example`: of `fastgru train name`, for its help.
     `options`: its TrainOptions. `model_type`: the kind of its model, as config.json says it.
     `columns`: the values of the log, `train_*` and `validation_*`, all of which the module logs each epoch.
-    `best`: the column by which the best epoch is found, and `best_is` whether that is the highest or the lowest.
+    `best`: the column by which the best epoch is found, and `best_is` whether that is the highest or the lowest; where
+    an option chooses another, `best_by` tells.
     `files`: what a run's folder may hold beside what every run has: the model's own files, pictures.
     `reads`: the options that say how a table is read (names of columns); `evaluate` takes them too.
     `predict_options`: a dataclass of the options of `predict` that are the task's own, each with a default.
@@ -80,6 +93,10 @@ class Task(ABC, Generic[O, D, M]):
     predict_options: ClassVar[type[Any]]
     input_column: ClassVar[str] = ""
     asks_for: ClassVar[str]
+
+    def best_by(self, options: O) -> Best:
+        """Give how the best epoch is found with these options."""
+        return Best(self.best, self.best_is)
 
     @abstractmethod
     def load_data(self, options: O) -> D:

@@ -12,6 +12,7 @@ from fastgru.inference.tokens import encode_texts
 from fastgru.models import TextClassifier, TextClassifierConfig
 from fastgru.models.ngrams import frequent_ngrams
 from fastgru.training.classify.options import ClassifyOptions
+from fastgru.training.classify.threshold import threshold_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 def build(options: ClassifyOptions, data: TextSplits) -> TextClassifier:
     """Make a model for the texts and the labels of the training part."""
+    threshold = threshold_of(options.threshold, data.labels)  # what is wrong with it is said first
     kind, tokenizer = _tokenizer(options, data)
     most = options.ngrams if options.ngrams is not None else NGRAMS if kind == "characters" else 0
     ngrams = frequent_ngrams(
@@ -38,6 +40,7 @@ def build(options: ClassifyOptions, data: TextSplits) -> TextClassifier:
             pooling=options.poolings(),
             ngrams=len(ngrams),
             longest_ngram=options.longest_ngram,
+            threshold=threshold,
         )
     except ValueError as error:  # sizes that do not go together
         raise InputError(str(error)) from error

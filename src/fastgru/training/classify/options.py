@@ -7,9 +7,15 @@ from typing import Annotated, Literal
 import typer
 
 from fastgru.common.errors import InputError
+from fastgru.training.classify.threshold import read_threshold
 from fastgru.training.options import TRAINING, Stream, TableOptions, TrainOptions
 
 DATA, MODEL = "Data", "Model"
+KINDS, METRICS = ("words", "characters", "subwords"), ("accuracy", "f1", "loss")
+Threshold = Annotated[
+    str | None,
+    typer.Option(help="Of two labels: 'spam=0.3' tells spam from this probability on.", rich_help_panel=MODEL),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +79,23 @@ class ClassifyOptions(TableOptions, TrainOptions):
             rich_help_panel=TRAINING,
         ),
     ] = "none"
+    metric: Annotated[
+        Literal["accuracy", "f1", "loss"],
+        typer.Option(
+            help="Of the validation part, by which the best epoch is found; f1: mean over the labels.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "accuracy"
+    threshold: Threshold = None
 
     def __post_init__(self) -> None:
-        """InputError for a pooling or weights that are none."""
+        """InputError for a pooling, weights or a threshold that are none."""
         super().__post_init__()
+        for name, known in (("tokens", (None, *KINDS)), ("metric", METRICS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"--{name} takes one of {', '.join(filter(None, known))}, got {getattr(self, name)!r}")
+        if self.threshold is not None:
+            read_threshold(self.threshold)
         self.poolings()
         if self.class_weights not in ("none", "balanced"):
             self.weight_of_label()
@@ -118,6 +137,7 @@ class ClassifyPredictOptions(TableOptions):
     """How `predict` reads a table, and the page that explains its answers."""
 
     text: Annotated[str | None, typer.Option(help="Column of the texts, where --file is a table.")] = None
+    threshold: Threshold = None
     explain: Annotated[
         Path | None, typer.Option(help="HTML page to write, that shows what each word did to its text's label.")
     ] = None
