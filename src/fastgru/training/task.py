@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, P
 
 from fastgru.common.errors import InputError
 from fastgru.training.options import TrainOptions
+from fastgru.training.wrong import WrongAnswer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +39,21 @@ class Drawable(Protocol):
 
     def draw(self, source: str, path: Path) -> None:
         """Draw it into an image file; `source`: what was measured on."""
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """Measures that tell what probabilities are worth."""
+
+    def draw_reliability(self, source: str, path: Path) -> None:
+        """Draw it into an image file; `source`: what was measured on."""
+
+
+@runtime_checkable
+class WithErrors(Protocol):
+    """Measures that keep each wrong answer."""
+
+    errors: list[WrongAnswer]
 
 
 class Answer(Protocol):
