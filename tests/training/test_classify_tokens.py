@@ -53,10 +53,10 @@ def test_unknown_share_counts_tokens() -> None:
 @pytest.mark.parametrize(
     ("texts", "unknown", "kind"),
     [
-        (["a fine film and a story"], 0.5, "words"),
-        (["a fine film and a story"], 0.6, "characters"),
-        (["\u559c\u6b22\u8c22\u8c22\u4e86\u5929\u5417\u60a8\u5417\u6211\u5417\u8ba2\u5355"], 0.3, "characters"),
-        (["\u559c\u6b22" * 300], 0.3, "subwords"),
+        (["a fine film and a story"], 0.25, "words"),
+        (["a fine film and a story"], 0.3, "characters"),
+        (["\u559c\u6b22\u8c22\u8c22\u4e86\u5929\u5417\u60a8\u5417\u6211\u5417\u8ba2\u5355"], 0.1, "characters"),
+        (["\u559c\u6b22" * 300], 0.1, "subwords"),
         ([""], 0.0, "words"),
     ],
 )

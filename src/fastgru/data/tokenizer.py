@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MOST_SUBWORDS = 8_000
+UNKNOWN_SHARE = 0.25  # from which words are given up: of real English texts, thousands of them, 0.05 to 0.1 are unknown
 LONG_RUN = 12  # characters between spaces, on the mean, from which a text has too few spaces to be one of words
 LONG_TEXT = 400  # characters, on the mean, from which one step a character costs too much
 
@@ -69,11 +70,11 @@ def unknown_share(ids: Iterable[list[int]]) -> float:
 def kind_for(texts: Sequence[str], unknown: float) -> str:
     """Choose the kind of tokens for texts like these, of whose words the share `unknown` is not known.
 
-    Words, where they are separated by spaces and most of them are known; otherwise characters, or subwords where the
+    Words, where they are separated by spaces and three of four are known; otherwise characters, or subwords where the
     texts are so long that a step a character would cost too much.
     """
     characters = sum(map(len, texts))
     runs = sum(len(text.split()) for text in texts)
-    if unknown <= 0.5 and characters <= LONG_RUN * runs:
+    if unknown <= UNKNOWN_SHARE and characters <= LONG_RUN * runs:
         return "words"
     return "characters" if characters <= LONG_TEXT * len(texts) else "subwords"
