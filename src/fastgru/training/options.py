@@ -141,7 +141,7 @@ class TrainOptions:
         paths: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("data", "test") and value and value != field.default and glob(value):
+            if field.name in ("data", "test", "vectors") and value and value != field.default and glob(value):
                 paths[field.name] = str(Path(value).absolute())
         return replace(self, **paths)
 

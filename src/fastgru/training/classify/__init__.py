@@ -50,6 +50,10 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
     def load_data(self, options: ClassifyOptions) -> "TextSplits":
         """Load and split the texts."""
+        if options.vectors is not None:
+            from fastgru.data.vectors import check_vectors
+
+            check_vectors(options.vectors)
         from fastgru.data.texts import load_splits
 
         return load_splits(

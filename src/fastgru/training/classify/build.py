@@ -13,6 +13,7 @@ from fastgru.models import TextClassifier, TextClassifierConfig
 from fastgru.models.ngrams import frequent_ngrams
 from fastgru.training.classify.options import ClassifyOptions
 from fastgru.training.classify.threshold import threshold_of
+from fastgru.training.classify.vectors import set_vectors, tokenizer_of_vectors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,28 +26,54 @@ _log = logging.getLogger(__name__)
 def build(options: ClassifyOptions, data: TextSplits) -> TextClassifier:
     """Make a model for the texts and the labels of the training part."""
     threshold = threshold_of(options.threshold, data.labels)  # what is wrong with it is said first
+    if options.vectors is not None:
+        return _build_of_vectors(options, data, options.vectors, threshold)
     kind, tokenizer = _tokenizer(options, data)
     most = options.ngrams if options.ngrams is not None else NGRAMS if kind == "characters" else 0
     ngrams = frequent_ngrams(
         data.train.texts, partial(encode_texts, tokenizer), longest=options.longest_ngram, most=most
     )
+    model = _model(options, data, tokenizer, options.embedding_size, len(ngrams), threshold)
+    model.set_ngrams(ngrams)
+    return model
+
+
+def _build_of_vectors(
+    options: ClassifyOptions, data: TextSplits, source: str, threshold: float | None
+) -> TextClassifier:
+    """Make a model that begins with the word vectors of a file, which say how many features there are."""
+    tokenizer, vectors = tokenizer_of_vectors(source, data)
+    if options.embedding_size not in (ClassifyOptions.embedding_size, vectors.size):
+        given = f"--embedding-size {options.embedding_size}"
+        raise InputError(f"{given}: leave it out, the vectors of {source} have {vectors.size} features")
+    model = _model(options, data, tokenizer, vectors.size, 0, threshold)
+    set_vectors(model, vectors)
+    return model
+
+
+def _model(
+    options: ClassifyOptions,
+    data: TextSplits,
+    tokenizer: "Tokenizer",
+    embedding_size: int,
+    ngrams: int,
+    threshold: float | None,
+) -> TextClassifier:
     try:
         config = TextClassifierConfig(
             labels=data.labels,
             vocab_size=tokenizer.get_vocab_size(),
-            embedding_size=options.embedding_size,
+            embedding_size=embedding_size,
             hidden_size=options.hidden_size,
             dropout=options.dropout,
             pooling=options.poolings(),
-            ngrams=len(ngrams),
+            ngrams=ngrams,
             longest_ngram=options.longest_ngram,
             threshold=threshold,
         )
     except ValueError as error:  # sizes that do not go together
         raise InputError(str(error)) from error
-    model = TextClassifier(config, tokenizer)
-    model.set_ngrams(ngrams)
-    return model
+    return TextClassifier(config, tokenizer)
 
 
 def _tokenizer(options: ClassifyOptions, data: TextSplits) -> "tuple[str, Tokenizer]":
