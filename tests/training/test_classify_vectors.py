@@ -112,5 +112,5 @@ def test_vectors_of_another_language_are_refused(tmp_path: Path, data: str) -> N
 
 
 def test_vectors_that_are_not_there_are_told_before_the_data_is_read() -> None:
-    with pytest.raises(InputError, match="none[.]vec: there is no such file of word vectors"):
+    with pytest.raises(InputError, match=r"none\.vec: there is no such file of word vectors"):
         Classify().load_data(ClassifyOptions(data="none.csv", vectors="none.vec"))
