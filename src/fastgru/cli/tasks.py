@@ -21,7 +21,7 @@ from fastgru.common.processes import rank
 from fastgru.data.table import STDIN
 from fastgru.training.options import TrainOptions
 from fastgru.training.run_folder import RunFolder, task_of_run
-from fastgru.training.tasks import TASKS, AnyTask
+from fastgru.training.tasks import TASKS, AnyTask, task_of_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,6 +92,8 @@ def _train_anew(task: AnyTask, options: TrainOptions, run: RunFolder, console: "
     if rank() == 0:
         run.check_free(overwrite, options.inputs)
     options.check_accelerator()
+    if options.start_from is not None and task_of_model(options.start_from).name != task.name:
+        raise InputError(f"--from {options.start_from}: that is no model of {task.name}")
     data = task.load_data(options)
     return import_module("fastgru.training.run").train(options, run, console, overwrite=overwrite, data=data)
 
@@ -114,9 +116,17 @@ def _longer(context: typer.Context, task: AnyTask, run: RunFolder) -> dict[str, 
         if name in LONGER and given[name] > value:
             longer[name] = given[name]
         elif given[name] != value:
-            option = "--" + name.replace("_", "-")
-            raise InputError(f"the run has {option} {value}: --resume goes on with a run's own options; leave it out")
+            raise InputError(
+                f"the run has {_option(task, name)} {value}: --resume goes on with a run's own options; leave it out"
+            )
     return longer
+
+
+def _option(task: AnyTask, name: str) -> str:
+    """Give the option of a field as it is written, which may be another word than the field's."""
+    (declared,) = get_type_hints(task.options, include_extras=True)[name].__metadata__
+    written = declared.default  # where typer keeps the first word of an option inside Annotated
+    return written if isinstance(written, str) else "--" + name.replace("_", "-")
 
 
 def evaluate(

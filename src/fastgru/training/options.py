@@ -63,6 +63,11 @@ Threads = Annotated[
 ]
 
 
+StartFrom = Annotated[
+    str | None,
+    typer.Option("--from", help="A saved model to start from, in a folder or on the Hub.", rich_help_panel=TRAINING),
+]
+
 TABLES = "Tables"
 
 
@@ -102,6 +107,7 @@ TABLE_FIELDS = ("separator", "encoding", "header", "skip_blank")
 class TrainOptions:
     """The options of a training; train.json holds them. A task adds its own, and may give these other defaults.
 
+    `start_from`: a model whose tokens, sizes and weights this one begins with.
     `lr`: learning rate of AdamW; `patience`: epochs without a better model before it stops.
     `batch_size`, `batch_tokens`: of a step, whatever the number of processes (`devices`) and of parts (`accumulate`).
     `precision`: "bf16" is Lightning's bf16-mixed. `checkpoint_every`: steps that a killed training loses at most.
@@ -111,6 +117,7 @@ class TrainOptions:
 
     task: ClassVar[str]
 
+    start_from: StartFrom = None
     seed: Seed = 0
     epochs: Epochs = 12
     patience: Patience = 4
@@ -141,7 +148,12 @@ class TrainOptions:
         paths: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("data", "test", "vectors") and value and value != field.default and glob(value):
+            if (
+                field.name in ("data", "test", "vectors", "start_from")
+                and value
+                and value != field.default
+                and glob(value)
+            ):
                 paths[field.name] = str(Path(value).absolute())
         return replace(self, **paths)
 

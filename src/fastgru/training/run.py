@@ -90,7 +90,7 @@ def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, 
     task = TASKS[options.task]
     console.quiet |= rank() > 0
     seed_everything(options.seed, verbose=False)
-    model = task.build_model(options, data)
+    model = task.start_model(options, data)
     module = task.module(model, options)
     batches = task.batches(data, model, options)
     best_by, begin = task.best_by(options), _beginning(options, data, run) if checkpoint is None else None

@@ -66,6 +66,12 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
         return build(options, data)
 
+    def continue_model(self, model: "TextClassifier", options: ClassifyOptions, data: "TextSplits") -> "TextClassifier":
+        """Keep tokens, sizes and weights; in the last layer, of the labels that both have."""
+        from fastgru.training.classify.build import continue_model
+
+        return continue_model(model, options, data)
+
     def module(self, model: "TextClassifier", options: ClassifyOptions) -> "ClassifyModule[TextClassifier]":
         """Give the module with the options' learning rate."""
         from fastgru.training.classify.module import ClassifyModule

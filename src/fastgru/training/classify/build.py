@@ -1,6 +1,7 @@
 """A new classifier of texts: its tokens, and a model for them."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from fastgru.models.ngrams import frequent_ngrams
 from fastgru.training.classify.options import ClassifyOptions
 from fastgru.training.classify.threshold import threshold_of
 from fastgru.training.classify.vectors import set_vectors, tokenizer_of_vectors
+from fastgru.training.start import check_kept, take_over
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,6 +37,22 @@ def build(options: ClassifyOptions, data: TextSplits) -> TextClassifier:
     )
     model = _model(options, data, tokenizer, options.embedding_size, len(ngrams), threshold)
     model.set_ngrams(ngrams)
+    return model
+
+
+def continue_model(before: TextClassifier, options: ClassifyOptions, data: TextSplits) -> TextClassifier:
+    """Make a model for the labels of the training part that starts from a saved one."""
+    config = before.config
+    kept = {"tokens": None, "vectors": None, "ngrams": config.ngrams, "longest_ngram": config.longest_ngram}
+    check_kept(options, {**kept, "embedding_size": config.embedding_size, "hidden_size": config.hidden_size})
+    if options.pooling != ClassifyOptions.pooling and options.poolings() != config.pooling:
+        check_kept(options, {"pooling": ",".join(config.pooling)})
+    threshold = config.threshold if data.labels == config.labels else None
+    if options.threshold is not None:
+        threshold = threshold_of(options.threshold, data.labels)
+    config = replace(config, labels=data.labels, dropout=options.dropout, threshold=threshold)
+    model = TextClassifier(config, before.tokenizer)
+    take_over(model, before)
     return model
 
 

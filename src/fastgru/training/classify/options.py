@@ -112,7 +112,7 @@ class ClassifyOptions(TableOptions, TrainOptions):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The files of the data."""
-        return tuple(name for name in (self.data, self.test, self.vectors) if name)
+        return tuple(name for name in (self.data, self.test, self.vectors, self.start_from) if name)
 
     def poolings(self) -> list[str]:
         """Give the names in `pooling`, in the order that the model has them."""
