@@ -137,6 +137,7 @@ def evaluate(
     plot: Path | None,
     reliability: Path | None,
     errors: Path | None,
+    card: bool,
     **columns: str | None,
 ) -> None:
     """Measure a trained model on texts, pairs or series that it has not seen."""
@@ -145,10 +146,12 @@ def evaluate(
     from fastgru.training.evaluate import Wanted, evaluate_run
 
     wanted = Wanted(plot, reliability, errors)
+    if card and (data is not None or ensemble):
+        raise InputError("--card tells of the test part of the run's own data: leave out --data and --ensemble")
     wanted.check()
     task = task_of_run(run)
     given = _given(columns, task.reads, task)
-    measures, source = evaluate_run(task, run, data, given, ensemble or ())
+    measures, source = evaluate_run(task, run, data, given, ensemble or (), card=card)
     wanted.write(measures, source, task)
     if as_json:
         content = dataclasses.asdict(measures)
@@ -258,6 +261,9 @@ _set_parameters(
             Path | None, typer.Option(help="Write what was wrong: input, truth, answer, probability (.csv, .jsonl).")
         ],
         None,
+    ),
+    _parameter(
+        "card", Annotated[bool, typer.Option("--card", help="Write the measures into the run's model card.")], False
     ),
     *_unique(
         parameter for task in TASKS.values() for parameter in _parameters(task.options, named=task.reads, optional=True)

@@ -20,6 +20,7 @@ from fastgru.common.errors import InputError
 from fastgru.common.processes import rank, torchrun_world
 from fastgru.training.batches import TaskData
 from fastgru.training.callbacks import CheckpointWriter, History
+from fastgru.training.card import Card
 from fastgru.training.curves import draw_curves
 from fastgru.training.module import TaskModule
 from fastgru.training.options import TrainOptions
@@ -97,7 +98,8 @@ def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, 
     history = History(run, console, task, best_by, begin=begin)
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(f"{task.describe(data, model)}; {weights:,} weights", highlight=False, soft_wrap=True)
-    writer = CheckpointWriter(run, history, module.averaged, options.checkpoint_every)
+    card = partial(Card, task, run.path.absolute().name, options, data, model)
+    writer = CheckpointWriter(run, history, module.averaged, options.checkpoint_every, card)
     callbacks = [EpochBar(console), history, Tracking(history), _Patience(best_by, options.patience), writer]
     with _quiet(), _threads(options.threads), _deterministic(), stoppable():
         trainer = _trainer(options, callbacks)
