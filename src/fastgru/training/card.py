@@ -1,5 +1,6 @@
 """The model card of a run: what the model tells, of which data it learned, and how well; with the Hub's metadata."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ class Card:
         hidden = {"data", "test", "start_from", "vectors", "language", "license"}
         given = {name: value for name, value in asdict(self.options).items() if value != getattr(kind, name)}
         shown = [f"--{name.replace('_', '-')} {value}" for name, value in given.items() if name not in hidden]
-        command = " ".join(["fastgru train", self.task.name, "--data", self._source, *shown])
+        command = " ".join(["fastgru train", self.task.name, "--data", shlex.quote(self._source), *shown])
         return f"## Training\n\n    {command}\n\nThe model is that of epoch {self.best['epoch']:.0f}.\n"
 
 
