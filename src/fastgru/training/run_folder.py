@@ -79,7 +79,9 @@ class RunFolder:
             raise InputError(
                 f"{self.path} already holds a run: go on with it with --resume, or replace it with --overwrite"
             )
-        inside = [name for name in inputs if self.path.resolve() in Path(name).resolve().parents]
+        inside = [
+            name for name in inputs if self.path.resolve() in (Path(name).resolve(), *Path(name).resolve().parents)
+        ]
         if inside:
             raise InputError(f"{inside[0]} lies in {self.path}, which --overwrite would empty: name another --out")
 
@@ -149,7 +151,7 @@ class RunFolder:
                 rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{self.metrics} cannot be read: {error}") from error
-        if not rows or self.task.best not in rows[0]:
+        if not rows or self.task.best_by(self.read_options()).column not in rows[0]:
             raise InputError(f"{self.metrics} does not hold the log of a training")
         return [{**row, "epoch": int(row["epoch"])} for row in rows]
 

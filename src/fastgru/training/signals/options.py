@@ -78,7 +78,7 @@ class SignalsOptions(TrainOptions):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The files of the data."""
-        return tuple(name for name in (self.data, self.test) if name)
+        return tuple(name for name in (self.data, self.test, self.start_from) if name)
 
 
 @dataclass(frozen=True)
