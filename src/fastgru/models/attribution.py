@@ -1,7 +1,7 @@
 """Attribution: how much each token of a text spoke for the label that a classifier gave it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ class Attribution:
     (from, to). `scores`: what each added to the log odds of `label`, in nats: 0.7 doubles the odds, -0.7 halves them.
     `base`: the log odds of a text of as many tokens that say nothing; base + sum of scores + gap = log(p / (1 - p)).
     `gap`: what the sum of finitely many points left over.
+    `unknown`: whether the model knows each token as the unknown one alone. `probabilities`: the model's, of each label.
 
     >>> from fastgru.models.attribution import Attribution
     >>> found = Attribution("so dull", "bad", 0.9, [(0, 2), (3, 7)], scores=[0.3, 1.8], base=0.1, gap=0.0)
@@ -36,6 +37,8 @@ class Attribution:
     scores: list[float]
     base: float
     gap: float
+    unknown: list[bool] = field(default_factory=list)
+    probabilities: dict[str, float] = field(default_factory=dict)
 
 
 def attribute(model: TextClassifier, texts: list[str], label: str | None = None) -> list[Attribution]:
@@ -83,7 +86,17 @@ def _attribute(model: TextClassifier, text: str, label: str | None) -> Attributi
         base, whole = log_odds(torch.stack([torch.zeros_like(x), x])).tolist()
     scores, gap = _integrate(log_odds, x, whole - base)
     spans = encoding.offsets or [(0, len(text))]
-    return Attribution(text, names[index], float(probabilities[index]), spans, scores.tolist(), base, gap)
+    return Attribution(
+        text=text,
+        label=names[index],
+        probability=float(probabilities[index]),
+        spans=spans,
+        scores=scores.tolist(),
+        base=base,
+        gap=gap,
+        unknown=[token == UNKNOWN_ID for token in encoding.ids or [UNKNOWN_ID]],
+        probabilities=dict(zip(names, probabilities.tolist(), strict=True)),
+    )
 
 
 def _logits(model: TextClassifier, vectors: Tensor) -> Tensor:

@@ -47,4 +47,4 @@ class LabelMeasures:
 
     def draw(self, source: str, path: Path) -> None:
         """Draw the confusion into an image file."""
-        draw_confusion(self.labels, self.confusion, f"{source}: accuracy {self.accuracy:.4f}", path)
+        draw_confusion(self.labels, self.confusion, f"{source}\naccuracy {self.accuracy:.4f}", path)

@@ -102,7 +102,7 @@ def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, 
         trainer = _trainer(options, callbacks)
         _fit(trainer, module, batches, checkpoint)
     if rank() == 0:
-        draw_curves(history.rows, run.curves)
+        draw_curves(history.rows, run.curves, history.best, f"{options.task}: {run.path.resolve().name}")
         run.finish()
     return history
 
