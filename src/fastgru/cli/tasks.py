@@ -19,7 +19,7 @@ from fastgru.cli import tables
 from fastgru.common.errors import InputError
 from fastgru.common.processes import rank
 from fastgru.data.table import STDIN
-from fastgru.training.options import TrainOptions
+from fastgru.training.options import LONGER, TrainOptions
 from fastgru.training.run_folder import RunFolder, task_of_run
 from fastgru.training.tasks import TASKS, AnyTask
 
@@ -92,9 +92,6 @@ def _train_anew(task: AnyTask, options: TrainOptions, run: RunFolder, console: "
     options.check_accelerator()
     data = task.load_data(options)
     return import_module("fastgru.training.run").train(options, run, console, overwrite=overwrite, data=data)
-
-
-LONGER = ("epochs", "patience")  # that a resumed run may have more of
 
 
 def _longer(context: typer.Context, task: AnyTask, run: RunFolder) -> dict[str, int]:

@@ -20,11 +20,13 @@ class LabelledTexts:
     `labels [N]`: the name of each text's label.
     `soft_labels [N]`: how probable each label is to human raters, where the source knows more than the label:
     a mapping of label name to probability, summing to 1. A training signal only; never used to measure.
+    `weights [N]`: how much each text counts in training and validation; alike where there are none.
     """
 
     texts: list[str]
     labels: list[str]
     soft_labels: list[dict[str, float]] | None = None
+    weights: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -37,8 +39,16 @@ class LabelledTexts:
     def take(self, rows: Iterable[int]) -> "LabelledTexts":
         """Give the rows of these indices, in this order."""
         rows = list(rows)
+        texts, labels = ([column[row] for row in rows] for column in (self.texts, self.labels))
         soft_labels = None if self.soft_labels is None else [self.soft_labels[row] for row in rows]
-        return LabelledTexts([self.texts[row] for row in rows], [self.labels[row] for row in rows], soft_labels)
+        weights = None if self.weights is None else [self.weights[row] for row in rows]
+        return LabelledTexts(texts, labels, soft_labels, weights)
+
+    def joined(self, others: "LabelledTexts") -> "LabelledTexts":
+        """Give these rows and then the others; both are of one source."""
+        soft_labels = None if self.soft_labels is None else self.soft_labels + (others.soft_labels or [])
+        weights = None if self.weights is None else self.weights + (others.weights or [])
+        return LabelledTexts(self.texts + others.texts, self.labels + others.labels, soft_labels, weights)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over texts and labels: tells whether a source still holds what it held."""

@@ -132,7 +132,7 @@ class RunFolder:
         hints = get_type_hints(kind)
         kinds = {field.name: hints[field.name] for field in fields(kind)}
         if not isinstance(options, dict) or not all(
-            name in kinds and _fits(value, kinds[name]) for name, value in options.items()
+            name in kinds and fits(value, kinds[name]) for name, value in options.items()
         ):
             raise InputError(f"{self._options} does not hold the options of a training of {kind.task}")
         return kind(**options)
@@ -186,12 +186,12 @@ def task_of_run(name: str) -> AnyTask:
     return run.task if run.is_run else task_of_model(name)
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value out of JSON is of the kind that a field is annotated with."""
+def fits(value: Any, kind: Any) -> bool:
+    """Say whether a value is of the kind that a field is annotated with, as JSON has it."""
     if get_origin(kind) in (Union, UnionType):
-        return any(_fits(value, one) for one in get_args(kind))
+        return any(fits(value, one) for one in get_args(kind))
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is list:
-        return isinstance(value, list) and all(_fits(one, get_args(kind)[0]) for one in value)
+        return isinstance(value, list) and all(fits(one, get_args(kind)[0]) for one in value)
     return isinstance(value, float | int if kind is float else kind)

@@ -82,6 +82,9 @@ class EncodedTexts:
         if rows.soft_labels is not None:
             self.targets = torch.tensor([[soft_label[name] for name in names] for soft_label in rows.soft_labels])
         self.weights = torch.tensor([weights[label] if weights else 1.0 for label in rows.labels])
+        if rows.weights is not None:
+            own = self.weights * torch.tensor(rows.weights)
+            self.weights = own / own.mean()
 
     def __len__(self) -> int:
         return len(self.ids)
