@@ -29,16 +29,25 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
     columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_trend")
     best = "validation_trend"
     best_is = "min"
+    reads = ("path", "label")
     predict_options = SignalsPredictOptions
     asks_for = "files or folders to classify"
 
     def load_data(self, options: SignalsOptions) -> "SignalSplits":
         """Load and split the sequences."""
+        from fastgru.data.listing import Columns
         from fastgru.data.signals import load_signals
         from fastgru.models import LogMel
 
-        features = LogMel(options.sample_rate, options.num_bins, centred=options.centred)
-        return load_signals(options.data, options.test, features, stream=options.stream)
+        features = LogMel(options.sample_rate, options.num_bins, centred=bool(options.centred))
+        return load_signals(
+            options.data,
+            options.test,
+            features,
+            stream=options.stream,
+            columns=Columns(options.path, options.label, options.groups),
+            choose_centred=options.centred is None,
+        )
 
     def build_model(self, options: SignalsOptions, data: "SignalSplits") -> "SequenceClassifier":
         """Make a model that standardises by the training part."""
@@ -60,9 +69,12 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
 
     def module(self, model: "SequenceClassifier", options: SignalsOptions) -> "SignalsModule":
         """Give the module with the options' learning rate."""
+        from fastgru.training.signals.augment import Augment
         from fastgru.training.signals.module import SignalsModule
 
-        return SignalsModule(model, lr=options.lr, seed=options.seed)
+        features = model.config.features
+        augment = Augment(features, options.warp, options.tempo, options.masks) if features else None
+        return SignalsModule(model, lr=options.lr, seed=options.seed, augment=augment)
 
     def batches(self, data: "SignalSplits", model: "SequenceClassifier", options: SignalsOptions) -> "TaskData":
         """Give batches of sequences of like length."""
@@ -75,6 +87,7 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
     def describe(self, data: "SignalSplits", model: "SequenceClassifier") -> str:
         """Tell the sizes of the parts, the labels and the features."""
         heard = f" of sounds at {data.features.sample_rate:,} Hz" if data.features else ""
+        heard += ", centred" if data.features and data.features.centred else ""
         return (
             f"{len(data.train):,} sequences to train on, {len(data.validation):,} to validate, {len(data.test):,} "
             f"to test; labels: {', '.join(data.labels)}; {data.train.input_size} features{heard}"
@@ -99,11 +112,13 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
         self, load: Callable[[], "SequenceClassifier"], source: str, options: SignalsOptions
     ) -> "SignalMeasures":
         """Measure on a folder or file of labelled sequences."""
+        from fastgru.data.listing import Columns
         from fastgru.data.signals import read_labelled_signals
         from fastgru.training.signals.measure import measure_signals
 
         model = load()
-        return measure_signals(model, read_labelled_signals(source, model.config.features), source)
+        rows = read_labelled_signals(source, model.config.features, Columns(options.path, options.label))
+        return measure_signals(model, rows, source)
 
     def read_inputs(self, given: list[str], file: str | None, options: SignalsPredictOptions) -> list[str]:
         """Give the files' names; `file` has one a line."""
