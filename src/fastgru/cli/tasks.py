@@ -20,7 +20,7 @@ from fastgru.common.errors import InputError
 from fastgru.common.processes import rank
 from fastgru.data.table import STDIN
 from fastgru.training.options import LONGER, TrainOptions
-from fastgru.training.run_folder import RunFolder, task_of_run
+from fastgru.training.run_folder import RunFolder, begins, task_of_run
 from fastgru.training.tasks import TASKS, AnyTask
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _train(
     if resume and overwrite:
         raise InputError("--resume goes on with a run and --overwrite replaces it: give one of them")
     run, console = RunFolder(out), Console(stderr=True)
-    if resume:
+    if resume and not begins(run):
         longer = _longer(context, task, run)
         history = import_module("fastgru.training.run").resume(run, console, **longer)
     else:

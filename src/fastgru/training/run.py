@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,10 +15,11 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
 from fastgru.common.errors import InputError
-from fastgru.common.processes import rank, torchrun_world
+from fastgru.common.processes import rank, silence, torchrun_world
 from fastgru.training.batches import TaskData
 from fastgru.training.callbacks import CheckpointWriter, History
 from fastgru.training.curves import draw_curves
@@ -137,7 +139,7 @@ def _trainer(options: TrainOptions, callbacks: list[Callback]) -> Trainer:
         accelerator=options.accelerator,
         devices=devices,
         num_nodes=machines,
-        strategy="ddp" if devices * machines > 1 else "auto",
+        strategy=DDPStrategy(timeout=timedelta(seconds=silence())) if devices * machines > 1 else "auto",
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
         accumulate_grad_batches=options.accumulate,
         deterministic=True,

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fastgru.common.errors import InputError
 from fastgru.common.files import atomic_write, locked
+from fastgru.common.processes import torchrun_world
 from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask, task_of_model
 
@@ -178,6 +179,11 @@ class RunFolder:
     def _write(self, content: dict[str, Any]) -> None:
         with atomic_write(self._options) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def begins(run: RunFolder) -> bool:
+    """Say whether what is to go on begins here: torchrun gives one command for its start and its restarts."""
+    return torchrun_world() is not None and not run.is_run
 
 
 def task_of_run(name: str) -> AnyTask:
