@@ -28,6 +28,9 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     `embedding_size`, `hidden_size`, `dropout`, `pooling`, `epochs`, `patience`, `batch_size`, `lr`, `threads`: as that
     command's. `class_weight`: None, "balanced" or a weight a label, as elsewhere in scikit-learn.
+    `tokens`: "words", "characters" or "subwords"; None takes what suits the texts.
+    `metric`: "accuracy", "f1" or "loss", by which the best epoch is found.
+    `threshold`: from this probability on `predict` tells the second of two classes.
     `validation_fraction`: of the texts, taken by the same hash of a text as the command's; they choose the epoch and
     are not trained on.
     `random_state`: the same number gives the same model. `verbose`: show the epochs on stderr.
@@ -49,6 +52,9 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dropout: float = 0.5,
         pooling: str = "last,max,mean",
         class_weight: Any = None,
+        tokens: Any = None,
+        metric: Any = "accuracy",
+        threshold: float | None = None,
         epochs: int = 12,
         patience: int = 4,
         batch_size: int = 64,
@@ -63,6 +69,9 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.dropout = dropout
         self.pooling = pooling
         self.class_weight = class_weight
+        self.tokens = tokens
+        self.metric = metric
+        self.threshold = threshold
         self.epochs = epochs
         self.patience = patience
         self.batch_size = batch_size
@@ -109,7 +118,7 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             run = RunFolder(Path(folder) / "run")
             try:
                 console = Console(stderr=True, quiet=not self.verbose)
-                self.history_ = train(self._options(), run, console, data=data).rows
+                self.history_ = train(self._options([str(name) for name in classes]), run, console, data=data).rows
             except Stopped as stop:
                 raise KeyboardInterrupt from stop
             self.model_ = TextClassifier.from_pretrained(run.path)
@@ -125,12 +134,14 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.array(rows, dtype=np.float64).reshape(-1, len(names))
 
     def predict(self, X: Iterable[str]) -> NDArray[Any]:  # noqa: N803
-        """Give the likeliest class of each text, `[N]`."""
+        """Give the class of each text, `[N]`: the likeliest, or, of two, what the threshold says."""
         check_is_fitted(self, "model_")
-        found: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        places = {str(name): place for place, name in enumerate(self.classes_)}
+        predictions = self.model_.predict(_texts(X))
+        found: NDArray[Any] = self.classes_[[places[prediction.label] for prediction in predictions]]
         return found
 
-    def _options(self) -> ClassifyOptions:
+    def _options(self, names: list[str]) -> ClassifyOptions:
         weights = self.class_weight or "none"
         if isinstance(weights, dict):
             weights = ",".join(f"{name}={weight}" for name, weight in weights.items())
@@ -146,6 +157,9 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             dropout=self.dropout,
             pooling=self.pooling,
             class_weights=weights,
+            tokens=self.tokens,
+            metric=self.metric,
+            threshold=None if self.threshold is None else f"{names[1]}={self.threshold}",
         )
 
     def _splits(self, rows: LabelledTexts) -> Splits[LabelledTexts, LabelledTexts]:

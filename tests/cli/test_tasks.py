@@ -11,6 +11,7 @@ from fastgru.common.errors import InputError
 from fastgru.models import TextClassifier
 from fastgru.training.callbacks import History
 from fastgru.training.run_folder import FILES, RunFolder, task_of_run
+from fastgru.training.task import Best
 from fastgru.training.tasks import TASKS, task_of_model
 
 __all__ = ["data", "trained"]  # fixtures
@@ -87,12 +88,12 @@ def test_options_that_are_newer_than_the_run_have_their_defaults(trained: Path, 
             run_folder.read_options()
 
 
-def test_the_best_epoch_is_the_highest_or_the_lowest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_epoch_is_the_highest_or_the_lowest() -> None:
     task = TASKS["classify"]
     rows = [{"epoch": epoch, "validation_accuracy": value} for epoch, value in enumerate((0.5, 0.7, 0.7, 0.2))]
-    history = History(RunFolder(Path()), None, task, rows=rows)
+    history = History(RunFolder(Path()), None, task, Best("validation_accuracy", "max"), rows=rows)
     assert history.best["epoch"] == 1
-    monkeypatch.setattr(type(task), "best_is", "min")
+    history = History(RunFolder(Path()), None, task, Best("validation_accuracy", "min"), rows=rows)
     assert history.best["epoch"] == 3
 
 

@@ -21,6 +21,7 @@ from fastgru.models import (
     SequenceClassifier,
     SequenceClassifierConfig,
 )
+from fastgru.models.ngrams import frequent_ngrams
 from fastgru.models.pretrained import Pretrained
 from fastgru.runtime.models import Seq2SeqEnsemble as RuntimeEnsemble
 
@@ -73,6 +74,20 @@ def test_a_text_classifier_answers_alike(tmp_path: Path, pooling: list[str], lay
     assert found.predict([]) == []
 
 
+@pytest.mark.parametrize("longest", [3, 7])
+def test_a_text_classifier_with_ngrams_answers_alike(tmp_path: Path, longest: int) -> None:
+    texts = [text for text in TEXTS for _ in range(6)]
+    encode = build_text().encode
+    codes = frequent_ngrams(texts, encode, longest=longest, most=9)
+    model = build_text(ngrams=len(codes), longest_ngram=longest)
+    model.set_ngrams(codes)
+    stir(model)
+    with_ngrams, without = model.predict(TEXTS), build_text()
+    without.load_state_dict({name: model.state_dict()[name] for name in without.state_dict()})
+    assert with_ngrams != without.predict(TEXTS)
+    assert_alike(loaded(model, tmp_path).predict(texts), model.predict(texts))
+
+
 def sequences(count: int, size: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.normal(2, 3, (length, size)) for length in rng.integers(1, 30, count)]
@@ -118,8 +133,6 @@ def build_seq2seq(**options: Any) -> Seq2Seq:
     )
     stir(model)
     if config.ngrams:
-        from fastgru.models.ngrams import frequent_ngrams
-
         texts = [text for text in WORDS for _ in range(6)]
         model.set_ngrams(frequent_ngrams(texts, model.encode_sources, longest=5, most=config.ngrams))
     return model

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import random
 from collections import Counter
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
 from fastgru.models import TextClassifier
 from fastgru.models.pooling import Pooling
-from fastgru.training.classify import Classify, ClassifyOptions
+from fastgru.training.classify import ClassifyOptions
 from fastgru.training.classify.batches import EncodedTexts, label_weights, tell_unknown
 from fastgru.training.classify.module import ClassifyModule
 from fastgru.training.confusion import confusion_table, draw_confusion
@@ -115,20 +114,8 @@ def test_loss_counts_each_text_by_its_weight(monkeypatch: pytest.MonkeyPatch) ->
 def test_most_words_unknown_is_told(ids: list[list[int]], told: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "fastgru"):
         tell_unknown(ids)
-    assert caplog.text.count("of the words to validate on are not among those to train on") == bool(told)
+    assert caplog.text.count("of the tokens to validate on are not among those to train on") == bool(told)
     assert told in caplog.text
-
-
-def test_texts_without_spaces_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    draw = random.Random(0)
-    rows = [f"{''.join(draw.choices('abcdef', k=12))},{'ab'[row % 2]}" for row in range(60)]
-    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
-    options = ClassifyOptions(data=str(tmp_path / "a.csv"), embedding_size=3, hidden_size=3)
-    task = Classify()
-    data = task.load_data(options)
-    with caplog.at_level(logging.WARNING, "fastgru"):
-        task.batches(data, task.build_model(options, data), options)
-    assert "100 % of the words to validate on are not among those to train on" in caplog.text
 
 
 def test_confusion_is_drawn(tmp_path: Path) -> None:

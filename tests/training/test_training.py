@@ -24,7 +24,7 @@ from fastgru.data.texts import load_splits
 from fastgru.models import TextClassifier
 from fastgru.training import run as training
 from fastgru.training.callbacks import History
-from fastgru.training.classify import ClassifyOptions
+from fastgru.training.classify import Classify, ClassifyOptions
 from fastgru.training.classify.batches import EncodedTexts
 from fastgru.training.classify.measure import measure
 from fastgru.training.classify.module import ClassifyModule
@@ -89,8 +89,7 @@ def test_train_learns_and_leaves_a_whole_run_folder(data: str, tmp_path: Path) -
     assert [path.name for path in run.checkpoint.parent.iterdir()] == ["last.ckpt"]
     assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert [row["epoch"] for row in log_of(run)] == [str(epoch) for epoch in range(1, len(history.rows) + 1)]
-    columns = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
-    assert tuple(history.rows[0]) == columns
+    assert tuple(history.rows[0]) == ("epoch", *Classify.columns, "seconds")
     assert history.best["validation_accuracy"] == 1
     splits = load_splits(data, "text", "label")
     measures = measure(TextClassifier.from_pretrained(run.path), splits.test, "test")

@@ -80,9 +80,11 @@ def _train(
         history = import_module("fastgru.training.run").resume(run, console, **longer)
     else:
         history = _train_anew(task, task.options(**given), run, console, overwrite)
-    best, name = history.best, task.best.replace("_", " ")
+    best, column = history.best, history.best_by.column
     if rank() == 0:
-        typer.echo(f"best {name} {best[task.best]:.4f} in epoch {best['epoch']}; the model is in {out}")
+        typer.echo(
+            f"best {column.replace('_', ' ')} {best[column]:.4f} in epoch {best['epoch']}; the model is in {out}"
+        )
 
 
 def _train_anew(task: AnyTask, options: TrainOptions, run: RunFolder, console: "Console", overwrite: bool) -> Any:
@@ -115,26 +117,30 @@ def _longer(context: typer.Context, task: AnyTask, run: RunFolder) -> dict[str, 
 
 
 def evaluate(
-    run: str, data: str | None, ensemble: list[str] | None, as_json: bool, plot: Path | None, **columns: str | None
+    run: str,
+    data: str | None,
+    ensemble: list[str] | None,
+    as_json: bool,
+    plot: Path | None,
+    reliability: Path | None,
+    errors: Path | None,
+    **columns: str | None,
 ) -> None:
     """Measure a trained model on texts, pairs or series that it has not seen."""
     from rich.console import Console
 
-    from fastgru.common.files import check_image
-    from fastgru.training.evaluate import evaluate_run
-    from fastgru.training.task import Drawable
+    from fastgru.training.evaluate import Wanted, evaluate_run
 
-    if plot is not None:
-        check_image(plot)
+    wanted = Wanted(plot, reliability, errors)
+    wanted.check()
     task = task_of_run(run)
     given = _given(columns, task.reads, task)
     measures, source = evaluate_run(task, run, data, given, ensemble or ())
-    if plot is not None:
-        if not isinstance(measures, Drawable):
-            raise InputError(f"there is no picture of what is measured of a model of {task.name}: leave --plot out")
-        measures.draw(source, plot)
+    wanted.write(measures, source, task)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(measures)))
+        content = dataclasses.asdict(measures)
+        content.pop("errors", None)  # a file of its own
+        typer.echo(json.dumps(content, ensure_ascii=False))
     else:
         measures.show(source, Console())
 
@@ -227,6 +233,18 @@ _set_parameters(
     _parameter("as_json", Json, False),
     _parameter(
         "plot", Annotated[Path | None, typer.Option(help="Draw the result, a confusion matrix, into this image.")], None
+    ),
+    _parameter(
+        "reliability",
+        Annotated[Path | None, typer.Option(help="Draw what the probabilities are worth into this image.")],
+        None,
+    ),
+    _parameter(
+        "errors",
+        Annotated[
+            Path | None, typer.Option(help="Write what was wrong: input, truth, answer, probability (.csv, .jsonl).")
+        ],
+        None,
     ),
     *_unique(
         parameter for task in TASKS.values() for parameter in _parameters(task.options, named=task.reads, optional=True)

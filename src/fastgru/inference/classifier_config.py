@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastgru.inference.entries import Entry, gru_entries, linear_entries
+from fastgru.inference.entries import Entry, gru_entries, linear_entries, ngram_entries
 from fastgru.inference.log_mel import LogMel
 
 TOKENIZER = "tokenizer.json"
@@ -20,6 +20,9 @@ class TextClassifierConfig:
     `word_dropout`: share of the tokens that become `[UNK]` in training.
     `embedding_dropout`, `dropout`: on the word vectors, and on the features that enter the last linear layer.
     `pooling`: what these features are made of, names out of `fastgru.inference.classifier_config.POOLINGS`.
+    `ngrams`: how many n-grams of tokens have a vector of I / 2 features, which is added to that of the token in their
+    middle (`fastgru.models.ngrams`); `longest_ngram`: tokens in the longest of them, an odd number.
+    `threshold`: of two labels the second one is told from this probability on; None tells the likelier one.
 
     >>> from fastgru.models import TextClassifierConfig
     >>> TextClassifierConfig(["bad", "good"], vocab_size=5000, pooling=["max", "attention"]).hidden_size
@@ -38,11 +41,16 @@ class TextClassifierConfig:
     embedding_dropout: float = 0.6
     dropout: float = 0.5
     pooling: list[str] = field(default_factory=lambda: ["last", "max", "mean"])
+    ngrams: int = 0
+    longest_ngram: int = 5
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         """ValueError for a configuration that no model can have."""
         sizes = ("vocab_size", "embedding_size", "hidden_size", "num_layers")
         _check(self, sizes=sizes, fractions=("word_dropout", "embedding_dropout", "dropout"))
+        check_ngrams(self.ngrams, self.longest_ngram)
+        _check_threshold(self.threshold, self.labels)
 
     @property
     def vocabularies(self) -> tuple[int, ...]:
@@ -53,6 +61,7 @@ class TextClassifierConfig:
         """The weights of such a model."""
         yield from _head_entries(self, directions=2)
         yield Entry("embedding.weight", (self.vocab_size, self.embedding_size))
+        yield from ngram_entries("embedding", self.ngrams, self.embedding_size)
         yield from gru_entries("gru", self.embedding_size, self.hidden_size, self.num_layers, 2)
 
 
@@ -133,6 +142,23 @@ def check_size(name: str, size: object, least: int) -> None:
     """ValueError where `size` is no whole number of at least `least`."""
     if not isinstance(size, int) or isinstance(size, bool) or size < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {size!r}")
+
+
+def check_ngrams(ngrams: object, longest: object) -> None:
+    """ValueError where these are no number of n-grams, and no odd number of tokens in the longest of them."""
+    check_size("ngrams", ngrams, 0)
+    check_size("longest_ngram", longest, 3)
+    if isinstance(longest, int) and longest % 2 == 0:
+        raise ValueError(f"longest_ngram must be an odd number, got {longest}")
+
+
+def _check_threshold(threshold: object, labels: list[str]) -> None:
+    if threshold is None:
+        return
+    if not isinstance(threshold, float | int) or isinstance(threshold, bool) or not 0 < threshold < 1:
+        raise ValueError(f"threshold must be a number between 0 and 1, got {threshold!r}")
+    if len(labels) != 2:
+        raise ValueError(f"a threshold is between two labels, and there are {len(labels)}")
 
 
 def _check(config: Any, *, sizes: tuple[str, ...], fractions: tuple[str, ...]) -> None:

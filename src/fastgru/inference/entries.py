@@ -34,6 +34,20 @@ def cell_entries(prefix: str, input_size: int, hidden_size: int, end: str = "") 
     yield Entry(f"{prefix}.bias_hh{end}", (3 * hidden_size,))
 
 
+def ngram_entries(prefix: str, ngrams: int, embedding_size: int) -> Iterator[Entry]:
+    """The weights of n-grams beside those of an embedding's tokens; none where there are no n-grams."""
+    if ngrams:
+        features = ngram_size(embedding_size)
+        yield Entry(f"{prefix}.ngram_vectors", (ngrams, features))
+        yield Entry(f"{prefix}.ngram_codes", (ngrams,), whole=True)
+        yield from linear_entries(f"{prefix}.project", features, embedding_size, bias=False)
+
+
+def ngram_size(embedding_size: int) -> int:
+    """Features of an n-gram's vector."""
+    return max(1, embedding_size // 2)
+
+
 def linear_entries(prefix: str, in_features: int, out_features: int, *, bias: bool = True) -> Iterator[Entry]:
     """The weights of a linear layer."""
     yield Entry(f"{prefix}.weight", (out_features, in_features))

@@ -3,8 +3,8 @@
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from fastgru.inference.classifier_config import check_size
-from fastgru.inference.entries import Entry, cell_entries, gru_entries, linear_entries
+from fastgru.inference.classifier_config import check_ngrams, check_size
+from fastgru.inference.entries import Entry, cell_entries, gru_entries, linear_entries, ngram_entries
 from fastgru.inference.tokens import END_ID
 
 SOURCE_TOKENIZER, TARGET_TOKENIZER = "source_tokenizer.json", "target_tokenizer.json"
@@ -54,10 +54,7 @@ class Seq2SeqConfig:
             check_size(name, getattr(self, name), 1)
         check_size("source_size", self.source_size, END_ID)
         check_size("target_size", self.target_size, END_ID + 1)
-        check_size("ngrams", self.ngrams, 0)
-        check_size("longest_ngram", self.longest_ngram, 3)
-        if self.longest_ngram % 2 == 0:
-            raise ValueError(f"longest_ngram must be an odd number, got {self.longest_ngram}")
+        check_ngrams(self.ngrams, self.longest_ngram)
         if self.attention not in ATTENTIONS:
             raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {self.attention!r}")
         if not isinstance(self.dropout, float | int) or not 0 <= self.dropout < 1:
@@ -94,11 +91,6 @@ class Seq2SeqConfig:
         return self.directions * self.encoder_size
 
     @property
-    def ngram_size(self) -> int:
-        """Features of an n-gram's vector."""
-        return max(1, self.embedding_size // 2)
-
-    @property
     def attends(self) -> bool:
         """Whether the decoder looks at the source."""
         return self.attention != "none"
@@ -106,10 +98,7 @@ class Seq2SeqConfig:
     def entries(self) -> Iterator[Entry]:
         """The weights of such a model."""
         yield Entry("source_embedding.weight", (self.source_size, self.embedding_size))
-        if self.ngrams:
-            yield Entry("source_embedding.ngram_vectors", (self.ngrams, self.ngram_size))
-            yield Entry("source_embedding.ngram_codes", (self.ngrams,), whole=True)
-            yield from linear_entries("source_embedding.project", self.ngram_size, self.embedding_size, bias=False)
+        yield from ngram_entries("source_embedding", self.ngrams, self.embedding_size)
         yield Entry("target_embedding.weight", (self.target_size, self.embedding_size))
         yield from gru_entries("encoder", self.embedding_size, self.encoder_size, self.encoder_layers, self.directions)
         if self.bridge:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastgru.inference.prediction import predictions
 from fastgru.inference.tokens import UNKNOWN_ID
 from fastgru.models.text_classifier import TextClassifier
 
@@ -49,7 +50,7 @@ def attribute(model: TextClassifier, texts: list[str], label: str | None = None)
     from word vectors of zero, as the padding has; Sundararajan, Taly and Yan 2017 (arXiv:1703.01365), equation 1. The
     integral is a Gauss-Legendre sum of 32 points, which are doubled to at most 512 until the gap is below a
     hundredth of F(x) - F(0), or of 1 nat where that is more.
-    `label`: which to ask about; each text's likeliest one where it is None. ValueError for one that is none,
+    `label`: which to ask about; what the model says of each text where it is None. ValueError for one that is none,
     InputError for what is no text. The model is in eval mode while it works, and afterwards as it was.
 
     >>> from fastgru.data.tokenizer import train_tokenizer
@@ -72,10 +73,12 @@ def attribute(model: TextClassifier, texts: list[str], label: str | None = None)
 def _attribute(model: TextClassifier, text: str, label: str | None) -> Attribution:
     encoding = model.tokenizer.encode(text)
     with torch.no_grad():
-        x = model.embedding(torch.tensor(encoding.ids or [UNKNOWN_ID], device=model.embedding.weight.device))  # [T, I]
+        ids = torch.tensor([encoding.ids or [UNKNOWN_ID]], device=model.embedding.weight.device)
+        x = model.embedding(ids)[0]  # [T, I]
         probabilities = _logits(model, x[None]).softmax(1)[0]
     names = model.config.labels
-    index = int(probabilities.argmax()) if label is None else names.index(label)
+    (found,) = predictions(names, [probabilities.tolist()], model.threshold)
+    index = names.index(found.label if label is None else label)
 
     def log_odds(vectors: Tensor) -> Tensor:
         logits = _logits(model, vectors)

@@ -16,6 +16,11 @@ Row = TypeVar("Row", bound=Sized)
 class Classifier(Pretrained):
     """A model with `config.labels [C]`, whose call gives logits `[B, C]` of a padded batch and its lengths."""
 
+    @property
+    def threshold(self) -> float | None:
+        """From which probability on the second of two labels is told; None where the likeliest label is."""
+        return getattr(self.config, "threshold", None)
+
     @torch.inference_mode()
     def _predict_rows(
         self, rows: list[Row], pad: Callable[[list[Row]], tuple[Tensor, Tensor]], batch_size: int
@@ -26,7 +31,7 @@ class Classifier(Pretrained):
         def answer(batch: list[Row]) -> list[Prediction]:
             steps, lengths = pad(batch)
             logits = self(steps.to(device), lengths.to(device))
-            return predictions(self.config.labels, logits.softmax(1).tolist())
+            return predictions(self.config.labels, logits.softmax(1).tolist(), self.threshold)
 
         with self.in_eval_mode():
             return in_batches(rows, batch_size, answer)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from fastgru.inference.entries import ngram_size
 from fastgru.inference.ngrams import sizes, window_codes
 from fastgru.models.tokens import pad_ids
 
@@ -50,6 +51,36 @@ class NGramEmbedding(nn.Embedding):
         around = (nn.functional.embedding(rows, self.ngram_vectors) * known[..., None]).sum(0)
         e: Tensor = super().forward(ids) + self.project(around)
         return e
+
+
+def token_embedding(
+    num_embeddings: int,
+    embedding_dim: int,
+    *,
+    ngrams: int,
+    longest: int,
+    dropout: float,
+    padding_idx: int | None = None,
+) -> nn.Embedding:
+    """Make vectors of tokens, and of the n-grams around them where there are any."""
+    if not ngrams:
+        return nn.Embedding(num_embeddings, embedding_dim, padding_idx=padding_idx)
+    features = ngram_size(embedding_dim)
+    return NGramEmbedding(
+        num_embeddings, embedding_dim, ngrams=ngrams, features=features, longest=longest, dropout=dropout
+    )
+
+
+def set_ngrams(embedding: nn.Embedding, codes: Tensor) -> None:
+    """Tell which n-grams have a vector: `codes [N] int64`, as `frequent_ngrams` gives them.
+
+    ValueError for more or fewer than there are vectors.
+    """
+    ngrams = len(embedding.ngram_codes) if isinstance(embedding, NGramEmbedding) else 0
+    if codes.shape != (ngrams,):
+        raise ValueError(f"expected the codes of {ngrams} n-grams, got {[*codes.shape]}")
+    if isinstance(embedding, NGramEmbedding):
+        embedding.ngram_codes.copy_(codes)
 
 
 def ngram_codes(ids: Tensor, n: int) -> Tensor:

@@ -13,7 +13,7 @@ from fastgru.inference.seq2seq_config import SOURCE_TOKENIZER, TARGET_TOKENIZER,
 from fastgru.inference.tokens import PAD_ID, encode_texts
 from fastgru.models.decoder import BahdanauDecoder, GNMTDecoder, GRUDecoder, Source
 from fastgru.models.generation import TorchTextGenerator
-from fastgru.models.ngrams import NGramEmbedding
+from fastgru.models.ngrams import set_ngrams, token_embedding
 from fastgru.models.pretrained import Pretrained
 from fastgru.models.tokens import pad_ids
 from fastgru.nn import GRU
@@ -32,19 +32,6 @@ A sequence-to-sequence model on GRUs, made with fastgru. Install `fastgru[train]
     model = Seq2Seq.from_pretrained("this folder, or its name on the Hub")
     model.predict(["a source"])
 """
-
-
-def _source_embedding(config: Seq2SeqConfig) -> nn.Embedding:
-    if not config.ngrams:
-        return nn.Embedding(config.source_size, config.embedding_size)
-    return NGramEmbedding(
-        config.source_size,
-        config.embedding_size,
-        ngrams=config.ngrams,
-        features=config.ngram_size,
-        longest=config.longest_ngram,
-        dropout=config.dropout,
-    )
 
 
 class Seq2Seq(Pretrained, TorchTextGenerator, model_card_template=MODEL_CARD, library_name="fastgru"):
@@ -70,7 +57,13 @@ class Seq2Seq(Pretrained, TorchTextGenerator, model_card_template=MODEL_CARD, li
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         memory_size = config.memory_size
-        self.source_embedding = _source_embedding(config)
+        self.source_embedding = token_embedding(
+            config.source_size,
+            config.embedding_size,
+            ngrams=config.ngrams,
+            longest=config.longest_ngram,
+            dropout=config.dropout,
+        )
         self.target_embedding = nn.Embedding(config.target_size, config.embedding_size)
         self.encoder = GRU(
             config.embedding_size,
@@ -145,10 +138,7 @@ class Seq2Seq(Pretrained, TorchTextGenerator, model_card_template=MODEL_CARD, li
 
         `fastgru.models.ngrams.frequent_ngrams` gives them. ValueError for more or fewer.
         """
-        if codes.shape != (self.config.ngrams,):
-            raise ValueError(f"expected the codes of {self.config.ngrams} n-grams, got {[*codes.shape]}")
-        if isinstance(self.source_embedding, NGramEmbedding):
-            self.source_embedding.ngram_codes.copy_(codes)
+        set_ngrams(self.source_embedding, codes)
 
     def encode_targets(self, texts: list[str]) -> list[list[int]]:
         """Give the token ids of each target, begin and end included; InputError for what is no text."""

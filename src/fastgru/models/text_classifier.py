@@ -11,6 +11,7 @@ from fastgru.inference.classifier_config import TOKENIZER, TextClassifierConfig
 from fastgru.inference.prediction import Prediction
 from fastgru.inference.tokens import PAD_ID, UNKNOWN_ID, encode_texts
 from fastgru.models.classifier import Classifier
+from fastgru.models.ngrams import set_ngrams, token_embedding
 from fastgru.models.pooling import Pooling
 from fastgru.models.tokens import pad_ids
 from fastgru.nn import GRU
@@ -53,7 +54,14 @@ class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="f
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
-        self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=PAD_ID)
+        self.embedding = token_embedding(
+            config.vocab_size,
+            config.embedding_size,
+            ngrams=config.ngrams,
+            longest=config.longest_ngram,
+            dropout=config.word_dropout,
+            padding_idx=PAD_ID,
+        )
         self.gru = GRU(
             config.embedding_size, config.hidden_size, config.num_layers, batch_first=True, bidirectional=True
         )
@@ -88,6 +96,13 @@ class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="f
             dropped = torch.rand(ids.shape, device=ids.device) < self.config.word_dropout
             ids = ids.masked_fill(dropped & (ids != PAD_ID), UNKNOWN_ID)
         return nn.functional.dropout(self.embedding(ids), self.config.embedding_dropout, self.training)
+
+    def set_ngrams(self, codes: Tensor) -> None:
+        """Tell which n-grams of tokens have a vector: `codes [config.ngrams] int64`.
+
+        `fastgru.models.ngrams.frequent_ngrams` gives them. ValueError for more or fewer.
+        """
+        set_ngrams(self.embedding, codes)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Give the token ids of each text; `[UNK]` alone for a text without a token.

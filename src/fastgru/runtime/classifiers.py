@@ -9,6 +9,7 @@ from fastgru.inference.batches import Ids, as_vectors, in_batches, pad_ids, pad_
 from fastgru.inference.classifier_config import SequenceClassifierConfig, TextClassifierConfig
 from fastgru.inference.prediction import Prediction, predictions
 from fastgru.inference.tokens import encode_texts
+from fastgru.runtime.embedding import Embedding
 from fastgru.runtime.functions import Linear, Vectors, Weights, softmax
 from fastgru.runtime.gru import GRU
 
@@ -26,12 +27,13 @@ class _Head:
         if "attention" in self.pooling:
             self.attend, self.score = (Linear(weights, f"pooling.attend.{part}") for part in (0, 2))
 
-    def predict(self, x: Vectors, lengths: Ids) -> list[Prediction]:
-        """Classify sequences `x [B, T, I]` of `lengths [B]`."""
+    def predict(self, x: Vectors, lengths: Ids, threshold: float | None = None) -> list[Prediction]:
+        """Classify sequences `x [B, T, I]` of `lengths [B]`; `threshold`: of `predictions`."""
         y, h_n = self.gru(x, lengths=lengths)
         padding = np.arange(y.shape[1]) >= lengths[:, None]  # [B, T]
         features = [self._pool(name, y, h_n, lengths, padding) for name in self.pooling]
-        return predictions(self.labels, softmax(self.classify(np.concatenate(features, axis=1))).tolist())
+        probabilities = softmax(self.classify(np.concatenate(features, axis=1))).tolist()
+        return predictions(self.labels, probabilities, threshold)
 
     def _pool(self, name: str, y: Vectors, h_n: Vectors, lengths: Ids, padding: Any) -> Any:
         """Features `[B, F]`, as `fastgru.models.pooling.Pooling` has them."""
@@ -65,7 +67,7 @@ class TextClassifier:
         self, config: TextClassifierConfig, tokenizer: "Tokenizer", weights: Weights, threads: int = 1
     ) -> None:
         self.config, self.tokenizer = config, tokenizer
-        self.embedding = weights["embedding.weight"]
+        self.embedding = Embedding(weights, "embedding", config.longest_ngram)
         self._head = _Head(config, weights, threads)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -83,7 +85,7 @@ class TextClassifier:
 
         def answer(rows: list[list[int]]) -> list[Prediction]:
             ids, lengths = pad_ids(rows)
-            return self._head.predict(self.embedding[ids], lengths)
+            return self._head.predict(self.embedding(ids), lengths, self.config.threshold)
 
         return in_batches(self.encode(list(texts)), batch_size, answer)
 

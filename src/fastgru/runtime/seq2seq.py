@@ -9,10 +9,10 @@ import numpy as np
 from fastgru.inference.batches import Ids, pad_ids
 from fastgru.inference.ensemble import Ensemble, check_together
 from fastgru.inference.generation import Alignment, Step, TextGenerator
-from fastgru.inference.ngrams import sizes, window_codes
 from fastgru.inference.seq2seq_config import Seq2SeqConfig
 from fastgru.inference.tokens import encode_texts
 from fastgru.runtime.decoder import Source, decoder_of
+from fastgru.runtime.embedding import Embedding
 from fastgru.runtime.functions import Linear, Vectors, Weights, log_softmax
 from fastgru.runtime.gru import GRU
 
@@ -32,29 +32,6 @@ class _Generator(TextGenerator):
         values = np.take_along_axis(log_probabilities, ids, 1)
         order = np.argsort(-values, axis=1, kind="stable")
         return np.take_along_axis(values, order, 1), np.take_along_axis(ids, order, 1)
-
-
-class _NGramEmbedding:
-    """Vectors of tokens and of the n-grams around them, as `fastgru.models.ngrams.NGramEmbedding`."""
-
-    def __init__(self, config: Seq2SeqConfig, weights: Weights) -> None:
-        self.longest, self.weight = config.longest_ngram, weights["source_embedding.weight"]
-        self.codes = weights["source_embedding.ngram_codes"] if config.ngrams else None
-        if config.ngrams:
-            self.vectors = weights["source_embedding.ngram_vectors"]
-            self.project = Linear(weights, "source_embedding.project")
-
-    def __call__(self, ids: Ids) -> Vectors:
-        """Give `[B, T, E]` of `ids [B, T]`, which are 0 beyond the end of a sequence."""
-        embedded = self.weight[ids]
-        if self.codes is None:
-            return embedded
-        around = np.zeros((*ids.shape, self.vectors.shape[1]), np.float32)
-        for n in sizes(self.longest):
-            codes: Ids = window_codes(np.pad(ids, ((0, 0), (n // 2, n // 2))), n)
-            rows = np.searchsorted(self.codes, codes).clip(max=len(self.codes) - 1)
-            around += self.vectors[rows] * (self.codes[rows] == codes)[..., None]
-        return embedded + self.project(around)
 
 
 class Seq2Seq(_Generator):
@@ -80,7 +57,7 @@ class Seq2Seq(_Generator):
     ) -> None:
         self.config = config
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
-        self.source_embedding = _NGramEmbedding(config, weights)
+        self.source_embedding = Embedding(weights, "source_embedding", config.longest_ngram)
         self.target_embedding = weights["target_embedding.weight"]
         self.encoder = GRU(weights, prefix="encoder.", batch_first=True, threads=threads)
         self.bridge = Linear(weights, "bridge") if config.bridge else None

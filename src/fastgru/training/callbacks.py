@@ -15,6 +15,7 @@ from rich.console import Console
 
 from fastgru.common.files import atomic_write
 from fastgru.training.run_folder import RunFolder
+from fastgru.training.task import Best
 from fastgru.training.tasks import AnyTask
 
 
@@ -29,7 +30,8 @@ class History(Callback):
     """The log of a run: one row an epoch, shown to the user and written to metrics.csv.
 
     The rows are part of the checkpoint, so that a resumed run's log is the log of one whole run.
-    `columns`: of the log. `rows`: for every epoch their values; `seconds` is the wall-clock time of that epoch.
+    `best_by`: how the best epoch is found. `columns`: of the log.
+    `rows`: for every epoch their values; `seconds` is the wall-clock time of that epoch.
     `begin`: what makes the folder this run's, called when the first epoch is done and before anything is written.
     """
 
@@ -38,12 +40,14 @@ class History(Callback):
         run: RunFolder,
         console: Console,
         task: AnyTask,
+        best_by: Best,
         rows: list[dict[str, float]] | None = None,
         begin: Callable[[], None] | None = None,
     ) -> None:
         self.run = run
         self.console = console
         self.task = task
+        self.best_by = best_by
         self.columns = ("epoch", *task.columns, "seconds")
         self.rows = rows or []
         self._begin = begin
@@ -52,8 +56,7 @@ class History(Callback):
     @property
     def best(self) -> dict[str, float]:
         """The row of the best epoch, the first of several."""
-        choose = max if self.task.best_is == "max" else min
-        return choose(self.rows, key=lambda row: row[self.task.best])
+        return self.best_by.of(self.rows)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, which has run already where the training goes on inside an epoch."""

@@ -28,8 +28,8 @@ from fastgru.training.options import TrainOptions
 from fastgru.training.progress import EpochBar
 from fastgru.training.run_folder import RunFolder
 from fastgru.training.stop import stoppable
-from fastgru.training.task import Data
-from fastgru.training.tasks import TASKS, AnyTask
+from fastgru.training.task import Best, Data
+from fastgru.training.tasks import TASKS
 from fastgru.training.tracking import Tracking
 
 
@@ -63,10 +63,10 @@ def resume(run: RunFolder, console: Console, *, epochs: int | None = None, patie
     before = run.read_options()
     options = replace(before, epochs=max(epochs or 0, before.epochs), patience=max(patience or 0, before.patience))
     if run.finished and options != before:
-        _check_patience(run, options.patience)
+        _check_patience(run, options)
     elif run.finished:
         console.print("the run had come to its end already", highlight=False)
-        return History(run, console, run.task, rows=run.read_log())
+        return History(run, console, run.task, run.task.best_by(options), rows=run.read_log())
     options.check_accelerator()
     data = run.task.load_data(options)
     run.check_data(data.fingerprint())
@@ -76,11 +76,11 @@ def resume(run: RunFolder, console: Console, *, epochs: int | None = None, patie
         return _train(options, data, run, console, _readable_checkpoint(run.checkpoint))
 
 
-def _check_patience(run: RunFolder, patience: int) -> None:
+def _check_patience(run: RunFolder, options: TrainOptions) -> None:
     """InputError where a run that is to go on for longer had come to its end for want of patience."""
     rows = run.read_log()
-    waited = len(rows) - History(run, Console(quiet=True), run.task, rows=rows).best["epoch"]
-    if waited >= patience:
+    waited = len(rows) - run.task.best_by(options).of(rows)["epoch"]
+    if waited >= options.patience:
         raise InputError(f"the last {waited:.0f} epochs of {run.path} brought no better model: give more --patience")
 
 
@@ -95,11 +95,12 @@ def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, 
     model = task.build_model(options, data)
     module = task.module(model, options)
     batches = task.batches(data, model, options)
-    history = History(run, console, task, begin=_beginning(options, data, run) if checkpoint is None else None)
+    best_by, begin = task.best_by(options), _beginning(options, data, run) if checkpoint is None else None
+    history = History(run, console, task, best_by, begin=begin)
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(f"{task.describe(data, model)}; {weights:,} weights", highlight=False, soft_wrap=True)
     writer = CheckpointWriter(run, history, module.averaged, options.checkpoint_every)
-    callbacks = [EpochBar(console), history, Tracking(history), _Patience(task, options.patience), writer]
+    callbacks = [EpochBar(console), history, Tracking(history), _Patience(best_by, options.patience), writer]
     with _quiet(), _threads(options.threads), _deterministic(), stoppable():
         trainer = _trainer(options, callbacks)
         _fit(trainer, module, batches, checkpoint)
@@ -167,8 +168,8 @@ def _destroy_process_group() -> None:
 class _Patience(EarlyStopping):
     """Early stopping on the best column that also ends a resumed run which had already run out of patience."""
 
-    def __init__(self, task: AnyTask, patience: int) -> None:
-        super().__init__(task.best, mode=task.best_is, patience=patience, check_on_train_epoch_end=True)
+    def __init__(self, best_by: Best, patience: int) -> None:
+        super().__init__(best_by.column, mode=best_by.mode, patience=patience, check_on_train_epoch_end=True)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take how long it has waited out of a checkpoint, and not the patience, which may be more by now."""

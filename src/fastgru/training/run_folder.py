@@ -150,7 +150,7 @@ class RunFolder:
                 rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{self.metrics} cannot be read: {error}") from error
-        if not rows or self.task.best not in rows[0]:
+        if not rows or self.task.best_by(self.read_options()).column not in rows[0]:
             raise InputError(f"{self.metrics} does not hold the log of a training")
         return [{**row, "epoch": int(row["epoch"])} for row in rows]
 

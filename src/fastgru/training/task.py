@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from fastgru.common.errors import InputError
 from fastgru.training.options import TrainOptions
+from fastgru.training.wrong import WrongAnswer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +41,21 @@ class Drawable(Protocol):
         """Draw it into an image file; `source`: what was measured on."""
 
 
+@runtime_checkable
+class Calibrated(Protocol):
+    """Measures that tell what probabilities are worth."""
+
+    def draw_reliability(self, source: str, path: Path) -> None:
+        """Draw it into an image file; `source`: what was measured on."""
+
+
+@runtime_checkable
+class WithErrors(Protocol):
+    """Measures that keep each wrong answer."""
+
+    errors: list[WrongAnswer]
+
+
 class Answer(Protocol):
     """What a model says of one input: a dataclass, printed as JSON or as a line. Its first field is the input."""
 
@@ -47,6 +63,18 @@ class Answer(Protocol):
 
     def line(self) -> str:
         """Give it in one line for people."""
+
+
+class Best(NamedTuple):
+    """The column of the log by which the best epoch is found, and whether that is its highest or its lowest."""
+
+    column: str
+    mode: Literal["max", "min"]
+
+    def of(self, rows: list[dict[str, float]]) -> dict[str, float]:
+        """Give the row of the best epoch, the first of several."""
+        choose = max if self.mode == "max" else min
+        return choose(rows, key=lambda row: row[self.column])
 
 
 O = TypeVar("O", bound=TrainOptions)  # noqa: E741
@@ -60,7 +88,8 @@ class Task(ABC, Generic[O, D, M]):
     `name`: of the commands' and of train.json. `example`: of `fastgru train name`, for its help.
     `options`: its TrainOptions. `model_type`: the kind of its model, as config.json says it.
     `columns`: the values of the log, `train_*` and `validation_*`, all of which the module logs each epoch.
-    `best`: the column by which the best epoch is found, and `best_is` whether that is the highest or the lowest.
+    `best`: the column by which the best epoch is found, and `best_is` whether that is the highest or the lowest; where
+    an option chooses another, `best_by` tells.
     `files`: what a run's folder may hold beside what every run has: the model's own files, pictures.
     `reads`: the options that say how a table is read (names of columns); `evaluate` takes them too.
     `predict_options`: a dataclass of the options of `predict` that are the task's own, each with a default.
@@ -80,6 +109,10 @@ class Task(ABC, Generic[O, D, M]):
     predict_options: ClassVar[type[Any]]
     input_column: ClassVar[str] = ""
     asks_for: ClassVar[str]
+
+    def best_by(self, options: O) -> Best:
+        """Give how the best epoch is found with these options."""
+        return Best(self.best, self.best_is)
 
     @abstractmethod
     def load_data(self, options: O) -> D:

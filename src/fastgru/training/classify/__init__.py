@@ -9,8 +9,9 @@ from fastgru.common.errors import InputError
 from fastgru.common.processes import rank
 from fastgru.training.answers import ClassifiedText
 from fastgru.training.classify.options import ClassifyOptions, ClassifyPredictOptions
+from fastgru.training.classify.threshold import set_threshold
 from fastgru.training.options import TABLE_FIELDS
-from fastgru.training.task import Task
+from fastgru.training.task import Best, Task
 
 if TYPE_CHECKING:
     from fastgru.data.stream import TextSplits
@@ -35,13 +36,17 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
     example = "--data mail.csv --text body --label folder --out runs/mail"
     options = ClassifyOptions
     model_type = "text_classifier"
-    columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_f1")
     best = "validation_accuracy"
     files = ("tokenizer.json",)
-    reads = ("text", "label", *TABLE_FIELDS)
+    reads = ("text", "label", "threshold", *TABLE_FIELDS)
     predict_options = ClassifyPredictOptions
     input_column = "text"
     asks_for = "texts to classify"
+
+    def best_by(self, options: ClassifyOptions) -> Best:
+        """Find the best epoch by the metric that was asked for."""
+        return Best(f"validation_{options.metric}", "min" if options.metric == "loss" else "max")
 
     def load_data(self, options: ClassifyOptions) -> "TextSplits":
         """Load and split the texts."""
@@ -53,19 +58,9 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
     def build_model(self, options: ClassifyOptions, data: "TextSplits") -> "TextClassifier":
         """Train the tokenizer, and make a model for it."""
-        from fastgru.data.tokenizer import train_tokenizer
-        from fastgru.models import TextClassifier, TextClassifierConfig
+        from fastgru.training.classify.build import build
 
-        tokenizer = train_tokenizer(data.train.texts)
-        config = TextClassifierConfig(
-            labels=data.labels,
-            vocab_size=tokenizer.get_vocab_size(),
-            embedding_size=options.embedding_size,
-            hidden_size=options.hidden_size,
-            dropout=options.dropout,
-            pooling=options.poolings(),
-        )
-        return TextClassifier(config, tokenizer)
+        return build(options, data)
 
     def module(self, model: "TextClassifier", options: ClassifyOptions) -> "ClassifyModule[TextClassifier]":
         """Give the module with the options' learning rate."""
@@ -110,6 +105,7 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
         from fastgru.training.classify.measure import measure
 
         source = options.test or f"the test part of {options.data}"
+        set_threshold(model, options.threshold)
         return measure(model, data.test, source), source
 
     def measure_table(
@@ -121,7 +117,9 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
         rows = read_labelled(source, options.text, options.label, options.table)
         from fastgru.training.classify.measure import measure
 
-        return measure(load(), rows, source)
+        model = load()
+        set_threshold(model, options.threshold)
+        return measure(model, rows, source)
 
     def read_inputs(self, given: list[str], file: str | None, options: ClassifyPredictOptions) -> list[str]:
         """Give the texts."""
@@ -135,6 +133,7 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
         self, model: "TextClassifier", inputs: list[str], options: ClassifyPredictOptions
     ) -> Iterator[ClassifiedText]:
         """Classify the texts, and write the page that explains the labels where one is asked for."""
+        set_threshold(model, options.threshold)
         if options.explain is not None:
             from fastgru.models.attribution import attribute
             from fastgru.training.classify.page import write_page

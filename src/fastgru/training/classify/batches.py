@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
-from fastgru.inference.tokens import UNKNOWN_ID
+from fastgru.data.tokenizer import unknown_share
 from fastgru.models.text_classifier import TextClassifier
 from fastgru.models.tokens import pad_ids
 from fastgru.training.classify.options import ClassifyOptions
@@ -57,13 +57,12 @@ def label_weights(options: ClassifyOptions, counts: "Counter[str]") -> dict[str,
 
 def tell_unknown(ids: list[list[int]]) -> None:
     """Tell where most tokens of the texts are unknown: such a model tells labels by chance."""
-    total = sum(map(len, ids))
-    unknown = sum(own.count(UNKNOWN_ID) for own in ids)
-    if unknown > total / 2:
+    unknown = unknown_share(ids)
+    if unknown > 0.5:
         _log.warning(
-            "%.0f %% of the words to validate on are not among those to train on: nothing can be learned of them; are "
-            "words separated by spaces, and is it the right column?",
-            100 * unknown / total,
+            "%.0f %% of the tokens to validate on are not among those to train on: nothing can be learned of them; try "
+            "--tokens characters, and is it the right column?",
+            100 * unknown,
         )
 
 

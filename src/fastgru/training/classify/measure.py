@@ -20,5 +20,4 @@ def measure(model: TextClassifier, rows: LabelledTexts, source: str) -> Classify
     """Measure `model` on `rows`; InputError, naming `source`, where they have a label the model does not know."""
     names = model.config.labels
     check_labels(rows.labels, names, source)
-    predicted = [prediction.label for prediction in model.predict(rows.texts)]
-    return ClassifyMeasures.of(rows.labels, predicted, names)
+    return ClassifyMeasures.of(rows.texts, rows.labels, model.predict(rows.texts), names)

@@ -2,14 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from fastgru.common.errors import InputError
+from fastgru.training.classify.threshold import read_threshold
 from fastgru.training.options import TRAINING, Stream, TableOptions, TrainOptions
 
 DATA, MODEL = "Data", "Model"
+KINDS, METRICS = ("words", "characters", "subwords"), ("accuracy", "f1", "loss")
+Threshold = Annotated[
+    str | None,
+    typer.Option(help="Of two labels: 'spam=0.3' tells spam from this probability on.", rich_help_panel=MODEL),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,23 @@ class ClassifyOptions(TableOptions, TrainOptions):
         typer.Option(help="File to test on; otherwise a tenth of the data is kept.", rich_help_panel=DATA),
     ] = None
     stream: Stream = False
+    tokens: Annotated[
+        Literal["words", "characters", "subwords"] | None,
+        typer.Option(help="What is read, piece by piece.  [default: what suits the texts]", rich_help_panel=DATA),
+    ] = None
     embedding_size: Annotated[int, typer.Option(min=1, help="Size of the word vectors.", rich_help_panel=MODEL)] = 200
+    ngrams: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="N-grams of tokens with a vector of their own, the most frequent, at most; 0 is none.  "
+            "[default: 50,000 of characters, 0 of words and subwords]",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    longest_ngram: Annotated[
+        int, typer.Option(min=3, help="Tokens in the longest n-gram: an odd number.", rich_help_panel=MODEL)
+    ] = 5
     hidden_size: Annotated[
         int, typer.Option(min=1, help="Size of the GRU's state in each direction.", rich_help_panel=MODEL)
     ] = 64
@@ -57,10 +79,23 @@ class ClassifyOptions(TableOptions, TrainOptions):
             rich_help_panel=TRAINING,
         ),
     ] = "none"
+    metric: Annotated[
+        Literal["accuracy", "f1", "loss"],
+        typer.Option(
+            help="Of the validation part, by which the best epoch is found; f1: mean over the labels.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "accuracy"
+    threshold: Threshold = None
 
     def __post_init__(self) -> None:
-        """InputError for a pooling or weights that are none."""
+        """InputError for a pooling, weights or a threshold that are none."""
         super().__post_init__()
+        for name, known in (("tokens", (None, *KINDS)), ("metric", METRICS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"--{name} takes one of {', '.join(filter(None, known))}, got {getattr(self, name)!r}")
+        if self.threshold is not None:
+            read_threshold(self.threshold)
         self.poolings()
         if self.class_weights not in ("none", "balanced"):
             self.weight_of_label()
@@ -102,6 +137,7 @@ class ClassifyPredictOptions(TableOptions):
     """How `predict` reads a table, and the page that explains its answers."""
 
     text: Annotated[str | None, typer.Option(help="Column of the texts, where --file is a table.")] = None
+    threshold: Threshold = None
     explain: Annotated[
         Path | None, typer.Option(help="HTML page to write, that shows what each word did to its text's label.")
     ] = None

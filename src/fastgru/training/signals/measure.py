@@ -20,5 +20,4 @@ def measure_signals(model: SequenceClassifier, rows: LabelledSequences, source: 
     """Measure `model` on `rows`; InputError, naming `source`, where they have a label the model does not know."""
     names = model.config.labels
     check_labels(rows.labels, names, source)
-    predicted = [prediction.label for prediction in model.predict(rows.sequences)]
-    return SignalMeasures.of(rows.labels, predicted, names)
+    return SignalMeasures.of(rows.names, rows.labels, model.predict(rows.sequences), names)

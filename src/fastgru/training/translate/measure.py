@@ -1,5 +1,6 @@
 """How often what a trained sequence-to-sequence model writes is right."""
 
+import math
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pairs import references
 from fastgru.inference.generation import TextGenerator
 from fastgru.training.translate.errors import count_errors
+from fastgru.training.wrong import WrongAnswer
 
 
 @dataclass(frozen=True)
@@ -16,13 +18,14 @@ class TranslateMeasures:
 
     `sequence_error`: share of sources whose output equals none of the references (for pronunciations the word error
     rate). `token_error`: edits to the closest references over the tokens of these (the phoneme error rate).
-    `beam`: hypotheses of the search.
+    `beam`: hypotheses of the search. `errors`: each wrong output beside its references, the surest first.
     """
 
     sources: int
     sequence_error: float
     token_error: float
     beam: int
+    errors: list[WrongAnswer]
 
     def show(self, source: str, console: Console) -> None:
         """Print both rates."""
@@ -37,11 +40,17 @@ class TranslateMeasures:
 def measure(model: TextGenerator, rows: LabelledTexts, *, beam: int) -> TranslateMeasures:
     """Measure `model` on `rows`; those with the same source are references of one another."""
     known = references(rows)
-    written = [several[0].text for several in model.predict(known, beam=beam)]
-    errors = [count_errors(model, text, several) for text, several in zip(written, known.values(), strict=True)]
+    written = [several[0] for several in model.predict(known, beam=beam)]
+    errors = [count_errors(model, one.text, several) for one, several in zip(written, known.values(), strict=True)]
+    wrong = [
+        WrongAnswer(source, " | ".join(several), one.text, math.exp(one.score))
+        for (source, several), one, found in zip(known.items(), written, errors, strict=True)
+        if found.wrong
+    ]
     return TranslateMeasures(
         sources=len(known),
         sequence_error=sum(one.wrong for one in errors) / len(errors),
         token_error=sum(one.edits for one in errors) / max(1, sum(one.tokens for one in errors)),
         beam=beam,
+        errors=sorted(wrong, key=lambda one: -one.probability),
     )
