@@ -76,11 +76,15 @@ class Hosts:
         """The processes that run on a host."""
         return [int(word) for word in _ip("netns", "pids", self.names[host]).stdout.split()]
 
+    def stop(self, process: subprocess.Popen[str]) -> None:
+        """Kill what was started, with its children that are of its process group."""
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
     def close(self) -> None:
         for process in self.started:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            self.stop(process)
         for host in range(1, len(self.names)):
             for process_id in self.processes(host):
                 with suppress(ProcessLookupError):

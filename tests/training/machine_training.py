@@ -1,7 +1,8 @@
 """One of torchrun's processes: `machine_training.py SECONDS ARGUMENTS ...` is `fastgru ARGUMENTS ...`.
 
 Without dropout, whose masks differ with the number of processes; SECONDS longer a step, so that there is a middle of an
-epoch; and each step adds its number, the world's size and this process's id to the file STEPS of the environment.
+epoch, ten times as long in a world of two, so that a third host can come back. Each step adds its number, the world's
+size and this process's id to the file STEPS of the environment.
 """
 
 import os
@@ -23,7 +24,7 @@ step = ClassifyModule.training_step
 def slow_step(module: ClassifyModule, *given: Any) -> Any:
     with Path(os.environ["STEPS"]).open("a") as file:
         file.write(f"{module.global_step} {os.environ['WORLD_SIZE']} {os.getpid()}\n")
-    time.sleep(float(seconds))
+    time.sleep(float(seconds) * (10 if os.environ["WORLD_SIZE"] == "2" else 1))
     return step(module, *given)
 
 

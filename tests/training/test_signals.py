@@ -126,5 +126,6 @@ def test_the_trend_is_a_running_mean_and_part_of_the_state(trained: Path) -> Non
         for metric in (module.train_loss, module.train_accuracy, module.validation_loss, module.validation_accuracy):
             metric.reset()
             metric.update(torch.tensor(loss), 3)
+        module.validation_f1.update(torch.tensor([0]), torch.tensor([0]))
         module.on_validation_epoch_end()
     assert module.state_dict()["trend"] == pytest.approx(KEPT * 1 + (1 - KEPT) * 2)

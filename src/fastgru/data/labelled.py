@@ -55,16 +55,18 @@ class LabelledTexts:
         rows = json.dumps([self.texts, self.labels], ensure_ascii=True)
         return hashlib.sha256(rows.encode()).hexdigest()
 
-    def check(self, source: str, *, skip_blank: bool = False) -> "LabelledTexts":
+    def check(self, source: str, *, skip_blank: bool = False, blank_labels: bool = False) -> "LabelledTexts":
         """Return self; InputError, naming `source`, where there is no row, or a text or label is blank.
+
+        `blank_labels`: a label may be blank, as where a row has several or none.
 
         With `skip_blank` the rows with a blank text or label are left out, and their number is told.
         """
         if skip_blank:
-            return self._without_blank(source).check(source)
+            return self._without_blank(source, blank_labels).check(source, blank_labels=blank_labels)
         if not self.texts:
             raise InputError(f"{source}: there are no rows in it")
-        for what, column in (("text", self.texts), ("label", self.labels)):
+        for what, column in (("text", self.texts), ("label", self.labels))[: 1 if blank_labels else 2]:
             blank = [row for row, value in enumerate(column, start=1) if not value.strip()]
             if blank:
                 raise InputError(
@@ -73,9 +75,9 @@ class LabelledTexts:
                 )
         return self
 
-    def _without_blank(self, source: str) -> "LabelledTexts":
+    def _without_blank(self, source: str, blank_labels: bool) -> "LabelledTexts":
         rows = enumerate(zip(self.texts, self.labels, strict=True))
-        kept = [row for row, (text, label) in rows if text.strip() and label.strip()]
+        kept = [row for row, (text, label) in rows if text.strip() and (blank_labels or label.strip())]
         if len(kept) < len(self):
             _log.info("%s: left out %d of %d rows, which are blank", source, len(self) - len(kept), len(self))
         return self.take(kept)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from fastgru.data.listing import Columns, Listing, is_listed, list_files
 from fastgru.data.sequences import LabelledSequences, Sequence, check_row, fingerprint_of, key_of
 from fastgru.data.series_file import is_series_file, read_labelled_series, read_npy, read_series
 from fastgru.data.split import Splits, split_groups
+from fastgru.data.targets import Targets
 from fastgru.inference.log_mel import LogMel
 
 WINDOW = 1 << 27  # bytes of a streamed training part that are in memory at a time
@@ -80,6 +82,7 @@ class StreamedSequences:
 
 
 Rows = LabelledSequences | StreamedSequences
+R = TypeVar("R", bound=Rows)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def load_signals(
     stream: bool = False,
     columns: Columns = PLAIN,
     choose_centred: bool = False,
+    targets: Targets | None = None,
 ) -> SignalSplits:
     """Load `data` and split it.
 
@@ -105,7 +109,8 @@ def load_signals(
     such a source to test on; otherwise what the data says, or a tenth of each label. Another tenth of each label
     validates. Sequences that are equal stay on one side; so does each group, and then it is a tenth of all.
     `features`: of sounds; their sample rate is lowered to that of the files. `choose_centred`: centre those that change
-    (STEADY). `columns`: of a manifest, and what a group is (`fastgru.data.listing`).
+    (STEADY). `columns`: of a manifest, and what a group is (`fastgru.data.listing`). `targets`: what the labels are,
+    where not one a sequence; then a tenth is one of all.
     `stream`: leave the training part where it is; of the others HELD_OUT sequences at most are kept, about.
     InputError for bad data, for fewer than two labels, and for a label that only the validation or test part has.
     """
@@ -115,7 +120,7 @@ def load_signals(
     if is_listed(data):
         listing = list_files(data, columns)
         used = _features_for(listing.paths, features or LogMel(), choose_centred)
-        train = _open(listing, used) if stream else _read(listing, used, data)
+        train = _with(_open(listing, used) if stream else _read(listing, used, data), targets, data)
         held, train = _said_parts(train, listing)
     elif stream:
         raise InputError(
@@ -127,9 +132,9 @@ def load_signals(
 
         train, held["test"] = load_vowels()
     else:
-        train = read_labelled_signals(data, None)
+        train = read_labelled_signals(data, None, columns, targets)
     if test is not None:
-        held["test"] = read_labelled_signals(test, used, columns)
+        held["test"] = read_labelled_signals(test, used, columns, targets)
         if held["test"].input_size != train.input_size:
             sizes = held["test"].input_size, train.input_size
             raise InputError(f"{test} has {sizes[0]} features a step, and {data} has {sizes[1]}")
@@ -137,25 +142,27 @@ def load_signals(
     fraction = min(0.1, HELD_OUT / len(train)) if stream else 0.1
     for part in ("test", "validation"):
         if part not in held:
-            held[part], train = _split(train, fraction, groups)
-    splits = SignalSplits(train, held["validation"], held["test"], used)
+            held[part], train = _split(train, fraction, groups, by_label=targets is None)
+    splits = SignalSplits(train, held["validation"], held["test"], targets, used)
     splits.check(data, "sequences", test)
     return splits
 
 
-def read_labelled_signals(source: str, features: LogMel | None, columns: Columns = PLAIN) -> LabelledSequences:
+def read_labelled_signals(
+    source: str, features: LogMel | None, columns: Columns = PLAIN, targets: Targets | None = None
+) -> LabelledSequences:
     """Read a .ts or .npz file, a folder of folders named by label, or a manifest; InputError for what is wrong.
 
     `features`: what is computed of sounds; None where a model takes no sounds.
     """
     if is_listed(source):
-        return _read(list_files(source, columns), features, source)
+        return _with(_read(list_files(source, columns), features, source), targets, source)
     if not is_series_file(source):
         known = "a .ts or .npz file, a folder with a folder for each label, or a table of files and labels"
         raise InputError(f"{source} is not {'there' if not Path(source).exists() else 'data'}: name {known}")
     if features is not None:
         raise InputError(f"{source} holds no sounds, and the model was made for sounds: name a folder of them")
-    return read_labelled_series(source)
+    return _with(read_labelled_series(source), targets, source)
 
 
 def read_signals(sources: Iterable[str], features: LogMel | None) -> Iterable[tuple[str, Sequence]]:
@@ -192,12 +199,21 @@ def _said_parts(rows: Rows, listing: Listing) -> tuple[dict[str, LabelledSequenc
     return held, rows.take(by_part.get("train", []))
 
 
-def _split(rows: Rows, fraction: float, groups: dict[str, str]) -> tuple[LabelledSequences, Rows]:
+def _with(rows: R, targets: Targets | None, source: str) -> R:
+    """Give the rows with their labels in the form of the targets."""
+    return rows if targets is None else replace(rows, labels=targets.read(rows.labels, source))
+
+
+def _split(rows: Rows, fraction: float, groups: dict[str, str], *, by_label: bool) -> tuple[LabelledSequences, Rows]:
     """Take a fraction of each label, at least one sequence where a label has two or more; give it in memory.
 
-    `groups`: of the rows' names; where there are some, take a fraction of all rows by whole groups.
+    `groups`: of the rows' names; where there are some, take a fraction of all rows by whole groups. Without `by_label`
+    take one of all rows.
     """
-    taken = _by_group([groups[name] for name in rows.names], fraction) if groups else _by_label(rows, fraction)
+    if groups:
+        taken = _by_group([groups[name] for name in rows.names], fraction)
+    else:
+        taken = _by_label(rows, fraction) if by_label else split_groups(rows.keys, (fraction, 1 - fraction))[0]
     left = set(range(len(rows))).difference(taken)
     return _in_memory(rows.take(taken)), rows.take(sorted(left))
 

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastgru.common.errors import InputError
 from fastgru.inference.prediction import predictions
+from fastgru.inference.problem import SINGLE
 from fastgru.inference.tokens import UNKNOWN_ID
 from fastgru.models.text_classifier import TextClassifier
 
@@ -63,6 +65,8 @@ def attribute(model: TextClassifier, texts: list[str], label: str | None = None)
     ('bad', 3)
     """
     names = model.config.labels
+    if model.config.problem_type != SINGLE:
+        raise InputError("words are attributed to one of several labels, and this model tells several, or numbers")
     if label is not None and label not in names:
         raise ValueError(f"label must be one of {', '.join(names)}, got {label!r}")
     model.encode(texts)  # refuses what is no text

@@ -66,7 +66,8 @@ def resume(run: RunFolder, console: Console, *, epochs: int | None = None, patie
         _check_patience(run, options)
     elif run.finished:
         console.print("the run had come to its end already", highlight=False)
-        return History(run, console, run.task, run.task.best_by(options), rows=run.read_log())
+        columns = run.task.columns_for(options)
+        return History(run, console, run.task, run.task.best_by(options), columns, run.read_log())
     options.check_accelerator()
     data = run.task.load_data(options)
     run.check_data(data.fingerprint())
@@ -96,7 +97,7 @@ def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, 
     module = task.module(model, options)
     batches = task.batches(data, model, options)
     best_by, begin = task.best_by(options), _beginning(options, data, run) if checkpoint is None else None
-    history = History(run, console, task, best_by, begin=begin)
+    history = History(run, console, task, best_by, task.columns_for(options), begin=begin)
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(f"{task.describe(data, model)}; {weights:,} weights", highlight=False, soft_wrap=True)
     writer = CheckpointWriter(run, history, module.averaged, options.checkpoint_every)

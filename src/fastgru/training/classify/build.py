@@ -13,6 +13,7 @@ from fastgru.models import TextClassifier, TextClassifierConfig
 from fastgru.models.ngrams import frequent_ngrams
 from fastgru.training.classify.options import ClassifyOptions
 from fastgru.training.classify.threshold import threshold_of
+from fastgru.training.targets import configured
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -41,6 +42,7 @@ def build(options: ClassifyOptions, data: TextSplits) -> TextClassifier:
             ngrams=len(ngrams),
             longest_ngram=options.longest_ngram,
             threshold=threshold,
+            **configured(data),
         )
     except ValueError as error:  # sizes that do not go together
         raise InputError(str(error)) from error

@@ -4,16 +4,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastgru.training.answers import ClassifiedSignal
+from fastgru.training.answers import AnsweredSignal, signal_answer
 from fastgru.training.signals.options import SignalsOptions, SignalsPredictOptions
+from fastgru.training.targets import TARGET_FIELDS, columns_for, configured
 from fastgru.training.task import Task
 
 if TYPE_CHECKING:
     from fastgru.data.signals import SignalSplits
     from fastgru.models import SequenceClassifier
     from fastgru.training.batches import TaskData
-    from fastgru.training.signals.measure import SignalMeasures
     from fastgru.training.signals.module import SignalsModule
+    from fastgru.training.task import Measures
 
 
 class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
@@ -29,9 +30,13 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
     columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_trend")
     best = "validation_trend"
     best_is = "min"
-    reads = ("path", "label")
+    reads = ("path", "label", *TARGET_FIELDS)
     predict_options = SignalsPredictOptions
     asks_for = "files or folders to classify"
+
+    def columns_for(self, options: SignalsOptions) -> tuple[str, ...]:
+        """Give the columns of the log: those of numbers are others."""
+        return columns_for(options, self.columns)
 
     def load_data(self, options: SignalsOptions) -> "SignalSplits":
         """Load and split the sequences."""
@@ -45,8 +50,9 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
             options.test,
             features,
             stream=options.stream,
-            columns=Columns(options.path, options.label, options.groups),
+            columns=Columns(options.path, options.target or options.label, options.groups),
             choose_centred=options.centred is None,
+            targets=options.targets,
         )
 
     def build_model(self, options: SignalsOptions, data: "SignalSplits") -> "SequenceClassifier":
@@ -62,6 +68,7 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
             noise=options.noise,
             dropout=options.dropout,
             features=data.features,
+            **configured(data),
         )
         model = SequenceClassifier(config)
         model.fit_standardisation(data.train.sequences)
@@ -101,7 +108,7 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
 
     def measure_test(
         self, model: "SequenceClassifier", data: "SignalSplits", options: SignalsOptions
-    ) -> tuple["SignalMeasures", str]:
+    ) -> tuple["Measures", str]:
         """Measure on the sequences that were kept back."""
         from fastgru.training.signals.measure import measure_signals
 
@@ -110,15 +117,17 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
 
     def measure_table(
         self, load: Callable[[], "SequenceClassifier"], source: str, options: SignalsOptions
-    ) -> "SignalMeasures":
+    ) -> "Measures":
         """Measure on a folder or file of labelled sequences."""
         from fastgru.data.listing import Columns
         from fastgru.data.signals import read_labelled_signals
         from fastgru.training.signals.measure import measure_signals
 
         model = load()
-        rows = read_labelled_signals(source, model.config.features, Columns(options.path, options.label))
-        return measure_signals(model, rows, source)
+        columns = Columns(options.path, options.target or options.label)
+        rows = read_labelled_signals(source, model.config.features, columns, options.targets)
+        measures: Measures = measure_signals(model, rows, source)
+        return measures
 
     def read_inputs(self, given: list[str], file: str | None, options: SignalsPredictOptions) -> list[str]:
         """Give the files' names; `file` has one a line."""
@@ -128,10 +137,10 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
 
     def predict(
         self, model: "SequenceClassifier", inputs: list[str], options: SignalsPredictOptions
-    ) -> Iterator[ClassifiedSignal]:
+    ) -> Iterator[AnsweredSignal]:
         """Classify what is in the files."""
         from fastgru.data.signals import read_signals
 
         names, sequences = zip(*read_signals(inputs, model.config.features), strict=True)
         for name, found in zip(names, model.predict(sequences), strict=True):
-            yield ClassifiedSignal(name, found.label, found.probabilities)
+            yield signal_answer(name, found)

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from fastgru.training.options import BatchSize, Epochs, LearningRate, Patience, TrainOptions
+from fastgru.training.targets import TargetOptions
 
 DATA, SOUND, MODEL = "Data", "Sound", "Model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SignalsOptions(TrainOptions):
+class SignalsOptions(TargetOptions, TrainOptions):
     """The options of a training.
 
     `data`, `test`, `stream`: where the sequences come from (`fastgru.data.signals.load_signals`).
@@ -105,6 +106,10 @@ class SignalsOptions(TrainOptions):
     patience: Patience = 20
     batch_size: BatchSize = 16
     lr: LearningRate = 3e-3
+
+    def __post_init__(self) -> None:
+        """InputError for targets that contradict each other."""
+        _ = self.targets
 
     @property
     def inputs(self) -> tuple[str, ...]:
