@@ -9,7 +9,7 @@ PIP_INSTALL := FASTGRU_REQUIRE_NATIVE=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt
   $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
   --config-settings cmake.define.FASTGRU_WERROR=ON
 
-.PHONY: demo accuracy test bench docs gpu lint format sanitize neon cross clean
+.PHONY: demo accuracy test bench docs gpu lint format sanitize neon machines cross clean
 
 demo: $(VENV)/train.done
 	$(BIN)/fastgru train classify --out $(RUN) --overwrite
@@ -61,6 +61,10 @@ neon: $(VENV)/cmake.done
 	$(BIN)/cmake -S tests/cpp -B build/neon -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static -DKERNEL_OPTIMISATION=-O1
 	$(BIN)/cmake --build build/neon --parallel && qemu-aarch64 build/neon/kernel_tests 20
+
+# Trainings and predictions over hosts that fail, in network namespaces: as root on Linux, with iproute2. Minutes.
+machines: $(VENV)/dev.done
+	FASTGRU_TEST_MACHINES=1 $(BIN)/python -m pytest --timeout 900 tests/training/test_machines.py
 
 # The C++ tests, compiled and linked by clang for machines that are not here, and run where these can be emulated
 # (Debian: qemu-user, libc6-arm64-cross, wine). Ten minutes or more: zig first compiles each system's own C++ library.

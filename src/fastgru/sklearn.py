@@ -12,9 +12,9 @@ from rich.console import Console
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
-from fastgru.common.errors import InputError, Stopped
+from fastgru.common.errors import InputError, Stopped, in_python
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.split import Splits, split
 from fastgru.models import TextClassifier
@@ -81,26 +81,44 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.threads = threads
         self.verbose = verbose
 
-    def fit(self, X: Iterable[str], y: Any) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: Iterable[str],  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Iterable[str] | None = None,  # noqa: N803
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train on the texts `X [N]` and their labels `y [N]`; torch's, NumPy's and Python's random states stay.
+
+        `sample_weight [N]`: how much each text counts, beside what `class_weight` says; one of weight 0 is left out.
+        `X_val [M]`, `y_val [M]`, `sample_weight_val [M]`: texts that choose the epoch, in place of
+        `validation_fraction` of `X`.
 
         ValueError for labels that are none, one class, or as many as there are not texts; InputError, which is one,
         for what is no text and for parameters that no training can have. KeyboardInterrupt by Ctrl-C.
         """
-        texts, labels = _texts(X), column_or_1d(y, warn=True)
-        check_classification_targets(labels)
-        if len(texts) != len(labels):
-            raise ValueError(f"X and y must be of one length, got {len(texts)} texts and {len(labels)} labels")
-        classes, places = np.unique(labels, return_inverse=True)
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together: give both or none")
+        rows, labels = _rows(X, y, sample_weight, "X and y")
+        classes = np.unique(labels)
         if len(classes) < 2:
             raise ValueError(f"a classifier needs labels of two classes or more, got {len(classes)} class")
-        names = [str(name) for name in classes]
-        data = self._splits(LabelledTexts(texts, [names[place] for place in places]))
-        with TemporaryDirectory() as folder, isolate_rng():
+        if X_val is None:
+            data = self._splits(rows)
+        else:
+            validation, known = _rows(X_val, y_val, sample_weight_val, "X_val and y_val")
+            if strange := sorted(set(known.tolist()) - set(classes.tolist())):
+                raise ValueError(f"y_val has labels that y has not: {strange[0]!r}")
+            data = Splits(rows, validation, LabelledTexts([], []))
+        renamed = {"class_weights": "class_weight", "seed": "random_state"}
+        with in_python(**renamed), TemporaryDirectory() as folder, isolate_rng():
             run = RunFolder(Path(folder) / "run")
             try:
                 console = Console(stderr=True, quiet=not self.verbose)
-                self.history_ = train(self._options(names), run, console, data=data).rows
+                self.history_ = train(self._options([str(name) for name in classes]), run, console, data=data).rows
             except Stopped as stop:
                 raise KeyboardInterrupt from stop
             self.model_ = TextClassifier.from_pretrained(run.path)
@@ -153,8 +171,7 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         known = set(training.labels)
         alone = [row for row, label in enumerate(validation.labels) if label not in known]
         others = [row for row, label in enumerate(validation.labels) if label in known]
-        moved = validation.take(alone)
-        training = LabelledTexts(training.texts + moved.texts, training.labels + moved.labels)
+        training = training.joined(validation.take(alone))
         return Splits(training, validation.take(others) if others else rows, LabelledTexts([], []))
 
     def __sklearn_tags__(self) -> Tags:
@@ -163,6 +180,20 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
         return tags
+
+
+def _rows(X: Any, y: Any, weight: Any, names: str) -> tuple[LabelledTexts, NDArray[Any]]:  # noqa: N803
+    """Give the texts with their labels as strings, and the labels; those of weight 0 are left out."""
+    texts, labels = _texts(X), column_or_1d(y, warn=True)
+    check_classification_targets(labels)
+    if len(texts) != len(labels):
+        raise ValueError(f"{names} must be of one length, got {len(texts)} texts and {len(labels)} labels")
+    written = [str(label) for label in labels]
+    if weight is None:
+        return LabelledTexts(texts, written), labels
+    weights = _check_sample_weight(weight, texts, dtype=np.float64, ensure_non_negative=True)
+    kept = np.flatnonzero(weights)
+    return LabelledTexts(texts, written, weights=weights.tolist()).take(kept.tolist()), labels[kept]
 
 
 def _texts(X: Any) -> list[str]:  # noqa: N803

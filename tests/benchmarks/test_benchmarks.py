@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import features, invariance, layers, measurement, options, runtime, second_derivatives
+from benchmarks import features, invariance, layers, measurement, options, runtime, scaling, second_derivatives
 from benchmarks import steps as single_steps
 from benchmarks.feature import Feature
 from benchmarks.layers import Measurement, check
@@ -164,3 +164,10 @@ def test_a_stream_is_faster_than_onnxruntime_by_its_bar(kind: str, batch: int, h
     row = runtime.measure(kind, batch, hidden, steps, 0.1)
     assert row.bars == {"onnxruntime": 2.5}
     assert row.over("onnxruntime") >= row.bars["onnxruntime"]
+
+
+def test_scaling_is_its_formula() -> None:
+    assert scaling.speed(0, 1.0, 0.0, 8, 1.0, 0.0) == 8
+    assert scaling.speed(0, 3.0, 1.0, 4, 1.0, 0.0) == pytest.approx(4 / 1.75)  # what is not shared stays
+    # Two processes send the gradient's bytes once over each link, and two messages.
+    assert scaling.speed(100, 2.0, 0.0, 2, 50.0, 0.5) == pytest.approx(2 / (1 + 2 + 1))

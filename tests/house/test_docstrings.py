@@ -16,6 +16,7 @@ MODULES = [
     "fastgru.predict",
     "fastgru.runtime.models",
     "fastgru.sklearn",
+    "fastgru.training",
 ]
 
 

@@ -92,14 +92,58 @@ def test_fit_refuses(texts: object, labels: list, message: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"pooling": "median"}, "--pooling takes names out of"),
-        ({"class_weight": "heavy"}, "--class-weights takes none, balanced"),
+        ({"pooling": "median"}, "^pooling takes names out of"),
+        ({"class_weight": "heavy"}, "^class_weight takes none, balanced"),
         ({"validation_fraction": 1.0}, "validation_fraction must lie between 0 and 1, got 1.0"),
     ],
 )
 def test_fit_refuses_parameters(parameters: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GRUTextClassifier(**parameters).fit(TEXTS, LABELS)
+
+
+def test_texts_of_no_weight_are_left_out(fitted: GRUTextClassifier) -> None:
+    odd = [f"an odd film {number}" for number in range(40)]
+    weights = [2.0] * len(TEXTS) + [0.0] * len(odd)
+    model = GRUTextClassifier(**SMALL).fit(TEXTS + odd, LABELS + ["odd"] * len(odd), weights)
+    assert np.array_equal(model.predict_proba(TEXTS), fitted.predict_proba(TEXTS))  # weights alike are none
+
+
+def test_texts_of_more_weight_win() -> None:
+    texts = [f"a film {number}" for number in range(40) for _ in range(2)]
+    labels = ["good", "bad"] * 40
+    for favoured in ("good", "bad"):
+        weights = np.where(np.array(labels) == favoured, 9, 1)
+        found = GRUTextClassifier(**SMALL).fit(texts, labels, sample_weight=weights).predict(["a film"])
+        assert found.tolist() == [favoured]
+
+
+def test_a_validation_set_chooses_the_epoch_and_is_not_trained_on(fitted: GRUTextClassifier) -> None:
+    model = GRUTextClassifier(**SMALL).fit(TEXTS, LABELS, X_val=["zestful"] * 4, y_val=["good", "bad", "bad", "bad"])
+    assert {round(row["validation_accuracy"], 6) for row in model.history_} <= {0.25, 0.75}
+    assert "zestful" not in model.model_.tokenizer.get_vocab()
+    weighted = GRUTextClassifier(**SMALL).fit(
+        TEXTS, LABELS, X_val=["zestful"] * 4, y_val=["good", "bad", "bad", "bad"], sample_weight_val=[3, 1, 0, 0]
+    )
+    assert {round(row["validation_accuracy"], 6) for row in weighted.history_} <= {0.25, 0.75}
+    for row, other in zip(model.history_, weighted.history_, strict=True):
+        assert row["validation_accuracy"] != other["validation_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"X_val": ["a"]}, "X_val and y_val go together"),
+        ({"X_val": ["a"], "y_val": ["odd"]}, "y_val has labels that y has not: 'odd'"),
+        ({"X_val": ["a", "b"], "y_val": ["good"]}, "X_val and y_val must be of one length, got 2 texts and 1 labels"),
+        ({"sample_weight": [0.0] * 120}, "at least one non-zero number"),
+        ({"sample_weight": [-1.0] * 120}, "[Nn]egative values in data passed to `sample_weight`"),
+        ({"sample_weight": [1.0]}, "sample_weight.shape"),
+    ],
+)
+def test_fit_refuses_weights_and_validation_sets(given: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GRUTextClassifier(**SMALL).fit(TEXTS, LABELS, **given)
 
 
 def test_predict_before_fit() -> None:
@@ -119,9 +163,9 @@ def test_ctrl_c_is_an_interrupt_and_leaves_no_fit(monkeypatch: pytest.MonkeyPatc
 class Numbers(GRUTextClassifier):
     """Takes rows of numbers for texts of as many words, so that scikit-learn can try it on its own data."""
 
-    def fit(self, X: object, y: object) -> GRUTextClassifier:  # noqa: N803
+    def fit(self, X: object, y: object, sample_weight: object = None) -> GRUTextClassifier:  # noqa: N803
         rows, labels = validate_data(self, X, y)
-        return super().fit(self.written(rows), labels)
+        return super().fit(self.written(rows), labels, sample_weight)
 
     def predict_proba(self, X: object) -> np.ndarray:  # noqa: N803
         check_is_fitted(self, "model_")
@@ -148,12 +192,13 @@ def test_scikit_learns_own_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {**SMALL, "embedding_size": 4, "hidden_size": 3, "epochs": 3, "batch_size": 32, "lr": 0.1}
     # These two ask for 1e-7 of what is computed in float32, in batches of other rows.
     rounded = ("check_methods_sample_order_invariance", "check_methods_subset_invariance")
-    results = estimator_checks.check_estimator(
-        Numbers(**tiny), expected_failed_checks=dict.fromkeys(rounded, "float32")
-    )
+    # A text that is repeated is not one of twice the weight: batches and dropout are others (as in MLPClassifier).
+    other_batches = ("check_sample_weight_equivalence_on_dense_data",)
+    expected = dict.fromkeys((*rounded, *other_batches), "float32, or other batches")
+    results = estimator_checks.check_estimator(Numbers(**tiny), expected_failed_checks=expected)
     assert sum(result["status"] == "passed" for result in results) >= 50
     failed = {result["check_name"] for result in results if result["status"] != "passed"}
-    assert failed <= {"check_array_api_input", *rounded}
+    assert failed <= {"check_array_api_input", *rounded, *other_batches}
 
 
 def test_predictions_of_a_text_do_not_depend_on_its_batch(fitted: GRUTextClassifier) -> None:

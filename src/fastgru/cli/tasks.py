@@ -19,8 +19,8 @@ from fastgru.cli import tables
 from fastgru.common.errors import InputError
 from fastgru.common.processes import rank
 from fastgru.data.table import STDIN
-from fastgru.training.options import TrainOptions
-from fastgru.training.run_folder import RunFolder, task_of_run
+from fastgru.training.options import LONGER, TrainOptions
+from fastgru.training.run_folder import RunFolder, begins, task_of_run
 from fastgru.training.tasks import TASKS, AnyTask, task_of_model
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _train(
     if resume and overwrite:
         raise InputError("--resume goes on with a run and --overwrite replaces it: give one of them")
     run, console = RunFolder(out), Console(stderr=True)
-    if resume:
+    if resume and not begins(run):
         longer = _longer(context, task, run)
         history = import_module("fastgru.training.run").resume(run, console, **longer)
     else:
@@ -96,9 +96,6 @@ def _train_anew(task: AnyTask, options: TrainOptions, run: RunFolder, console: "
         raise InputError(f"--from {options.start_from}: that is no model of {task.name}")
     data = task.load_data(options)
     return import_module("fastgru.training.run").train(options, run, console, overwrite=overwrite, data=data)
-
-
-LONGER = ("epochs", "patience")  # that a resumed run may have more of
 
 
 def _longer(context: typer.Context, task: AnyTask, run: RunFolder) -> dict[str, int]:

@@ -2,6 +2,10 @@
 
 import os
 
+from fastgru.common.errors import InputError
+
+SILENCE = "FASTGRU_TIMEOUT"
+
 
 def rank() -> int:
     """Give this process's rank: 0 for the one that writes and logs, or where there is only one.
@@ -17,3 +21,19 @@ def torchrun_world() -> tuple[int, int] | None:
         return None
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     return local, int(os.environ["WORLD_SIZE"]) // local
+
+
+def silence() -> float:
+    """Give the seconds of silence after which a process counts as lost in a training: FASTGRU_TIMEOUT, or 300.
+
+    The longest that the others wait for the first is while it writes a checkpoint. torch's own 30 minutes for gloo are
+    what a machine that is cut off would cost: nothing else tells the others.
+    """
+    given = os.environ.get(SILENCE, "300")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise InputError(f"{SILENCE} must be a number of seconds above 0, got {given!r}")
+    return seconds

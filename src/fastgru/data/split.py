@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from fastgru.common.errors import InputError
 from fastgru.data.labelled import LabelledTexts
+from fastgru.data.targets import Targets
 
 RARE = 3  # different texts of a label that all train: a part of so few would measure chance
 
@@ -39,16 +40,23 @@ Rows = TypeVar("Rows", bound=Labelled, covariant=True)
 
 @dataclass(frozen=True)
 class Splits(Generic[Train, Rows]):
-    """The three parts of a data set, and its label names in sorted order."""
+    """The three parts of a data set, and its label names in sorted order.
+
+    `targets`: what the labels are, where they are not one label a row.
+    """
 
     train: Train
     validation: Rows
     test: Rows
+    targets: Targets | None = None
 
     @property
     def labels(self) -> list[str]:
-        """The names of the labels in the training part, sorted."""
-        return sorted(self.train.label_counts)
+        """The names of the labels in the training part, sorted; of numbers, what they are called."""
+        return self._names(self.train.labels) if self.targets else sorted(self.train.label_counts)
+
+    def _names(self, cells: Iterable[str]) -> list[str]:
+        return self.targets.names(cells) if self.targets else sorted(set(cells))
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the three parts."""
@@ -61,13 +69,15 @@ class Splits(Generic[Train, Rows]):
         `data`, `test`: the sources that the messages name. `rows`: what the rows are, such as "texts".
         """
         self.check_sizes(data, rows, test)
-        if len(self.labels) < 2:
+        if self.targets and not self.labels:
+            raise InputError(f"{data}: there is no label in it")
+        if not self.targets and len(self.labels) < 2:
             raise InputError(
                 f"{data}: a classifier needs two labels or more; all the {rows} are labelled {self.labels[0]!r}"
             )
         for name in ("validation", "test"):
             source = test if test and name == "test" else f"the {name} part of {data}"
-            check_labels(getattr(self, name).labels, self.labels, source)
+            check_labels(self._names(getattr(self, name).labels), self.labels, source)
         return self
 
     def check_sizes(self, data: str, rows: str, test: str | None = None) -> "Splits[Train, Rows]":

@@ -2,12 +2,14 @@
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastgru.common.errors import InputError, reason_of
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.table_format import SUFFIXES, Columns, TableFormat, suffix_of
+from fastgru.data.targets import Targets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,13 +26,20 @@ def is_table(source: str) -> bool:
     return suffix_of(Path(source)) in SUFFIXES
 
 
-def read_labelled(source: str, text: str, label: str, table: TableFormat = PLAIN) -> LabelledTexts:
-    """Read texts and labels from the file at `source`; InputError for whatever is wrong with it."""
+def read_labelled(
+    source: str, text: str, label: str, table: TableFormat = PLAIN, targets: Targets | None = None
+) -> LabelledTexts:
+    """Read texts and labels from the file at `source`; InputError for whatever is wrong with it.
+
+    `targets`: what the column of labels holds, where that is not one label; they are brought into its form.
+    """
     frame = read_frame(source, table)
-    texts, names = read_column(frame, text, source), read_column(frame, label, source)
+    separator = targets.separator if targets else None
+    texts, names = read_column(frame, text, source), read_column(frame, label, source, joined=separator)
     rows = LabelledTexts(texts, [name.strip() for name in names])
     rows = _without_headers(rows, (text, label), source) if table.header else rows
-    return rows.check(source, skip_blank=table.skip_blank)
+    rows = rows.check(source, skip_blank=table.skip_blank, blank_labels=separator is not None)
+    return rows if targets is None else replace(rows, labels=targets.read(rows.labels, source))
 
 
 def _without_headers(rows: LabelledTexts, header: tuple[str, str], source: str) -> LabelledTexts:
@@ -91,20 +100,29 @@ def _read_parquet(path: Path) -> "pd.DataFrame":
         raise InputError(f"{path} cannot be read: {reason_of(error)}") from error
 
 
-def read_column(frame: "Columns | pd.DataFrame", column: str, source: str) -> list[str]:
+def read_column(frame: "Columns | pd.DataFrame", column: str, source: str, *, joined: str | None = None) -> list[str]:
     """Give one column as strings, missing values as ""; InputError, naming the columns there are, without it.
 
-    Whole numbers read the same from every format, and so do truth values; a list or an object is no text.
+    Whole numbers read the same from every format, and so do truth values; a list or an object is no text, but where
+    lists are to be `joined` with what is given.
     """
     if column not in frame:
         there = ", ".join(repr(str(name)) for name in frame)
         raise InputError(f"{source}: there is no column {column!r}; the columns are: {there}")
     values = frame[column]
+    if joined is not None:
+        values = [_joined(value, joined) for value in values]
     absent = [value is None or value != value for value in values] if isinstance(values, list) else values.isna()
     return [
         "" if missing else _string(value, f"{source}, row {row}")
         for row, (value, missing) in enumerate(zip(values, absent, strict=True), 1)
     ]
+
+
+def _joined(value: Any, between: str) -> Any:
+    """A list of labels as one text; anything else as it is."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return between.join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def _string(value: Any, where: str) -> str:

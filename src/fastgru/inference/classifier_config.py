@@ -6,6 +6,7 @@ from typing import Any
 
 from fastgru.inference.entries import Entry, gru_entries, linear_entries, ngram_entries
 from fastgru.inference.log_mel import LogMel
+from fastgru.inference.problem import SINGLE, check_problem
 
 TOKENIZER = "tokenizer.json"
 POOLINGS = ("last", "max", "mean", "attention")
@@ -23,6 +24,8 @@ class TextClassifierConfig:
     `ngrams`: how many n-grams of tokens have a vector of I / 2 features, which is added to that of the token in their
     middle (`fastgru.models.ngrams`); `longest_ngram`: tokens in the longest of them, an odd number.
     `threshold`: of two labels the second one is told from this probability on; None tells the likelier one.
+    `problem_type`, `target_mean`, `target_deviation`: one label, several, or numbers, which `labels` then name
+    (`fastgru.inference.problem`).
 
     >>> from fastgru.models import TextClassifierConfig
     >>> TextClassifierConfig(["bad", "good"], vocab_size=5000, pooling=["max", "attention"]).hidden_size
@@ -44,6 +47,9 @@ class TextClassifierConfig:
     ngrams: int = 0
     longest_ngram: int = 5
     threshold: float | None = None
+    problem_type: str = SINGLE
+    target_mean: list[float] = field(default_factory=list)
+    target_deviation: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """ValueError for a configuration that no model can have."""
@@ -75,6 +81,8 @@ class SequenceClassifierConfig:
     `dropout`: on the pooled states, and between layers.
     `pooling`: what the last layer sees, names out of `fastgru.inference.classifier_config.POOLINGS`.
     `features`: for a model of sounds, what it hears of them.
+    `problem_type`, `target_mean`, `target_deviation`: one label, several, or numbers, which `labels` then name
+    (`fastgru.inference.problem`).
 
     >>> from fastgru.models import LogMel, SequenceClassifierConfig
     >>> SequenceClassifierConfig(["yes", "no"], input_size=40, features=LogMel(num_bins=40)).bidirectional
@@ -93,6 +101,9 @@ class SequenceClassifierConfig:
     dropout: float = 0.5
     pooling: list[str] = field(default_factory=lambda: ["last", "max", "mean"])
     features: LogMel | None = None
+    problem_type: str = SINGLE
+    target_mean: list[float] = field(default_factory=list)
+    target_deviation: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """ValueError for a configuration that no model can have."""
@@ -166,8 +177,10 @@ def _check(config: Any, *, sizes: tuple[str, ...], fractions: tuple[str, ...]) -
     names = config.labels
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
         raise ValueError(f"labels must be a list of names, got {names!r}")
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ValueError(f"labels must be two or more different names, got {names!r}")
+    least = 2 if config.problem_type == SINGLE else 1
+    if len(names) < least or len(set(names)) < len(names):
+        raise ValueError(f"labels must be {'two' if least == 2 else 'one'} or more different names, got {names!r}")
+    check_problem(config)
     check_pooling(config.pooling)
     for name in sizes:
         check_size(name, getattr(config, name), 1)

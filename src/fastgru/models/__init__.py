@@ -3,7 +3,7 @@
 from fastgru.inference.classifier_config import SequenceClassifierConfig, TextClassifierConfig
 from fastgru.inference.generation import Alignment, GeneratedText, TextGenerator
 from fastgru.inference.log_mel import LogMel
-from fastgru.inference.prediction import Prediction
+from fastgru.inference.prediction import Estimate, MultiLabelPrediction, Prediction
 from fastgru.inference.seq2seq_config import Seq2SeqConfig
 from fastgru.models.ensemble import Seq2SeqEnsemble
 from fastgru.models.g2p_en import seq2seq_from_g2p_en
@@ -13,8 +13,10 @@ from fastgru.models.text_classifier import TextClassifier
 
 __all__ = [
     "Alignment",
+    "Estimate",
     "GeneratedText",
     "LogMel",
+    "MultiLabelPrediction",
     "Prediction",
     "Seq2Seq",
     "Seq2SeqConfig",

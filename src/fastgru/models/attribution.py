@@ -1,13 +1,15 @@
 """Attribution: how much each token of a text spoke for the label that a classifier gave it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fastgru.common.errors import InputError
 from fastgru.inference.prediction import predictions
+from fastgru.inference.problem import SINGLE
 from fastgru.inference.tokens import UNKNOWN_ID
 from fastgru.models.text_classifier import TextClassifier
 
@@ -23,6 +25,7 @@ class Attribution:
     (from, to). `scores`: what each added to the log odds of `label`, in nats: 0.7 doubles the odds, -0.7 halves them.
     `base`: the log odds of a text of as many tokens that say nothing; base + sum of scores + gap = log(p / (1 - p)).
     `gap`: what the sum of finitely many points left over.
+    `unknown`: whether the model knows each token as the unknown one alone. `probabilities`: the model's, of each label.
 
     >>> from fastgru.models.attribution import Attribution
     >>> found = Attribution("so dull", "bad", 0.9, [(0, 2), (3, 7)], scores=[0.3, 1.8], base=0.1, gap=0.0)
@@ -37,6 +40,8 @@ class Attribution:
     scores: list[float]
     base: float
     gap: float
+    unknown: list[bool] = field(default_factory=list)
+    probabilities: dict[str, float] = field(default_factory=dict)
 
 
 def attribute(model: TextClassifier, texts: list[str], label: str | None = None) -> list[Attribution]:
@@ -63,6 +68,8 @@ def attribute(model: TextClassifier, texts: list[str], label: str | None = None)
     ('bad', 3)
     """
     names = model.config.labels
+    if model.config.problem_type != SINGLE:
+        raise InputError("words are attributed to one of several labels, and this model tells several, or numbers")
     if label is not None and label not in names:
         raise ValueError(f"label must be one of {', '.join(names)}, got {label!r}")
     model.encode(texts)  # refuses what is no text
@@ -89,7 +96,17 @@ def _attribute(model: TextClassifier, text: str, label: str | None) -> Attributi
         base, whole = log_odds(torch.stack([torch.zeros_like(x), x])).tolist()
     scores, gap = _integrate(log_odds, x, whole - base)
     spans = encoding.offsets or [(0, len(text))]
-    return Attribution(text, names[index], float(probabilities[index]), spans, scores.tolist(), base, gap)
+    return Attribution(
+        text=text,
+        label=names[index],
+        probability=float(probabilities[index]),
+        spans=spans,
+        scores=scores.tolist(),
+        base=base,
+        gap=gap,
+        unknown=[token == UNKNOWN_ID for token in encoding.ids or [UNKNOWN_ID]],
+        probabilities=dict(zip(names, probabilities.tolist(), strict=True)),
+    )
 
 
 def _logits(model: TextClassifier, vectors: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 
 from fastgru.inference.batches import as_vectors
 from fastgru.inference.classifier_config import SequenceClassifierConfig
-from fastgru.inference.prediction import Prediction, predictions
+from fastgru.inference.prediction import Prediction
 from fastgru.models.classifier import Classifier
 from fastgru.models.pooling import Pooling
 from fastgru.nn import GRU
@@ -112,6 +112,8 @@ class SequenceClassifier(Classifier, model_card_template=MODEL_CARD, library_nam
     def predict(self, sequences: Iterable[Any], *, batch_size: int = 256) -> list[Prediction]:
         """Classify `sequences`, arrays or tensors [T, I]; in eval mode meanwhile, and afterwards as it was.
 
+        A model of several labels gives MultiLabelPredictions, one of regression Estimates.
+
         ValueError for a batch_size below 1, InputError for what is no sequence of I finite numbers a step.
         """
         rows = [self._row(sequence, number) for number, sequence in enumerate(sequences, start=1)]
@@ -135,7 +137,7 @@ class SequenceClassifier(Classifier, model_card_template=MODEL_CARD, library_nam
                 total, count = total + y.sum(0), count + len(y)
                 pooled = {"last": state[-1], "max": torch.maximum(pooled["max"], y.amax(0)), "mean": total / count}
                 logits = self.classify(torch.cat([pooled[name] for name in self.config.pooling]))
-                (found,) = predictions(self.config.labels, [logits.softmax(0).tolist()])
+                (found,) = self._answers(logits[None])
             yield found
 
     def _row(self, sequence: Any, number: int) -> Tensor:

@@ -116,6 +116,8 @@ class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="f
     def predict(self, texts: Iterable[str], *, batch_size: int = 256) -> list[Prediction]:
         """Classify `texts`; the model is in eval mode while it does, and afterwards each part is as it was.
 
+        A model of several labels gives MultiLabelPredictions, one of regression Estimates.
+
         TypeError for a single string in place of several, ValueError for a batch_size below 1, InputError for what
         is no text.
         """

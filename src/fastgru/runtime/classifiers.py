@@ -7,7 +7,8 @@ import numpy as np
 
 from fastgru.inference.batches import Ids, as_vectors, in_batches, pad_ids, pad_vectors
 from fastgru.inference.classifier_config import SequenceClassifierConfig, TextClassifierConfig
-from fastgru.inference.prediction import Prediction, predictions
+from fastgru.inference.prediction import Prediction, other_answers, predictions
+from fastgru.inference.problem import SINGLE
 from fastgru.inference.tokens import encode_texts
 from fastgru.runtime.embedding import Embedding
 from fastgru.runtime.functions import Linear, Vectors, Weights, softmax
@@ -21,19 +22,24 @@ class _Head:
     """GRU, pooled states, linear: what both classifiers end with."""
 
     def __init__(self, config: TextClassifierConfig | SequenceClassifierConfig, weights: Weights, threads: int) -> None:
-        self.labels, self.pooling = config.labels, config.pooling
+        self.config, self.pooling = config, config.pooling
         self.gru = GRU(weights, prefix="gru.", batch_first=True, threads=threads)
         self.classify = Linear(weights, "classify")
         if "attention" in self.pooling:
             self.attend, self.score = (Linear(weights, f"pooling.attend.{part}") for part in (0, 2))
 
-    def predict(self, x: Vectors, lengths: Ids, threshold: float | None = None) -> list[Prediction]:
+    def predict(self, x: Vectors, lengths: Ids, threshold: float | None = None) -> list[Any]:
         """Classify sequences `x [B, T, I]` of `lengths [B]`; `threshold`: of `predictions`."""
         y, h_n = self.gru(x, lengths=lengths)
         padding = np.arange(y.shape[1]) >= lengths[:, None]  # [B, T]
         features = [self._pool(name, y, h_n, lengths, padding) for name in self.pooling]
-        probabilities = softmax(self.classify(np.concatenate(features, axis=1))).tolist()
-        return predictions(self.labels, probabilities, threshold)
+        return self.answers(self.classify(np.concatenate(features, axis=1)), threshold)
+
+    def answers(self, logits: Vectors, threshold: float | None = None) -> list[Any]:
+        """Give what logits `[B, C]` say: Predictions, or what the model's problem_type has in their place."""
+        if self.config.problem_type != SINGLE:
+            return other_answers(self.config, logits.tolist())
+        return predictions(self.config.labels, softmax(logits).tolist(), threshold)
 
     def _pool(self, name: str, y: Vectors, h_n: Vectors, lengths: Ids, padding: Any) -> Any:
         """Features `[B, F]`, as `fastgru.models.pooling.Pooling` has them."""
@@ -138,7 +144,7 @@ class SequenceClassifier:
             total, count, highest = total + y.sum(0), count + len(y), np.maximum(highest, y.max(0))
             pooled = {"last": state[-1], "max": highest, "mean": total / np.float32(count)}
             logits = head.classify(np.concatenate([pooled[name] for name in self.config.pooling]))
-            yield from predictions(self.config.labels, [softmax(logits).tolist()])
+            yield from head.answers(logits[None])
 
     def _row(self, sequence: Any, number: int) -> Vectors:
         return as_vectors(sequence, number, self.config.input_size)

@@ -31,7 +31,7 @@ class History(Callback):
     """The log of a run: one row an epoch, shown to the user and written to metrics.csv.
 
     The rows are part of the checkpoint, so that a resumed run's log is the log of one whole run.
-    `best_by`: how the best epoch is found. `columns`: of the log.
+    `best_by`: how the best epoch is found. `columns`: of the log, if not the task's own.
     `rows`: for every epoch their values; `seconds` is the wall-clock time of that epoch.
     `begin`: what makes the folder this run's, called when the first epoch is done and before anything is written.
     """
@@ -42,6 +42,7 @@ class History(Callback):
         console: Console,
         task: AnyTask,
         best_by: Best,
+        columns: tuple[str, ...] | None = None,
         rows: list[dict[str, float]] | None = None,
         begin: Callable[[], None] | None = None,
     ) -> None:
@@ -49,7 +50,8 @@ class History(Callback):
         self.console = console
         self.task = task
         self.best_by = best_by
-        self.columns = ("epoch", *task.columns, "seconds")
+        self.measures = columns or task.columns
+        self.columns = ("epoch", *self.measures, "seconds")
         self.rows = rows or []
         self._begin = begin
         self._started = self._elapsed = 0.0
@@ -69,7 +71,7 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row and write the log."""
-        values = {name: float(trainer.callback_metrics[name]) for name in self.task.columns}
+        values = {name: float(trainer.callback_metrics[name]) for name in self.measures}
         row = {"epoch": trainer.current_epoch + 1, **values, "seconds": time.perf_counter() - self._started}
         self.begin()
         self.rows.append(row)
@@ -93,7 +95,7 @@ class History(Callback):
 
     def _shown(self, values: dict[str, float]) -> str:
         parts: dict[str, list[str]] = {}
-        for name, value in ((name, values[name]) for name in self.task.columns):
+        for name, value in ((name, values[name]) for name in self.measures):
             part, _, what = name.partition("_")
             parts.setdefault(part, []).append(f"{what.replace('_', ' ')} {value:.3f}")
         return "   ".join(f"{part} {' '.join(shown)}" for part, shown in parts.items())

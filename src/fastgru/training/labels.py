@@ -98,11 +98,11 @@ class LabelMeasures:
 
     def draw(self, source: str, path: Path) -> None:
         """Draw the confusion into an image file."""
-        draw_confusion(self.labels, self.confusion, f"{source}: accuracy {self.accuracy:.4f}", path)
+        draw_confusion(self.labels, self.confusion, f"{source}\naccuracy {self.accuracy:.4f}", path)
 
     def draw_reliability(self, source: str, path: Path) -> None:
         """Draw what the probabilities are worth into an image file."""
-        draw_reliability(self.reliability, f"{source}: calibration error {self.calibration_error:.4f}", path)
+        draw_reliability(self.reliability, f"{source}\ncalibration error {self.calibration_error:.4f}", path)
 
 
 def _log_loss(probabilities: Tensor, rights: Tensor) -> float:

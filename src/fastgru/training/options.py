@@ -11,6 +11,7 @@ from fastgru.common.errors import InputError
 from fastgru.data.table_format import TableFormat
 
 TRAINING = "Training"
+LONGER = ("epochs", "patience")  # that a resumed run may have more of
 
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same model.", rich_help_panel=TRAINING)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,10 +15,11 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
 from fastgru.common.errors import InputError
-from fastgru.common.processes import rank, torchrun_world
+from fastgru.common.processes import rank, silence, torchrun_world
 from fastgru.training.batches import TaskData
 from fastgru.training.callbacks import CheckpointWriter, History
 from fastgru.training.card import Card
@@ -65,7 +67,8 @@ def resume(run: RunFolder, console: Console, *, epochs: int | None = None, patie
         _check_patience(run, options)
     elif run.finished:
         console.print("the run had come to its end already", highlight=False)
-        return History(run, console, run.task, run.task.best_by(options), rows=run.read_log())
+        columns = run.task.columns_for(options)
+        return History(run, console, run.task, run.task.best_by(options), columns, run.read_log())
     options.check_accelerator()
     data = run.task.load_data(options)
     run.check_data(data.fingerprint())
@@ -95,7 +98,7 @@ def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, 
     module = task.module(model, options)
     batches = task.batches(data, model, options)
     best_by, begin = task.best_by(options), _beginning(options, data, run) if checkpoint is None else None
-    history = History(run, console, task, best_by, begin=begin)
+    history = History(run, console, task, best_by, task.columns_for(options), begin=begin)
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(f"{task.describe(data, model)}; {weights:,} weights", highlight=False, soft_wrap=True)
     card = partial(Card, task, run.path.absolute().name, options, data, model)
@@ -105,7 +108,7 @@ def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, 
         trainer = _trainer(options, callbacks)
         _fit(trainer, module, batches, checkpoint)
     if rank() == 0:
-        draw_curves(history.rows, run.curves)
+        draw_curves(history.rows, run.curves, history.best, f"{options.task}: {run.path.resolve().name}")
         run.finish()
     return history
 
@@ -140,7 +143,7 @@ def _trainer(options: TrainOptions, callbacks: list[Callback]) -> Trainer:
         accelerator=options.accelerator,
         devices=devices,
         num_nodes=machines,
-        strategy="ddp" if devices * machines > 1 else "auto",
+        strategy=DDPStrategy(timeout=timedelta(seconds=silence())) if devices * machines > 1 else "auto",
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
         accumulate_grad_batches=options.accumulate,
         deterministic=True,

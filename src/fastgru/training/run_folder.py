@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fastgru.common.errors import InputError
 from fastgru.common.files import atomic_write, locked
+from fastgru.common.processes import torchrun_world
 from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask, task_of_model
 
@@ -134,7 +135,7 @@ class RunFolder:
         hints = get_type_hints(kind)
         kinds = {field.name: hints[field.name] for field in fields(kind)}
         if not isinstance(options, dict) or not all(
-            name in kinds and _fits(value, kinds[name]) for name, value in options.items()
+            name in kinds and fits(value, kinds[name]) for name, value in options.items()
         ):
             raise InputError(f"{self._options} does not hold the options of a training of {kind.task}")
         return kind(**options)
@@ -182,18 +183,23 @@ class RunFolder:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def begins(run: RunFolder) -> bool:
+    """Say whether what is to go on begins here: torchrun gives one command for its start and its restarts."""
+    return torchrun_world() is not None and not run.is_run
+
+
 def task_of_run(name: str) -> AnyTask:
     """Find the task of a run's folder, or of a model that has none."""
     run = RunFolder(Path(name))
     return run.task if run.is_run else task_of_model(name)
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value out of JSON is of the kind that a field is annotated with."""
+def fits(value: Any, kind: Any) -> bool:
+    """Say whether a value is of the kind that a field is annotated with, as JSON has it."""
     if get_origin(kind) in (Union, UnionType):
-        return any(_fits(value, one) for one in get_args(kind))
+        return any(fits(value, one) for one in get_args(kind))
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is list:
-        return isinstance(value, list) and all(_fits(one, get_args(kind)[0]) for one in value)
+        return isinstance(value, list) and all(fits(one, get_args(kind)[0]) for one in value)
     return isinstance(value, float | int if kind is float else kind)

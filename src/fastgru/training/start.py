@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastgru.common.errors import InputError
 from fastgru.common.processes import rank
 from fastgru.training.options import TrainOptions
+from fastgru.training.targets import configured
 
 if TYPE_CHECKING:
     from fastgru.models.pretrained import Pretrained
@@ -27,6 +28,13 @@ def check_kept(options: TrainOptions, kept: dict[str, Any]) -> None:
             raise InputError(
                 f"--{name.replace('_', '-')} {given}: the model of --from has {has_it}, which stays; leave it out"
             )
+
+
+def check_problem(config: Any, data: Any) -> None:
+    """InputError where the model to start from answers with another kind of thing than the data have."""
+    wanted = configured(data).get("problem_type", type(config).problem_type)
+    if config.problem_type != wanted:
+        raise InputError(f"the model of --from is for {config.problem_type}, and the data are for {wanted}")
 
 
 def take_over(model: "Pretrained", before: "Pretrained") -> None:

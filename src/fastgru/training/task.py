@@ -110,6 +110,10 @@ class Task(ABC, Generic[O, D, M]):
     input_column: ClassVar[str] = ""
     asks_for: ClassVar[str]
 
+    def columns_for(self, options: O) -> tuple[str, ...]:
+        """Give the columns of the log with these options."""
+        return self.columns
+
     def best_by(self, options: O) -> Best:
         """Give how the best epoch is found with these options."""
         return Best(self.best, self.best_is)

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 from fastgru.common.errors import InputError
 from fastgru.common.processes import rank
-from fastgru.training.answers import ClassifiedText
+from fastgru.training.answers import AnsweredText, text_answer
 from fastgru.training.classify.options import ClassifyOptions, ClassifyPredictOptions
 from fastgru.training.classify.threshold import set_threshold
 from fastgru.training.options import TABLE_FIELDS
+from fastgru.training.targets import TARGET_FIELDS, columns_for
 from fastgru.training.task import Best, Task
 
 if TYPE_CHECKING:
     from fastgru.data.stream import TextSplits
     from fastgru.models import TextClassifier
     from fastgru.training.batches import TaskData
-    from fastgru.training.classify.measure import ClassifyMeasures
     from fastgru.training.classify.module import ClassifyModule
+    from fastgru.training.task import Measures
 
 
 __all__ = ["Classify", "ClassifyOptions"]
@@ -39,14 +40,22 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
     columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_f1")
     best = "validation_accuracy"
     files = ("tokenizer.json",)
-    reads = ("text", "label", "threshold", *TABLE_FIELDS)
+    reads = ("text", "label", "threshold", *TARGET_FIELDS, *TABLE_FIELDS)
     predict_options = ClassifyPredictOptions
     input_column = "text"
     asks_for = "texts to classify"
 
     def best_by(self, options: ClassifyOptions) -> Best:
         """Find the best epoch by the metric that was asked for."""
-        return Best(f"validation_{options.metric}", "min" if options.metric == "loss" else "max")
+        if options.target is not None or options.metric == "loss":
+            return Best("validation_loss", "min")
+        if options.targets is not None:  # of several labels: all right is too rare to choose by
+            return Best("validation_f1", "max")
+        return Best(f"validation_{options.metric}", "max")
+
+    def columns_for(self, options: ClassifyOptions) -> tuple[str, ...]:
+        """Give the columns of the log: those of numbers are others."""
+        return columns_for(options, self.columns)
 
     def load_data(self, options: ClassifyOptions) -> "TextSplits":
         """Load and split the texts."""
@@ -57,7 +66,13 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
         from fastgru.data.texts import load_splits
 
         return load_splits(
-            options.data, options.text, options.label, options.test, stream=options.stream, table=options.table
+            options.data,
+            options.text,
+            options.column,
+            options.test,
+            stream=options.stream,
+            table=options.table,
+            targets=options.targets,
         )
 
     def build_model(self, options: ClassifyOptions, data: "TextSplits") -> "TextClassifier":
@@ -83,7 +98,7 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
         from fastgru.training.batches import TaskData, encoded
         from fastgru.training.classify.batches import EncodedTexts, label_weights, tell_unknown
 
-        weights = label_weights(options, data.train.label_counts)
+        weights = label_weights(options, data.train.label_counts) if data.targets is None else None
         encode = partial(EncodedTexts, model=model, weights=weights)
         validation = encode(data.validation)
         if rank() == 0:
@@ -110,7 +125,7 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
     def measure_test(
         self, model: "TextClassifier", data: "TextSplits", options: ClassifyOptions
-    ) -> tuple["ClassifyMeasures", str]:
+    ) -> tuple["Measures", str]:
         """Measure on the texts that were kept back."""
         from fastgru.training.classify.measure import measure
 
@@ -118,18 +133,17 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
         set_threshold(model, options.threshold)
         return measure(model, data.test, source), source
 
-    def measure_table(
-        self, load: Callable[[], "TextClassifier"], source: str, options: ClassifyOptions
-    ) -> "ClassifyMeasures":
+    def measure_table(self, load: Callable[[], "TextClassifier"], source: str, options: ClassifyOptions) -> "Measures":
         """Measure on a table's columns of texts and labels."""
         from fastgru.data.table import read_labelled
 
-        rows = read_labelled(source, options.text, options.label, options.table)
+        rows = read_labelled(source, options.text, options.column, options.table, options.targets)
         from fastgru.training.classify.measure import measure
 
         model = load()
         set_threshold(model, options.threshold)
-        return measure(model, rows, source)
+        measures: Measures = measure(model, rows, source)
+        return measures
 
     def read_inputs(self, given: list[str], file: str | None, options: ClassifyPredictOptions) -> list[str]:
         """Give the texts."""
@@ -141,7 +155,7 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
     def predict(
         self, model: "TextClassifier", inputs: list[str], options: ClassifyPredictOptions
-    ) -> Iterator[ClassifiedText]:
+    ) -> Iterator[AnsweredText]:
         """Classify the texts, and write the page that explains the labels where one is asked for."""
         set_threshold(model, options.threshold)
         if options.explain is not None:
@@ -152,7 +166,7 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
         for first in range(0, len(inputs), BUCKET):
             texts = inputs[first : first + BUCKET]
             for text, found in zip(texts, model.predict(texts), strict=True):
-                yield ClassifiedText(text, found.label, found.probabilities)
+                yield text_answer(text, found)
 
 
 def _check_page(path: Path) -> None:

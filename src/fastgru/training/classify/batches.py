@@ -13,6 +13,7 @@ from fastgru.data.tokenizer import unknown_share
 from fastgru.models.text_classifier import TextClassifier
 from fastgru.models.tokens import pad_ids
 from fastgru.training.classify.options import ClassifyOptions
+from fastgru.training.objective import truth
 
 _log = logging.getLogger(__name__)
 
@@ -76,11 +77,13 @@ class EncodedTexts:
         names = model.config.labels
         self.ids = model.encode(rows.texts)
         self.lengths = [len(ids) for ids in self.ids]
-        self.labels = torch.tensor([names.index(label) for label in rows.labels])
-        self.targets = torch.nn.functional.one_hot(self.labels, len(names)).float()
+        self.labels, self.targets = truth(model.config, rows.labels)
         if rows.soft_labels is not None:
             self.targets = torch.tensor([[soft_label[name] for name in names] for soft_label in rows.soft_labels])
         self.weights = torch.tensor([weights[label] if weights else 1.0 for label in rows.labels])
+        if rows.weights is not None:
+            own = self.weights * torch.tensor(rows.weights)
+            self.weights = own / own.mean()
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -15,7 +15,8 @@ from fastgru.models.ngrams import frequent_ngrams
 from fastgru.training.classify.options import ClassifyOptions
 from fastgru.training.classify.threshold import threshold_of
 from fastgru.training.classify.vectors import set_vectors, tokenizer_of_vectors
-from fastgru.training.start import check_kept, take_over
+from fastgru.training.start import check_kept, check_problem, take_over
+from fastgru.training.targets import configured
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -55,6 +56,7 @@ def build(options: ClassifyOptions, data: TextSplits) -> TextClassifier:
 def continue_model(before: TextClassifier, options: ClassifyOptions, data: TextSplits) -> TextClassifier:
     """Make a model for the labels of the training part that starts from a saved one."""
     config = before.config
+    check_problem(config, data)
     kept = {"tokens": None, "vectors": None, "ngrams": config.ngrams, "longest_ngram": config.longest_ngram}
     check_kept(options, {**kept, "embedding_size": config.embedding_size, "hidden_size": config.hidden_size})
     if options.pooling != ClassifyOptions.pooling and options.poolings() != config.pooling:
@@ -62,7 +64,7 @@ def continue_model(before: TextClassifier, options: ClassifyOptions, data: TextS
     threshold = config.threshold if data.labels == config.labels else None
     if options.threshold is not None:
         threshold = threshold_of(options.threshold, data.labels)
-    config = replace(config, labels=data.labels, dropout=options.dropout, threshold=threshold)
+    config = replace(config, labels=data.labels, dropout=options.dropout, threshold=threshold, **configured(data))
     model = TextClassifier(config, before.tokenizer)
     take_over(model, before)
     return model
@@ -92,6 +94,7 @@ def _model(options: ClassifyOptions, data: TextSplits, tokenizer: "Tokenizer", *
             pooling=options.poolings(),
             longest_ngram=options.longest_ngram,
             **own,
+            **configured(data),
         )
     except ValueError as error:  # sizes that do not go together
         raise InputError(str(error)) from error

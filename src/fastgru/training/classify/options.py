@@ -9,6 +9,7 @@ import typer
 from fastgru.common.errors import InputError
 from fastgru.training.classify.threshold import read_threshold
 from fastgru.training.options import TRAINING, Stream, TableOptions, TrainOptions
+from fastgru.training.targets import TargetOptions
 
 DATA, MODEL = "Data", "Model"
 KINDS, METRICS = ("words", "characters", "subwords"), ("accuracy", "f1", "loss")
@@ -19,7 +20,7 @@ Threshold = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(TableOptions, TrainOptions):
+class ClassifyOptions(TargetOptions, TableOptions, TrainOptions):
     """The options of a classifier's training.
 
     `data`, `text`, `label`, `test`: where the texts come from (`fastgru.data.texts.load_splits`).
@@ -98,6 +99,7 @@ class ClassifyOptions(TableOptions, TrainOptions):
     def __post_init__(self) -> None:
         """InputError for a pooling, weights or a threshold that are none."""
         super().__post_init__()
+        self._check_targets()
         for name, known in (("tokens", (None, *KINDS)), ("metric", METRICS)):
             if getattr(self, name) not in known:
                 raise InputError(f"--{name} takes one of {', '.join(filter(None, known))}, got {getattr(self, name)!r}")
@@ -108,6 +110,20 @@ class ClassifyOptions(TableOptions, TrainOptions):
         self.poolings()
         if self.class_weights not in ("none", "balanced"):
             self.weight_of_label()
+
+    def _check_targets(self) -> None:
+        if self.targets is None:
+            return
+        for name, plain in (("class_weights", "none"), ("threshold", None)):
+            if getattr(self, name) != plain:
+                raise InputError(f"--{name.replace('_', '-')} is for one label a text: leave it out")
+        if self.target is not None and self.metric == "f1":
+            raise InputError("--metric f1 is for labels, and --target names numbers: leave one out")
+
+    @property
+    def column(self) -> str:
+        """The column of the labels, or of the numbers."""
+        return self.target or self.label
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -8,7 +8,11 @@ from fastgru.common.files import atomic_write
 from fastgru.models.attribution import Attribution
 
 FOR, AGAINST = "38, 110, 190", "214, 106, 20"  # blue and orange, which every kind of colour vision tells apart
+NEUTRAL = "110, 119, 129"
 STRONGEST = 8  # words in a text's list of bars
+LABELS = 8  # bars of labels, the likeliest
+FOLDED = 1200  # characters beyond which a text is folded, its first so many shown
+SHOWN = 600
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -29,14 +33,21 @@ td {{ padding: 0 .6rem 0 0; font-size: .85rem; line-height: 1.5; white-space: no
 td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 td.bar {{ width: 16rem; }}
 td.bar div {{ height: .7rem; border-radius: .2rem; }}
+td.name {{ max-width: 14rem; overflow: hidden; text-overflow: ellipsis; }}
+.unknown {{ text-decoration: underline dotted #56606b; text-underline-offset: .25em; }}
+summary {{ cursor: pointer; color: #265f9e; font-size: .85rem; margin: 0 0 .8rem; }}
+.tables {{ display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; align-items: flex-start; }}
+th {{ text-align: left; font-size: .85rem; font-weight: 600; padding: 0 0 .2rem; }}
+@media (max-width: 44rem) {{ td.bar {{ width: 8rem; }} }}
 </style>
 </head>
 <body>
 <h1>What each word did</h1>
 <p class="note"><mark style="background: rgba({for_}, .45)">blue</mark> words speak for the label that the text was
 given, <mark style="background: rgba({against}, .45)">orange</mark> ones against it, the stronger the colour the more.
-A score is what the word added to the label's log odds: 0.7 doubles the odds, -0.7 halves them. Integrated gradients
-(Sundararajan, Taly and Yan 2017) over the word vectors, from vectors of zero.</p>
+A <span class="unknown">dotted line</span> stands under words that the training did not have: to the model they are all
+the same. A score is what the word added to the label's log odds: 0.7 doubles the odds, -0.7 halves them. Integrated
+gradients (Sundararajan, Taly and Yan 2017) over the word vectors, from vectors of zero.</p>
 {articles}
 </body>
 </html>
@@ -55,35 +66,72 @@ def _article(one: Attribution) -> str:
     total = one.base + math.fsum(one.scores) + one.gap
     return f"""<article>
 <h2>{escape(one.label)}, probability {one.probability:.3f}</h2>
-<p class="text">{_marked(one, largest)}</p>
+{_text(one, largest)}
+<div class="tables">
+{_labels(one)}
 <table>
+<tr><th colspan="3">strongest words</th></tr>
 {_bars(one, largest)}
 </table>
+</div>
 <p class="note">log odds {total:+.2f} = {one.base:+.2f} of a text without words {math.fsum(one.scores):+.2f} of its
-words {one.gap:+.3f} that the sum left over</p>
+words {one.gap:+.3f} that the sum left over{_unknown_share(one)}</p>
 </article>"""
 
 
-def _marked(one: Attribution, largest: float) -> str:
-    parts, done = [], 0
-    for (start, end), score in zip(one.spans, one.scores, strict=True):
-        parts.append(escape(one.text[done:start]))
-        style = f"background: rgba({_colour(score)}, {0.7 * abs(score) / largest:.3f})"
-        parts.append(f'<mark style="{style}" title="{score:+.3f}">{escape(one.text[start:end])}</mark>')
-        done = end
-    return "".join(parts) + escape(one.text[done:])
+def _text(one: Attribution, largest: float) -> str:
+    """The marked text; of a long one the beginning, and the rest behind a line to click."""
+    whole = len(one.text)
+    cut = whole if whole <= FOLDED else next((start for start, _ in one.spans if start >= SHOWN), whole)
+    if cut == whole:
+        return f'<p class="text">{_marked(one, largest, 0, whole)}</p>'
+    return f"""<p class="text">{_marked(one, largest, 0, cut)}</p>
+<details><summary>{whole - cut:,} more characters</summary>
+<p class="text">{_marked(one, largest, cut, whole)}</p></details>"""
+
+
+def _labels(one: Attribution) -> str:
+    """A bar for the probability of each label, likeliest first."""
+    order = sorted(one.probabilities, key=lambda name: -one.probabilities[name])
+    rows = [_bar(name, f"{one.probabilities[name]:.3f}", one.probabilities[name], NEUTRAL) for name in order[:LABELS]]
+    if order[LABELS:]:
+        rest = math.fsum(one.probabilities[name] for name in order[LABELS:])
+        rows.append(_bar(f"{len(order) - LABELS} others", f"{rest:.3f}", rest, NEUTRAL))
+    return '<table>\n<tr><th colspan="3">labels</th></tr>\n' + "\n".join(rows) + "\n</table>" if rows else ""
+
+
+def _unknown_share(one: Attribution) -> str:
+    return f"; {sum(one.unknown)} of {len(one.unknown)} words unknown" if any(one.unknown) else ""
+
+
+def _marked(one: Attribution, largest: float, begin: int, end: int) -> str:
+    """The text from `begin` to `end`, each word coloured."""
+    parts, done = [], begin
+    unknown = one.unknown or [False] * len(one.spans)
+    for (start, stop), score, strange in zip(one.spans, one.scores, unknown, strict=True):
+        if begin <= start and stop <= end:
+            parts.append(escape(one.text[done:start]))
+            style = f"background: rgba({_colour(score)}, {0.7 * abs(score) / largest:.3f})"
+            title = f"{score:+.3f}" + (", unknown" if strange else "")
+            kind = ' class="unknown"' if strange else ""
+            parts.append(f'<mark{kind} style="{style}" title="{title}">{escape(one.text[start:stop])}</mark>')
+            done = stop
+    return "".join(parts) + escape(one.text[done:end])
 
 
 def _bars(one: Attribution, largest: float) -> str:
     order = sorted(range(len(one.scores)), key=lambda token: -abs(one.scores[token]))[:STRONGEST]
     words = {token: one.text[slice(*one.spans[token])] or "(no word)" for token in order}
-    return "\n".join(_bar(words[token], one.scores[token], largest) for token in order)
+    return "\n".join(
+        _bar(words[token], f"{one.scores[token]:+.3f}", abs(one.scores[token]) / largest, _colour(one.scores[token]))
+        for token in order
+    )
 
 
-def _bar(word: str, score: float, largest: float) -> str:
-    style = f"width: {100 * abs(score) / largest:.1f}%; background: rgb({_colour(score)})"
-    number = f'<td class="number">{score:+.3f}</td>'
-    return f'<tr><td>{escape(word)}</td>{number}<td class="bar"><div style="{style}"></div></td></tr>'
+def _bar(name: str, number: str, share: float, colour: str) -> str:
+    style = f"width: {100 * share:.1f}%; background: rgb({colour})"
+    shown = f'<td class="name" title="{escape(name)}">{escape(name)}</td><td class="number">{number}</td>'
+    return f'<tr>{shown}<td class="bar"><div style="{style}"></div></td></tr>'
 
 
 def _colour(score: float) -> str:

@@ -6,16 +6,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastgru.common.errors import InputError
-from fastgru.training.answers import ClassifiedSignal
+from fastgru.training.answers import AnsweredSignal, signal_answer
 from fastgru.training.signals.options import SignalsOptions, SignalsPredictOptions
+from fastgru.training.targets import TARGET_FIELDS, columns_for, configured
 from fastgru.training.task import Task
 
 if TYPE_CHECKING:
     from fastgru.data.signals import SignalSplits
     from fastgru.models import SequenceClassifier
     from fastgru.training.batches import TaskData
-    from fastgru.training.signals.measure import SignalMeasures
     from fastgru.training.signals.module import SignalsModule
+    from fastgru.training.task import Measures
 
 
 class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
@@ -31,16 +32,30 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
     columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_trend")
     best = "validation_trend"
     best_is = "min"
+    reads = ("path", "label", *TARGET_FIELDS)
     predict_options = SignalsPredictOptions
     asks_for = "files or folders to classify"
 
+    def columns_for(self, options: SignalsOptions) -> tuple[str, ...]:
+        """Give the columns of the log: those of numbers are others."""
+        return columns_for(options, self.columns)
+
     def load_data(self, options: SignalsOptions) -> "SignalSplits":
         """Load and split the sequences."""
+        from fastgru.data.listing import Columns
         from fastgru.data.signals import load_signals
         from fastgru.models import LogMel
 
-        features = LogMel(options.sample_rate, options.num_bins, centred=options.centred)
-        return load_signals(options.data, options.test, features, stream=options.stream)
+        features = LogMel(options.sample_rate, options.num_bins, centred=bool(options.centred))
+        return load_signals(
+            options.data,
+            options.test,
+            features,
+            stream=options.stream,
+            columns=Columns(options.path, options.target or options.label, options.groups),
+            choose_centred=options.centred is None,
+            targets=options.targets,
+        )
 
     def build_model(self, options: SignalsOptions, data: "SignalSplits") -> "SequenceClassifier":
         """Make a model that standardises by the training part."""
@@ -55,6 +70,7 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
             noise=options.noise,
             dropout=options.dropout,
             features=data.features,
+            **configured(data),
         )
         model = SequenceClassifier(config)
         model.fit_standardisation(data.train.sequences)
@@ -65,24 +81,28 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
     ) -> "SequenceClassifier":
         """Keep features, standardisation, sizes and weights; in the last layer, of the labels that both have."""
         from fastgru.models import SequenceClassifier
-        from fastgru.training.start import check_kept, take_over
+        from fastgru.training.start import check_kept, check_problem, take_over
 
         config = model.config
+        check_problem(config, data)
         names = ("hidden_size", "num_layers", "bidirectional")
         check_kept(options, {name: getattr(config, name) for name in names})
         if (config.input_size, config.features) != (data.train.input_size, data.features):
             heard = (config.features or f"{config.input_size} features", data.features or f"{data.train.input_size}")
             raise InputError(f"the model of --from hears {heard[0]} a step, and the data have {heard[1]}")
-        config = replace(config, labels=data.labels, noise=options.noise, dropout=options.dropout)
+        config = replace(config, labels=data.labels, noise=options.noise, dropout=options.dropout, **configured(data))
         started = SequenceClassifier(config)
         take_over(started, model)
         return started
 
     def module(self, model: "SequenceClassifier", options: SignalsOptions) -> "SignalsModule":
         """Give the module with the options' learning rate."""
+        from fastgru.training.signals.augment import Augment
         from fastgru.training.signals.module import SignalsModule
 
-        return SignalsModule(model, lr=options.lr, seed=options.seed)
+        features = model.config.features
+        augment = Augment(features, options.warp, options.tempo, options.masks) if features else None
+        return SignalsModule(model, lr=options.lr, seed=options.seed, augment=augment)
 
     def batches(self, data: "SignalSplits", model: "SequenceClassifier", options: SignalsOptions) -> "TaskData":
         """Give batches of sequences of like length."""
@@ -95,6 +115,7 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
     def describe(self, data: "SignalSplits", model: "SequenceClassifier") -> str:
         """Tell the sizes of the parts, the labels and the features."""
         heard = f" of sounds at {data.features.sample_rate:,} Hz" if data.features else ""
+        heard += ", centred" if data.features and data.features.centred else ""
         return (
             f"{len(data.train):,} sequences to train on, {len(data.validation):,} to validate, {len(data.test):,} "
             f"to test; labels: {', '.join(data.labels)}; {data.train.input_size} features{heard}"
@@ -108,7 +129,7 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
 
     def measure_test(
         self, model: "SequenceClassifier", data: "SignalSplits", options: SignalsOptions
-    ) -> tuple["SignalMeasures", str]:
+    ) -> tuple["Measures", str]:
         """Measure on the sequences that were kept back."""
         from fastgru.training.signals.measure import measure_signals
 
@@ -117,13 +138,17 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
 
     def measure_table(
         self, load: Callable[[], "SequenceClassifier"], source: str, options: SignalsOptions
-    ) -> "SignalMeasures":
+    ) -> "Measures":
         """Measure on a folder or file of labelled sequences."""
+        from fastgru.data.listing import Columns
         from fastgru.data.signals import read_labelled_signals
         from fastgru.training.signals.measure import measure_signals
 
         model = load()
-        return measure_signals(model, read_labelled_signals(source, model.config.features), source)
+        columns = Columns(options.path, options.target or options.label)
+        rows = read_labelled_signals(source, model.config.features, columns, options.targets)
+        measures: Measures = measure_signals(model, rows, source)
+        return measures
 
     def read_inputs(self, given: list[str], file: str | None, options: SignalsPredictOptions) -> list[str]:
         """Give the files' names; `file` has one a line."""
@@ -133,10 +158,10 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
 
     def predict(
         self, model: "SequenceClassifier", inputs: list[str], options: SignalsPredictOptions
-    ) -> Iterator[ClassifiedSignal]:
+    ) -> Iterator[AnsweredSignal]:
         """Classify what is in the files."""
         from fastgru.data.signals import read_signals
 
         names, sequences = zip(*read_signals(inputs, model.config.features), strict=True)
         for name, found in zip(names, model.predict(sequences), strict=True):
-            yield ClassifiedSignal(name, found.label, found.probabilities)
+            yield signal_answer(name, found)

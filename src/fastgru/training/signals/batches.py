@@ -7,17 +7,16 @@ from fastgru.data.sequences import LabelledSequences
 from fastgru.models import SequenceClassifier
 from fastgru.models.sequence_classifier import pad_sequences
 from fastgru.training.classify.batches import Batch
+from fastgru.training.objective import truth
 
 
 class SequenceRows:
     """Labelled sequences; indexed by a list of rows, it gives their batch."""
 
     def __init__(self, rows: LabelledSequences, model: SequenceClassifier) -> None:
-        names = model.config.labels
         self.sequences: list[Tensor] = [torch.as_tensor(sequence) for sequence in rows.sequences]
         self.lengths = [len(sequence) for sequence in self.sequences]
-        self.labels = torch.tensor([names.index(label) for label in rows.labels])
-        self.targets = torch.nn.functional.one_hot(self.labels, len(names)).float()
+        self.labels, self.targets = truth(model.config, rows.labels)
 
     def __len__(self) -> int:
         return len(self.sequences)

@@ -6,16 +6,19 @@ from typing import Annotated
 import typer
 
 from fastgru.training.options import BatchSize, Epochs, LearningRate, Patience, TrainOptions
+from fastgru.training.targets import TargetOptions
 
 DATA, SOUND, MODEL = "Data", "Sound", "Model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SignalsOptions(TrainOptions):
+class SignalsOptions(TargetOptions, TrainOptions):
     """The options of a training.
 
     `data`, `test`, `stream`: where the sequences come from (`fastgru.data.signals.load_signals`).
+    `path`, `label`, `groups`: of a manifest, and who stays on one side (`fastgru.data.listing.Columns`).
     `sample_rate`, `num_bins`, `centred`: what is computed of sounds (`fastgru.models.LogMel`).
+    `warp`, `tempo`, `masks`: what becomes of them in training (`fastgru.training.signals.augment.Augment`).
     The rest is the model's (`fastgru.models.SequenceClassifierConfig`).
     """
 
@@ -24,13 +27,26 @@ class SignalsOptions(TrainOptions):
     data: Annotated[
         str,
         typer.Option(
-            help="'vowels', a folder with a folder of sounds (or .npy files) for each label, or a .ts or .npz file.",
+            help="'vowels', a folder with a folder of sounds (or .npy files) for each label, a table of files and "
+            "labels, or a .ts or .npz file.",
             rich_help_panel=DATA,
         ),
     ] = "vowels"
     test: Annotated[
         str | None,
         typer.Option(help="Such a folder or file to test on; otherwise a tenth is kept.", rich_help_panel=DATA),
+    ] = None
+    path: Annotated[str, typer.Option(help="Column of the files, where --data is a table.", rich_help_panel=DATA)] = (
+        "path"
+    )
+    label: Annotated[str, typer.Option(help="Column of the labels.", rich_help_panel=DATA)] = "label"
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Speakers, each of whom stays on one side of the split: a column of the table, or of a folder a "
+            "regular expression on file names.",
+            rich_help_panel=DATA,
+        ),
     ] = None
     stream: Annotated[
         bool,
@@ -50,9 +66,25 @@ class SignalsOptions(TrainOptions):
     num_bins: Annotated[
         int, typer.Option(min=1, max=256, help="Bands of the log-mel spectrum.", rich_help_panel=SOUND)
     ] = 40
-    centred: Annotated[bool, typer.Option(help="Subtract each band's mean over the sound.", rich_help_panel=SOUND)] = (
-        False
-    )
+    centred: Annotated[
+        bool | None,
+        typer.Option(
+            help="Subtract each band's mean over the sound.  [default: where sounds change, as words do]",
+            rich_help_panel=SOUND,
+        ),
+    ] = None
+    warp: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share by which frequencies rise or fall in training.", rich_help_panel=SOUND),
+    ] = 0.2
+    tempo: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share by which sounds are faster or slower.", rich_help_panel=SOUND),
+    ] = 0.2
+    masks: Annotated[
+        int,
+        typer.Option(min=0, max=10, help="Ranges of bands, and of steps, that are covered.", rich_help_panel=SOUND),
+    ] = 0
     hidden_size: Annotated[
         int, typer.Option(min=1, help="Size of the GRU's state in each direction.", rich_help_panel=MODEL)
     ] = 64
@@ -74,6 +106,10 @@ class SignalsOptions(TrainOptions):
     patience: Patience = 20
     batch_size: BatchSize = 16
     lr: LearningRate = 3e-3
+
+    def __post_init__(self) -> None:
+        """InputError for targets that contradict each other."""
+        _ = self.targets
 
     @property
     def inputs(self) -> tuple[str, ...]:
