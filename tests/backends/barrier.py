@@ -20,6 +20,7 @@ from fastgru.backends.triton import launch
 from fastgru.backends.triton.plan import Plan
 from fastgru.core.layer import Layer
 
+AT_ONCE = 5  # CTAs that there is room for: more than two slices of two are several launches
 # What is told between CTAs: the only loads and stores without a mask.
 POINTS = {"tell": "create_store", "hear": "create_load"}
 Pause = Callable[[random.Random, int, str, int], float]
@@ -97,7 +98,7 @@ def _pausing(function: Any, pause: Callable[[int], float]) -> Any:
 
 def both_passes(given: Layer, plan: Plan, dy: Tensor, dh_n: Tensor, has_backward: bool = True) -> list[Tensor]:
     """y, h_n and the gradients of all leaves that are there."""
-    way = launch.Way(plan, "ieee", 100)
+    way = launch.Way(plan, "ieee", AT_ONCE)
     with torch.no_grad():
         y, h_n = launch.forward(given, way)
         if not has_backward:

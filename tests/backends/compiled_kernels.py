@@ -1,7 +1,7 @@
 """The Triton kernels compiled without a GPU: registers, spilled bytes and shared memory, a JSON line each.
 
-python tests/backends/compiled_kernels.py [case ...], where a case is sm:dtype:precision:hidden:batch:form; without any,
-a sweep that takes an hour.
+python tests/backends/compiled_kernels.py [case ...], where a case is sm:dtype:precision:hidden:batch:form, and the form
+after, before or normed, with a + for all options at once; without any, a sweep that takes an hour.
 """
 
 import itertools
@@ -19,7 +19,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from fastgru.backends.triton.backward import gru_backward
+from fastgru.backends.triton.backward import gru_backward, states_before
 from fastgru.backends.triton.forward import gru_forward
 from fastgru.backends.triton.launch import compile_options
 from fastgru.backends.triton.plan import Device, plan
@@ -46,11 +46,11 @@ def kind(name: str, dtype: str, form: str) -> str:
     return KINDS.get(name, f"*{dtype}")
 
 
-def compiled(kernel: Any, sm: int, dtype: str, form: str, options: dict[str, int], constants: dict[str, Any]) -> Any:
-    """A kernel's binary, for resets and all pointers and H divisible by 16."""
+def compiled(kernel: Any, sm: int, dtype: str, form: str, hidden: int, options: Any, constants: dict[str, Any]) -> Any:
+    """A kernel's binary, as Triton makes it for pointers that are divisible by 16, and H where it is."""
     kinds = {p.name: "constexpr" if p.is_constexpr else kind(p.name, dtype, form) for p in kernel.params}
     own = {p.name for p in kernel.params if p.is_constexpr}
-    dense = [i for i, (name, its) in enumerate(kinds.items()) if its[0] == "*" or name == "H"]
+    dense = [i for i, (name, its) in enumerate(kinds.items()) if its[0] == "*" or (name == "H" and hidden % 16 == 0)]
     source = ASTSource(
         kernel,
         kinds,
@@ -75,14 +75,17 @@ def look_at(case: str) -> list[dict[str, Any]]:
     """What the kernels of a case use."""
     sm, dtype, precision, hidden, batch, form = case.split(":")
     device = DEVICES[int(sm)]
-    how = plan(int(hidden), int(batch), 1, SIZES[precision if dtype == "fp32" else dtype], form == "normed", device)
+    how = plan(
+        int(hidden), int(batch), 1, SIZES[precision if dtype == "fp32" else dtype], form.startswith("normed"), device
+    )
     if how is None:
         return [{"case": case, "plan": None}]
-    flags = {"HAS_RESETS": True, "HAS_RECURRENT": False, "ZONEOUT": 0, "HAS_TIME": False, "FORM": FORMS[form]}
-    constants = {**how._asdict(), **flags, "PEERS": how.peers, "PRECISION": precision}
+    every, form = form.endswith("+"), form.removesuffix("+")
+    flags = {"HAS_RESETS": True, "HAS_RECURRENT": every, "ZONEOUT": 2 * every, "HAS_TIME": every, "FORM": FORMS[form]}
+    constants = {**how._asdict(), **flags, "PEERS": how.peers, "PRECISION": precision, "BT": 16, "BU": 64}
     rows = []
-    for kernel in (gru_forward, gru_backward):
-        binary = compiled(kernel, device.sm, dtype, form, compile_options(how.warps), constants)
+    for kernel in (gru_forward, gru_backward, *([states_before] if every else [])):
+        binary = compiled(kernel, device.sm, dtype, form, int(hidden), compile_options(how.warps), constants)
         rows.append(
             {"case": case, "kernel": kernel.__name__, "plan": how, "limit": device.shared} | usage(binary, device.sm)
         )

@@ -53,7 +53,7 @@ def plan(hidden: int, batch: int, directions: int, size: int, normed: bool, devi
     some = (16,) if normed and size > 2 else (16, 32)
     for candidates in (
         _alone(hidden, batch, size),
-        _resident(hidden, batch, size, normed, some),
+        _resident(hidden, batch, size, normed, (16,) if normed else (16, 32)),
         _streaming(hidden, batch, size, normed, some),
         _streaming(hidden, batch, size, normed, (64,)),
     ):
