@@ -73,7 +73,9 @@ FASTGRU_KEPT_APART void low_tile(const typename Format::Word* a, int64_t lda, co
         const int64_t at = p * kWidth + v * W;
         Vec<float> product = Format::floats(sum[p][m][v]);
         if constexpr (Format::kScaled) {
-          product = product * load(panel.scale + at) * row_scales[m] + (panel.bias ? load(panel.bias + at) : Vec<float>{});
+          product = product * load(panel.scale + at) * row_scales[m];
+          keep_in_register<float>(product);  // in one tile it would be fused with the sum, and in another not
+          if (panel.bias) product += load(panel.bias + at);
         }
         store(c + p * ldc + m * kWidth + v * W, product);
       }

@@ -24,6 +24,7 @@ FLOORS = [
     ["fastgru.ops"],
     ["fastgru.cell", "fastgru.inputs"],
     ["fastgru.nn"],
+    ["fastgru.quantized"],
     ["fastgru.about", "fastgru.convert"],
     ["fastgru.models"],
     ["fastgru.data"],
