@@ -206,7 +206,7 @@ int64_t leave_out_unknown(Tensor<double>& expected, const Tensor<double>& got) {
 // Errors of a step do not grow with the steps before it, but with the numbers that cancel in sums of few, and in a
 // norm.
 double bound_of(const Problem& p) {
-  return 1e-6 * std::max(1.0, 8.0 / static_cast<double>(p.H)) * (p.form == Form::normed ? 3 : 1);
+  return 4e-7 * std::max(1.0, 8.0 / static_cast<double>(p.H)) * (p.form == Form::normed ? 3 : 1);
 }
 
 bool steps_agree(const Problem& p, const Results<double>& got, Seen& seen) {
