@@ -52,15 +52,18 @@ format: $(VENV)/dev.done
 sanitize: $(VENV)/cmake.done
 	$(BIN)/cmake -S tests/cpp -B build/address -DSANITIZE=address,undefined
 	$(BIN)/cmake --build build/address --parallel
-	build/address/thread_tests && build/address/file_tests && build/address/kernel_tests
+	build/address/thread_tests && build/address/file_tests && build/address/low_tests
+	build/address/kernel_tests
 	$(BIN)/cmake -S tests/cpp -B build/thread -DSANITIZE=thread
-	$(BIN)/cmake --build build/thread --parallel && build/thread/thread_tests && build/thread/kernel_tests
+	$(BIN)/cmake --build build/thread --parallel && build/thread/thread_tests && build/thread/low_tests
+	build/thread/kernel_tests
 
 # The NEON kernels where there is no such processor (Debian: g++-aarch64-linux-gnu, qemu-user).
 neon: $(VENV)/cmake.done
 	$(BIN)/cmake -S tests/cpp -B build/neon -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static -DKERNEL_OPTIMISATION=-O1
 	$(BIN)/cmake --build build/neon --parallel && qemu-aarch64 build/neon/kernel_tests 20
+	qemu-aarch64 -cpu max build/neon/low_tests 20
 
 # Trainings and predictions over hosts that fail, in network namespaces: as root on Linux, with iproute2. Minutes.
 machines: $(VENV)/dev.done
@@ -76,9 +79,12 @@ export ZIG_LOCAL_CACHE_DIR := $(CURDIR)/build/zig
 
 cross: $(CROSS:%=cross-%)
 	build/cross/x86_64-linux-gnu.2.17/thread_tests && build/cross/x86_64-linux-gnu.2.17/kernel_tests 10
+	build/cross/x86_64-linux-gnu.2.17/low_tests 10
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/cross/aarch64-linux-gnu.2.17/thread_tests
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/cross/aarch64-linux-gnu.2.17/kernel_tests 10
+	qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max build/cross/aarch64-linux-gnu.2.17/low_tests 10
 	wine build/cross/x86_64-windows-gnu/thread_tests.exe && wine build/cross/x86_64-windows-gnu/kernel_tests.exe 10
+	wine build/cross/x86_64-windows-gnu/low_tests.exe 10
 
 cross-%: $(VENV)/zig.done
 	$(BIN)/cmake -S tests/cpp -B build/cross/$* "-DCMAKE_CXX_COMPILER=$(ZIG);-target;$*" -DCMAKE_SYSTEM_NAME=$(SYSTEM) \

@@ -6,85 +6,19 @@
 // that the last one tells where a sanitizer stopped; a difference returns 1 and says with which arguments to see it
 // again.
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <cstdio>
 #include <limits>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <thread>
 
+#include "arguments.h"
+#include "comparison.h"
 #include "dispatch.h"
 #include "layer.h"
 
 namespace fastgru::tests {
 namespace {
-
-struct Arguments {
-  uint32_t seed = 1;
-  std::string isa;  // empty: all that are here
-  int64_t count = 60;
-};
-
-int64_t number(const std::string& text, int64_t most) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || *end != '\0' || value < 0 || value > most) {
-    throw std::invalid_argument("'" + text + "' is not a number from 0 to " + std::to_string(most));
-  }
-  return value;
-}
-
-Arguments parse(int argc, char** argv) {
-  Arguments out;
-  for (int i = 1; i < argc; ++i) {
-    const std::string name = argv[i];
-    const bool is_option = name == "--seed" || name == "--isa";
-    if (is_option && ++i == argc) throw std::invalid_argument(name + " needs a value");
-    if (name == "--isa") {
-      out.isa = argv[i];
-    } else if (name == "--seed") {
-      out.seed = static_cast<uint32_t>(number(argv[i], std::numeric_limits<uint32_t>::max()));
-    } else {
-      out.count = number(name, 1000000);
-    }
-  }
-  return out;
-}
-
-// Root of the squared differences over that of the squares (at least 1e-3: cancelled sums have no digits), over
-// what the problem has; steps that a sequence has not must be untouched.
-double error_of(const Tensor<double>& got, const Tensor<double>& expected, const Tensor<uint8_t>& exists) {
-  double difference = 0, scale = 1e-6;
-  for (int64_t i = 0; i < got.size(); ++i) {
-    if (!exists.empty() && !exists[i]) {
-      if (!std::isnan(got[i])) return std::numeric_limits<double>::infinity();
-      continue;
-    }
-    difference += (got[i] - expected[i]) * (got[i] - expected[i]);
-    scale += expected[i] * expected[i];
-  }
-  return std::sqrt(difference / scale);
-}
-
-Tensor<uint8_t> existing(const Problem& p, int64_t features) {
-  Tensor<uint8_t> out(p.rows_in_memory() * features);
-  for (int64_t b = 0; b < p.B; ++b) {
-    for (int64_t t = 0; t < p.lengths[b]; ++t) {
-      for (int64_t i = 0; i < features; ++i) out[p.at(t, b) * features + i] = 1;
-    }
-  }
-  return out;
-}
-
-void describe(const Problem& p) {
-  const auto number = [](int64_t n) { return static_cast<long long>(n); };
-  std::printf("  form %d I %lld H %lld D %lld T %lld B %lld", static_cast<int>(p.form), number(p.I), number(p.H),
-              number(p.D), number(p.T), number(p.B));
-  std::printf(" bias %d packed %d joined %d ordered %d h0 %d resets %d reverse %d\n", p.bias, p.packed, p.joined,
-              p.ordered, p.with_h0, !p.resets.empty(), p.reverse);
-}
 
 // How far results may be off.
 struct Bounds {
@@ -151,11 +85,6 @@ bool gradients_agree(const Problem& p, const Results<double>& got, const Expecte
     check_weights("dg_hh", &Weights<double>::g_hh);
   }
   return good;
-}
-
-bool same_bits(const Tensor<double>& a, const Tensor<double>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](double x, double y) { return x == y || (std::isnan(x) && std::isnan(y)); });
 }
 
 // Outputs are the same on one thread, on several and in training, where a single step takes ways of its own.
@@ -256,11 +185,11 @@ int run_tests(const Arguments& arguments) {
   bool good = true, any = false;
   for (int32_t i = 0; i < kIsaCount; ++i) {
     const auto isa = static_cast<Isa>(i);
-    if (!isa_supported(isa) || (!arguments.isa.empty() && arguments.isa != isa_name(isa))) continue;
+    if (!isa_supported(isa) || (!arguments.set.empty() && arguments.set != isa_name(isa))) continue;
     any = true;
     good = test_isa(isa, arguments.seed, arguments.count) && good;
   }
-  if (!any) throw std::invalid_argument("this machine has no instruction set '" + arguments.isa + "'");
+  if (!any) throw std::invalid_argument("this machine has no instruction set '" + arguments.set + "'");
   return good ? 0 : 1;
 }
 
@@ -269,7 +198,7 @@ int run_tests(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   try {
-    return fastgru::tests::run_tests(fastgru::tests::parse(argc, argv));
+    return fastgru::tests::run_tests(fastgru::tests::parse(argc, argv, "--isa"));
   } catch (const std::invalid_argument& error) {
     std::fprintf(stderr, "%s\nkernel_tests [--seed S] [--isa NAME] [COUNT]\n", error.what());
     return 2;

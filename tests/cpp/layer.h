@@ -66,6 +66,17 @@ class Layer {
     run(forward, kernels_.forward_scratch(forward, threads), threads, kernels_.forward);
   }
 
+  // With weights that another lends, a LowLayer.
+  template <class Lender>
+  void infer_with(const Lender& lender, int32_t threads) {
+    out_ = Results<Real>(blank(p_, kNaN));
+    ForwardArgs<Real> forward = forward_args();
+    for (Parameters<const Real>& own : forward.parameters) own = {};
+    lender.lend(forward);
+    const ForwardKernels<Real>& kernels = lender.kernels();
+    run(forward, kernels.forward_scratch(forward, threads), threads, kernels.forward);
+  }
+
   // Leaves packed weights behind that are not the layer's any more, but for one number.
   void infer_with_others(int32_t threads) {
     Real& number = weights_[p_.D - 1].w_hh[weights_[p_.D - 1].w_hh.size() - 1];

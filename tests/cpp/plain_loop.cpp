@@ -56,7 +56,7 @@ class Sequence {
     for (int64_t s = 0; s < length_; ++s) h = forward(s, h);
     for (int64_t i = 0; i < H_; ++i) out_.h_n[state_ + i] = h[i];
     for (int64_t i = 0; i < H_ && !p_.dh_n.empty(); ++i) dh[i] = p_.dh_n[state_ + i];
-    for (int64_t s = length_ - 1; s >= 0; --s) dh = cut(s, backward(s, dh));
+    for (int64_t s = length_ - 1; s >= 0 && has_cotangents(); --s) dh = cut(s, backward(s, dh));
     for (int64_t i = 0; i < H_; ++i) out_.dh0[state_ + i] = dh[i];
   }
 
@@ -67,6 +67,7 @@ class Sequence {
   int64_t place(int64_t s) const { return (row(s) * p_.D + d_) * H_; }
   double seen(int64_t i) const { return p_.recurrent.empty() ? 1 : p_.recurrent[state_ + i]; }
   double keep(int64_t s, int64_t i) const { return p_.zoneout.empty() ? p_.keep : p_.zoneout[place(s) + i]; }
+  bool has_cotangents() const { return !p_.dy.empty() || !p_.dh_n.empty(); }
   bool resets_before() const { return p_.form == Form::before; }
   bool normed() const { return p_.form == Form::normed; }
 
@@ -82,14 +83,22 @@ class Sequence {
     for (int64_t j = 0; j < 3 * H_; ++j) a[j] = a[j] * (normed() ? gain[j] : 1) + (p_.bias ? bias[j] : 0);
   }
 
+  Tensor<double> entering(const Tensor<double>& row, bool is_rounded) const {
+    return p_.entering ? p_.entering(row, is_rounded) : row;
+  }
+
   Tensor<double> forward(int64_t s, Tensor<double> h) {
+    for (int64_t i = 0; i < H_ && s > 0 && !p_.states.empty(); ++i) h[i] = p_.states[place(s - 1) + i];
     for (int64_t i = 0; i < H_ && fresh(s); ++i) h[i] = p_.initial.empty() ? 0 : p_.initial[d_ * H_ + i];
     Step step;
     step.h = h;
-    Tensor<double> gx(3 * H_), gh(3 * H_);
+    Tensor<double> gx(3 * H_), gh(3 * H_), x(I_), state(H_);
+    for (int64_t k = 0; k < I_; ++k) x[k] = p_.x[row(s) * I_ + k];
+    for (int64_t k = 0; k < H_; ++k) state[k] = h[k] * seen(k);
+    x = entering(x, false), state = entering(state, false);
     for (int64_t j = 0; j < 3 * H_; ++j) {
-      for (int64_t k = 0; k < I_; ++k) gx[j] += w_.w_ih[j * I_ + k] * p_.x[row(s) * I_ + k];
-      for (int64_t k = 0; k < H_; ++k) gh[j] += w_.w_hh[j * H_ + k] * h[k] * seen(k);
+      for (int64_t k = 0; k < I_; ++k) gx[j] += w_.w_ih[j * I_ + k] * x[k];
+      for (int64_t k = 0; k < H_; ++k) gh[j] += w_.w_hh[j * H_ + k] * state[k];
     }
     if (normed()) step.inverse_x = normalise(gx), step.inverse_h = normalise(gh);
     step.v_x = gx, step.v_h = gh;
@@ -112,12 +121,13 @@ class Sequence {
       step.z[i] = sigmoid(gx[H_ + i] + gh[H_ + i]);
       step.reset[i] = step.r[i] * step.h[i] * seen(i);
     }
+    const Tensor<double> reset = resets_before() ? entering(step.reset, true) : step.reset;
     for (int64_t i = 0; i < H_; ++i) {
       const int64_t j = 2 * H_ + i;
       step.q[i] = gh[j];
       if (resets_before()) {
         step.q[i] = p_.bias ? w_.b_hh[j] : 0;
-        for (int64_t k = 0; k < H_; ++k) step.q[i] += w_.w_hh[j * H_ + k] * step.reset[k];
+        for (int64_t k = 0; k < H_; ++k) step.q[i] += w_.w_hh[j * H_ + k] * reset[k];
       }
       step.n[i] = std::tanh(gx[j] + (resets_before() ? step.q[i] : step.r[i] * step.q[i]));
     }

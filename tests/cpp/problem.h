@@ -50,6 +50,10 @@ struct Weights {
   Parameters<Real> view() { return {w_ih.data(), w_hh.data(), b_ih.data(), b_hh.data(), g_ih.data(), g_hh.data()}; }
 };
 
+// What a matrix is multiplied with in place of a row; `is_rounded`: the kernels compute the row, and have it but for a
+// few roundings. NaN where it may be one number or another.
+using Entering = Tensor<double> (*)(const Tensor<double>& row, bool is_rounded);
+
 // A layer, its input and its cotangents; lengths do not grow.
 struct Problem {
   int64_t I, H, D, T, B;
@@ -61,6 +65,8 @@ struct Problem {
   Weights<double> weights[2];
   Tensor<double> x, h0, initial, recurrent, zoneout, dy, dh_n;
   double keep = 1;
+  Entering entering = nullptr;  // null: the row as it is
+  Tensor<double> states;        // as y: what each step but a sequence's first finds; empty: what the one before it left
 
   bool compact() const { return packed || joined; }
   bool ragged() const { return compact() || ordered; }
