@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -21,6 +21,9 @@ from fastgru.models import TextClassifier
 from fastgru.training.classify import ClassifyOptions
 from fastgru.training.run import train
 from fastgru.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -72,7 +75,7 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.threads = threads
         self.verbose = verbose
 
-    def fit(self, X: Iterable[str], y: Any) -> Self:  # noqa: N803
+    def fit(self, X: Iterable[str], y: Any) -> "Self":  # noqa: N803
         """Train on the texts `X [N]` and their labels `y [N]`; torch's, NumPy's and Python's random states stay.
 
         ValueError for labels that are none, one class, or as many as there are not texts; InputError, which is one,

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from rich.console import Console
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_f1_score
 
 from fastgru.training.confusion import confusion_table, draw_confusion
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class LabelMeasures:
     confusion: list[list[int]]
 
     @classmethod
-    def of(cls, true: list[str], predicted: list[str], labels: list[str]) -> Self:
+    def of(cls, true: list[str], predicted: list[str], labels: list[str]) -> "Self":
         """Compare labels; all of them must be among `labels`."""
         rights, found = (torch.tensor([labels.index(name) for name in names]) for names in (true, predicted))
         return cls(
