@@ -34,10 +34,12 @@ from torch._C._functorch import (
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
+from torch.torch_version import TorchVersion
 
 __all__ = [
     "RNN_BASE",
     "TENSOR",
+    "TRACED_FROM",
     "FakeTensor",
     "after_autograd",
     "any_requires_grad",
@@ -62,10 +64,14 @@ __all__ = [
     "ragged_dimension",
     "raw_saved_tensors",
     "saved_beside_output",
+    "torch_lacks",
     "tracing_state",
     "transforms",
     "will_execute",
 ]
+
+# The oldest torch whose compiler reads the description of a layer, as far as was tried (docs/install.md).
+TRACED_FROM = "2.13"
 
 RNN_BASE = ("_all_weights", "_flat_weight_refs", "_flat_weights_names", "_init_flat_weights", "_update_flat_weights")
 TENSOR = ("__dlpack_c_exchange_api__", "_is_zerotensor")
@@ -77,6 +83,13 @@ def _is_one_requiring_grad(*tensors: Tensor | None) -> bool:
 
 
 any_requires_grad: Callable[..., bool] = getattr(torch._C, "_any_requires_grad", _is_one_requiring_grad)
+
+
+def torch_lacks() -> str | None:
+    """What this torch is too old for, in words; None where nothing."""
+    if TorchVersion(torch.__version__) >= TRACED_FROM:
+        return None
+    return f"before {TRACED_FROM} torch.compile breaks the graph at a layer, and torch.export refuses it"
 
 
 class _Unseen:
