@@ -148,7 +148,10 @@ PackedOwner& PackedOwner::of_copies() {
   return *of_copies_;
 }
 
-PackedOwner::~PackedOwner() { cache().drop_all(*this); }
+PackedOwner::~PackedOwner() {
+  cache().drop_all(*this);
+  delete frozen_.load();
+}
 
 template <class Real>
 PackedLookup<Real>::PackedLookup(const Kernels<Real>& kernels, ForwardArgs<Real>& args, PackedOwner* owner)

@@ -1,11 +1,13 @@
 // Packed weights kept from one inference call to the next: of each layer by its owner, all together in kKeptPackedBytes.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -41,20 +43,34 @@ class PackedOwner {
   PackedOwner(const PackedOwner&) = delete;
   PackedOwner& operator=(const PackedOwner&) = delete;
 
-  // Trusts a layer's weights from now on (`layer`: as FrozenLayer takes it), of which torch counts these versions. Once.
+  // Trusts a layer's weights from now on (`layer`: as FrozenLayer takes it), of which torch counts these versions. Once:
+  // std::runtime_error the second time.
   template <class Real>
   void freeze(const ForwardArgs<Real>& layer, std::vector<int64_t> versions) {
-    versions_ = std::move(versions);
-    frozen_ = std::make_unique<const FrozenLayer>(layer);
+    auto made = std::make_unique<const Frozen>(layer, std::move(versions));
+    const Frozen* none = nullptr;
+    if (!frozen_.compare_exchange_strong(none, made.get())) throw std::runtime_error("it is frozen already");
+    made.release();
   }
-  const FrozenLayer* frozen() const noexcept { return frozen_.get(); }
-  const std::vector<int64_t>& versions() const noexcept { return versions_; }
+  const FrozenLayer* frozen() const noexcept {
+    const Frozen* const found = frozen_.load();
+    return found == nullptr ? nullptr : &found->layer;
+  }
+  // Of a frozen one.
+  const std::vector<int64_t>& versions() const noexcept { return frozen_.load()->versions; }
 
   // This owner's own for layers whose weights are copies, made at its first use and destroyed with it. Itself, if it is
   // such a one.
   PackedOwner& of_copies();
 
  private:
+  struct Frozen {
+    template <class Real>
+    Frozen(const ForwardArgs<Real>& of, std::vector<int64_t> counted) : layer(of), versions(std::move(counted)) {}
+    const FrozenLayer layer;
+    const std::vector<int64_t> versions;
+  };
+
   template <class Real>
   friend class PackedLookup;
   friend class PackedCache;
@@ -65,8 +81,7 @@ class PackedOwner {
   std::deque<PackedKey> keys_;  // oldest first; the cache's lock guards it
   std::once_flag made_;
   std::unique_ptr<PackedOwner> of_copies_;
-  std::vector<int64_t> versions_;
-  std::unique_ptr<const FrozenLayer> frozen_;
+  std::atomic<const Frozen*> frozen_{nullptr};  // owned; null: not frozen
 };
 
 // Finds a call the packed weights of its parameters, and keeps those that it packs. Entries are found by their key and

@@ -18,6 +18,16 @@ import torch
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # scripts that tests start import what tests share
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Beside an older torch (`make test-torch`), leave out what that lacks."""
+    from older_torch import skip_what_it_lacks
+
+    from fastgru.core.torch_internals import torch_lacks
+
+    if torch_lacks():
+        skip_what_it_lacks(items)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)

@@ -37,7 +37,7 @@ Array::Array(nb::handle object, const char* name, Access access) : name_(name) {
   if (PyObject_GetBuffer(object.ptr(), &buffer_, flags) != 0) {
     nb::python_error error;  // takes the error away
     throw nb::type_error((std::string(name) + " must be " + (access == Access::write ? "a writable" : "an") +
-                          " array, as NumPy's are, got " + Py_TYPE(object.ptr())->tp_name + " (" +
+                          " array, as NumPy's are, got " + class_of(object) + " (" +
                           nb::cast<std::string>(nb::str(error.value())) + ")")
                              .c_str());
   }

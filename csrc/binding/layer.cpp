@@ -18,16 +18,16 @@ enum Noise { recurrent, zoneout, kNoise };
 // The fields of a named tuple.
 class Fields {
  public:
-  Fields(nb::handle tuple, Py_ssize_t count, const char* name) : tuple_(tuple) {
-    if (PyTuple_Check(tuple.ptr()) && PyTuple_GET_SIZE(tuple.ptr()) == count) return;
+  Fields(nb::handle tuple, size_t count, const char* name) : tuple_(nb::borrow<nb::tuple>(tuple)) {
+    if (nb::isinstance<nb::tuple>(tuple) && tuple_.size() == count) return;
     throw nb::type_error((std::string(name) + " must be a tuple of " + std::to_string(count) + " fields").c_str());
   }
-  nb::handle operator[](Py_ssize_t i) const noexcept { return PyTuple_GET_ITEM(tuple_.ptr(), i); }
+  nb::handle operator[](Py_ssize_t i) const { return tuple_[i]; }
   // By its truth, as Python has it: torch takes bias=1.
   bool flag(Py_ssize_t i) const { return PyObject_IsTrue((*this)[i].ptr()) == 1; }
 
  private:
-  nb::handle tuple_;
+  nb::tuple tuple_;
 };
 
 // The dtype of weight number i, of few bits.

@@ -172,9 +172,11 @@ bool is_alike(nb::handle tensor, const View& x, View& view) {
 }
 
 bool has_shape(const View& view, nb::handle shape) {
-  if (!PyTuple_Check(shape.ptr()) || PyTuple_GET_SIZE(shape.ptr()) != view.ndim) return false;
+  if (!nb::isinstance<nb::tuple>(shape)) return false;
+  const auto sizes = nb::borrow<nb::tuple>(shape);
+  if (static_cast<int32_t>(sizes.size()) != view.ndim) return false;
   for (int32_t i = 0; i < view.ndim; ++i) {
-    if (PyLong_AsLongLong(PyTuple_GET_ITEM(shape.ptr(), i)) != view.sizes[static_cast<size_t>(i)]) return false;
+    if (PyLong_AsLongLong(sizes[i].ptr()) != view.sizes[static_cast<size_t>(i)]) return false;
   }
   return true;
 }

@@ -95,6 +95,7 @@ void StepCall::read_frozen(nb::handle owners, const nb::list& all_weights) {
   if (static_cast<int64_t>(frozen.size()) != L) throw nb::value_error("frozen must be one owner for each layer");
   std::vector<int64_t> counted;
   for (const PackedOwner* owner : frozen) {
+    if (!owner->frozen()) continue;  // of half precision, which comes here as copies
     counted.insert(counted.end(), owner->versions().begin(), owner->versions().end());
   }
   doubts = counted != versions_of(all_weights);

@@ -266,7 +266,7 @@ void define_step_training(nb::module_& m) {
            "of a single layer, recurrent as h_n and zoneout as y. None, with nothing done, where another way must be "
            "taken.")
       .def("backward", &StepWeights::backward, "x"_a, "state"_a.none(), "recurrent"_a.none(), "zoneout"_a.none(),
-           "saved"_a, "dy"_a.none(), "dh_n"_a.none(), "wanted"_a, "records"_a.none(), "threads"_a,
+           "saved"_a, "dy"_a.none(), "dh_n"_a.none(), "wanted"_a, "records"_a.none().lock(), "threads"_a,
            "The gradients of x and the state, None where not wanted; where `wanted` tells of the weights too and no "
            "records take what they are made of, theirs after them. RuntimeError where the tensors are not those of the "
            "forward pass.")
@@ -280,7 +280,7 @@ void define_step_training(nb::module_& m) {
                           "What the steps of one backward pass leave for the gradients of a stack's weights, which are "
                           "made of them together: at most 256 rows, or those of one step, are kept at once.")
       .def(nb::init<const StepWeights&>(), "weights"_a)
-      .def("finish", &StepRecords::finish, "The weights' gradients, None where not wanted.");
+      .def("finish", &StepRecords::finish, nb::lock_self(), "The weights' gradients, None where not wanted.");
 }
 
 }  // namespace fastgru::binding

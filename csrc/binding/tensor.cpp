@@ -3,6 +3,7 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
+#include <atomic>
 #include <stdexcept>
 
 #include "threads.h"
@@ -10,15 +11,20 @@
 namespace fastgru::binding {
 namespace {
 
-// torch's types, as use_tensors said, and methods of theirs: calling these spares a look-up each. Written once, when the
-// module is imported.
+using Read = int(void* py_object, dlpack::Tensor* out);
+
+// torch's types, as use_tensors said, and methods of theirs: calling these spares a look-up each. Never freed.
 struct Torch {
   PyObject *tensor, *parameter;
-  int (*read)(void* py_object, dlpack::Tensor* out);  // null: through Python
+  Read* read;  // null: through Python
   PyObject *is_neg, *is_zero, *new_empty, *empty_like, *storage, *storage_offset, *nbytes;
 };
 
-Torch torch{};
+// Until use_tensors was called nothing is a tensor. Set as a whole: threads that read it hold no lock.
+constexpr Torch kUntold{};
+std::atomic<const Torch*> told{&kUntold};
+
+const Torch& torch() noexcept { return *told.load(std::memory_order_acquire); }
 
 nb::object checked(PyObject* made) {
   if (made == nullptr) throw nb::python_error();
@@ -32,13 +38,12 @@ nb::object call_plain(nb::handle object, PyObject* method) {
 
 bool is_true(nb::handle object, PyObject* method) { return call_plain(object, method).ptr() == Py_True; }
 
-bool is_negated(nb::handle object) { return is_true(object, torch.is_neg); }
+bool is_negated(nb::handle object) { return is_true(object, torch().is_neg); }
 
 bool is_tensor(nb::handle object) noexcept {
-  return is_plain(object) || PyObject_IsInstance(object.ptr(), torch.tensor) == 1;
+  if (is_plain(object)) return true;
+  return torch().tensor != nullptr && PyObject_IsInstance(object.ptr(), torch().tensor) == 1;
 }
-
-std::string class_of(nb::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
 std::string words_of(nb::handle object) { return nb::cast<std::string>(nb::str(object)); }
 
@@ -80,9 +85,10 @@ bool read_through_python(nb::handle object, View& view) {
 
 // False where it is not in memory of the CPU or has too many dimensions; may raise as well.
 bool read_memory(nb::handle object, View& view) {
-  if (torch.read == nullptr) return read_through_python(object, view);
+  const auto read = torch().read;
+  if (read == nullptr) return read_through_python(object, view);
   dlpack::Tensor tensor{};
-  if (torch.read(object.ptr(), &tensor) != 0) throw nb::python_error();
+  if (read(object.ptr(), &tensor) != 0) throw nb::python_error();
   if (tensor.device.type != dlpack::kCpu || tensor.ndim > kMaxDims) return false;
   view.data = tensor.data == nullptr ? nullptr : static_cast<char*>(tensor.data) + tensor.byte_offset;
   view.dtype = tensor.dtype;
@@ -126,13 +132,23 @@ bool fits_storage(nb::handle object, const View& view) {
     if (view.sizes[dim] == 0) return true;
     last += (view.sizes[dim] - 1) * view.strides[dim];
   }
-  const int64_t bytes = number_of(call_plain(object, torch.storage), torch.nbytes);
-  return (number_of(object, torch.storage_offset) + last + 1) * (view.dtype.bits / 8) <= bytes;
+  const int64_t bytes = number_of(call_plain(object, torch().storage), torch().nbytes);
+  return (number_of(object, torch().storage_offset) + last + 1) * (view.dtype.bits / 8) <= bytes;
+}
+
+// Of torch's exchange table; null where this torch has none, or one of another kind.
+Read* reader_of(nb::handle tensor) {
+  if (!nb::hasattr(tensor, "__dlpack_c_exchange_api__")) return nullptr;
+  const nb::object api = nb::getattr(tensor, "__dlpack_c_exchange_api__");
+  auto* table = static_cast<dlpack::ExchangeApi*>(PyCapsule_GetPointer(api.ptr(), dlpack::kCapsule));
+  if (table == nullptr) throw nb::python_error();
+  while (table != nullptr && table->version.major != dlpack::kMajor) table = table->previous;
+  return table == nullptr ? nullptr : table->dltensor_from_py_object_no_sync;
 }
 
 // A tensor of zeros that has no memory, which torch makes where a tangent is zero.
 bool is_zero_tensor(nb::handle object, const View& view) {
-  return view.data == nullptr && is_true(object, torch.is_zero);
+  return view.data == nullptr && is_true(object, torch().is_zero);
 }
 
 }  // namespace
@@ -153,28 +169,24 @@ bool View::is_dense() const noexcept {
 
 void use_tensors(nb::handle tensor, nb::handle parameter, nb::handle storage, bool in_place) {
   const auto method = [&](const char* name) { return nb::getattr(tensor, name).release().ptr(); };
-  torch = {tensor.inc_ref().ptr(),
-           parameter.inc_ref().ptr(),
-           nullptr,
-           method("is_neg"),
-           method("_is_zerotensor"),
-           method("new_empty"),
-           nb::getattr(nb::module_::import_("torch"), "empty_like").release().ptr(),
-           method("untyped_storage"),
-           method("storage_offset"),
-           nb::getattr(storage, "nbytes").release().ptr()};
+  auto* known = new Torch{tensor.inc_ref().ptr(),
+                         parameter.inc_ref().ptr(),
+                         nullptr,
+                         method("is_neg"),
+                         method("_is_zerotensor"),
+                         method("new_empty"),
+                         nb::getattr(nb::module_::import_("torch"), "empty_like").release().ptr(),
+                         method("untyped_storage"),
+                         method("storage_offset"),
+                         nb::getattr(storage, "nbytes").release().ptr()};
+  if (in_place) known->read = reader_of(tensor);
+  told.store(known, std::memory_order_release);
   use_threads_of_torch();
-  if (!in_place || !nb::hasattr(tensor, "__dlpack_c_exchange_api__")) return;
-  const nb::object api = nb::getattr(tensor, "__dlpack_c_exchange_api__");
-  auto* table = static_cast<dlpack::ExchangeApi*>(PyCapsule_GetPointer(api.ptr(), dlpack::kCapsule));
-  if (table == nullptr) throw nb::python_error();
-  while (table != nullptr && table->version.major != dlpack::kMajor) table = table->previous;
-  if (table != nullptr) torch.read = table->dltensor_from_py_object_no_sync;
 }
 
 bool is_plain(nb::handle object) noexcept {
   const auto* type = reinterpret_cast<const PyObject*>(Py_TYPE(object.ptr()));
-  return type == torch.tensor || type == torch.parameter;
+  return type == torch().tensor || type == torch().parameter;
 }
 
 bool read_header(nb::handle object, View& view) {
@@ -220,6 +232,8 @@ View Reader::read_if_there(nb::handle tensor, const std::string& name, Layout la
   return tensor.is_none() ? View{} : read(tensor, name, layout);
 }
 
+std::string class_of(nb::handle object) { return words_of(nb::getattr(object.type(), "__name__")); }
+
 nb::object call(nb::handle object, const char* method) { return nb::getattr(object, method)(); }
 
 nb::object new_empty(nb::handle like, std::initializer_list<int64_t> sizes, View& view) {
@@ -231,13 +245,13 @@ nb::object new_empty(nb::handle like, std::initializer_list<int64_t> sizes, View
     arguments[count + 1] = numbers[count].ptr();
     ++count;
   }
-  nb::object made = checked(PyObject_Vectorcall(torch.new_empty, arguments.data(), count + 1, nullptr));
+  nb::object made = checked(PyObject_Vectorcall(torch().new_empty, arguments.data(), count + 1, nullptr));
   if (!read_memory(made, view)) throw std::runtime_error("new_empty gave a tensor that is not in memory of the CPU");
   return made;
 }
 
 nb::object empty_like(nb::handle dense, View& view) {
-  nb::object made = call_plain(dense, torch.empty_like);
+  nb::object made = call_plain(dense, torch().empty_like);
   if (!read_memory(made, view)) throw std::runtime_error("empty_like gave a tensor that is not in memory of the CPU");
   return made;
 }

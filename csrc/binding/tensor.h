@@ -76,6 +76,9 @@ class Reader {
   std::vector<nb::object> held_;
 };
 
+// The name of its class, without that of a module.
+std::string class_of(nb::handle object);
+
 // object.method(), which may raise.
 nb::object call(nb::handle object, const char* method);
 

@@ -10,6 +10,7 @@ from torch import Tensor
 import fastgru
 from fastgru.backends import BACKENDS
 from fastgru.core.steps import PLAIN
+from fastgru.core.torch_internals import torch_lacks
 from fastgru.nn import GRU
 
 
@@ -18,6 +19,7 @@ class Info:
     """The answer of `info`; `str` of it is a page for people.
 
     versions: of fastgru, torch and Python.
+    torch_lacks: what this torch is too old for, None where nothing.
     native: the state of the native module: whether it is built, the instruction sets here, and the one in use.
     layer: the layer asked about, its dtype and its device, in words.
     backend: the name of the backend that serves it, None where its own `backend` cannot.
@@ -26,6 +28,7 @@ class Info:
     """
 
     versions: dict[str, str]
+    torch_lacks: str | None
     native: str
     layer: str
     backend: str | None
@@ -45,8 +48,10 @@ class Info:
 
     def __str__(self) -> str:
         width = max(map(len, ("layer", "native", *self.versions, *self.reasons)))
+        versions = dict(self.versions)
+        versions["torch"] += f" ({self.torch_lacks})" if self.torch_lacks else ""
         rows = [
-            *self.versions.items(),
+            *versions.items(),
             ("native", self.native),
             ("layer", self.layer),
             *((name, self.verdict(name)) for name in self.reasons),
@@ -85,6 +90,7 @@ def info(layer: GRU | None = None, x: Tensor | None = None) -> Info:
     chosen = [backend.name for backend in able if backend.name not in declined]
     return Info(
         versions={"fastgru": fastgru.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        torch_lacks=torch_lacks(),
         native=_native_state(),
         layer=f"{layer}, {weight.dtype} on {weight.device}".replace("torch.", ""),
         backend=chosen[0] if chosen else None,

@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> None:
     _reach_children()
     after_import("torch", _replace)
     sys.argv = program
-    if not sys.flags.safe_path:
+    if not getattr(sys.flags, "safe_path", False):  # from Python 3.11 on
         del sys.path[0]  # where this command lies
         if is_module or is_script:  # a folder or an archive is put there by run_path
             sys.path.insert(0, os.getcwd() if is_module else str(Path(program[0]).resolve().parent))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -21,6 +21,9 @@ from fastgru.models import TextClassifier
 from fastgru.training.classify import ClassifyOptions
 from fastgru.training.run import train
 from fastgru.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -90,7 +93,7 @@ class GRUTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X_val: Iterable[str] | None = None,  # noqa: N803
         y_val: Any = None,
         sample_weight_val: Any = None,
-    ) -> Self:
+    ) -> "Self":
         """Train on the texts `X [N]` and their labels `y [N]`; torch's, NumPy's and Python's random states stay.
 
         `sample_weight [N]`: how much each text counts, beside what `class_weight` says; one of weight 0 is left out.

@@ -52,6 +52,15 @@ def test_info_prints_a_page() -> None:
     assert lines[5] == "cpu        serves this layer"
 
 
+def test_info_says_what_an_older_torch_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fastgru.info().torch_lacks is None
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
+    expected = (
+        "torch      2.6.0+cpu (before 2.13 torch.compile breaks the graph at a layer, and torch.export refuses it)"
+    )
+    assert str(fastgru.info()).splitlines()[1] == expected
+
+
 def test_info_says_when_the_native_module_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastgru.about.find_spec", lambda name: None)
     assert "not built" in str(fastgru.info())

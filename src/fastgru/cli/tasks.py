@@ -220,7 +220,7 @@ def _parameters(options: type[Any], *, named: Iterable[str] | None = None, optio
     if not optional:
         return [_parameter(field.name, hints[field.name], field.default) for field in fields]
     kinds = {field.name: (hints[field.name].__origin__, hints[field.name].__metadata__) for field in fields}
-    return [_parameter(name, Annotated[kind | None, *notes], None) for name, (kind, notes) in kinds.items()]
+    return [_parameter(name, Annotated[(kind | None, *notes)], None) for name, (kind, notes) in kinds.items()]
 
 
 def _unique(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:

@@ -1,18 +1,20 @@
 """torch's private names, all that fastgru uses of them: where a new torch renames one, it breaks here and nowhere else.
 
+Where an older torch lacks one, down to the oldest that pyproject.toml takes, another way is taken here.
+
 What belongs to `torch.nn.RNNBase`, which `fastgru.nn.GRU` extends, is in RNN_BASE; what the native module calls on a
-tensor is in TENSOR. tests/core/test_torch_internals.py has a test for each name.
+tensor is in TENSOR: without an exchange table of DLPack it reads tensors through their public methods.
+tests/core/test_torch_internals.py has a test for each name.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C import _after_autograd_keyset as after_autograd
-from torch._C import _any_requires_grad as any_requires_grad
 from torch._C import _are_functorch_transforms_active as are_transforms_active
 from torch._C import _AutoDispatchBelowAutograd as below_autograd
 from torch._C import _current_graph_task_id as backward_pass
@@ -20,6 +22,7 @@ from torch._C import _get_tracing_state as tracing_state
 from torch._C import _is_any_autocast_enabled as is_any_autocast_enabled
 from torch._C import _len_torch_dispatch_stack as count_dispatch_modes
 from torch._C import _will_engine_execute_node as will_execute
+from torch._C._autograd import SavedTensor
 from torch._C._autograd import _profiler_enabled as is_profiled
 from torch._C._functorch import (
     TransformType,
@@ -31,10 +34,12 @@ from torch._C._functorch import (
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
+from torch.torch_version import TorchVersion
 
 __all__ = [
     "RNN_BASE",
     "TENSOR",
+    "TRACED_FROM",
     "FakeTensor",
     "after_autograd",
     "any_requires_grad",
@@ -59,17 +64,44 @@ __all__ = [
     "ragged_dimension",
     "raw_saved_tensors",
     "saved_beside_output",
+    "torch_lacks",
     "tracing_state",
     "transforms",
     "will_execute",
 ]
 
+# The oldest torch whose compiler reads the description of a layer, as far as was tried (docs/install.md).
+TRACED_FROM = "2.13"
+
 RNN_BASE = ("_all_weights", "_flat_weight_refs", "_flat_weights_names", "_init_flat_weights", "_update_flat_weights")
 TENSOR = ("__dlpack_c_exchange_api__", "_is_zerotensor")
 
 
+def _is_one_requiring_grad(*tensors: Tensor | None) -> bool:
+    """What newer torches have in C++: whether one of them requires a gradient."""
+    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+any_requires_grad: Callable[..., bool] = getattr(torch._C, "_any_requires_grad", _is_one_requiring_grad)
+
+
+def torch_lacks() -> str | None:
+    """What this torch is too old for, in words; None where nothing."""
+    if TorchVersion(torch.__version__) >= TRACED_FROM:
+        return None
+    return f"before {TRACED_FROM} torch.compile breaks the graph at a layer, and torch.export refuses it"
+
+
+class _Unseen:
+    """A saved tensor of a torch that shows none: as one that a hook holds, which torch itself unpacks and checks."""
+
+    data, unpack_hook = None, True
+
+
 # What a Function saved, before anything is checked or unpacked: with data (None of None) and unpack_hook.
-raw_saved_tensors = attrgetter("_raw_saved_tensors")
+raw_saved_tensors: Callable[[Any], Sequence[Any]] = (
+    attrgetter("_raw_saved_tensors") if hasattr(SavedTensor, "unpack_hook") else lambda ctx: (_Unseen,)
+)
 
 # Called once the backward pass that runs now is over; owned by it, and dropped where it fails.
 at_end_of_backward = torch.autograd.Variable._execution_engine.queue_callback
@@ -151,7 +183,7 @@ def direct_apply(function: type[torch.autograd.Function]) -> object:
 def saved_beside_output(ctx: Any, version: int) -> Sequence[Any]:
     """`ctx.saved_tensors`, of which the first is an output: None where it was written to since it had this version.
 
-    Torch would raise then; it goes on doing so for the others.
+    Torch would raise then; it goes on doing so for the others, and for all where `raw_saved_tensors` shows none.
     """
     first, *others = raw_saved_tensors(ctx)
     if first.unpack_hook is None and first.data._version != version:

@@ -1,12 +1,14 @@
 """LogMel: what a model of sounds hears of them, as a part of its configuration."""
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import kaldi_native_fbank as fbank
 
 MOST = 10**9  # of any setting: what lies above is no sound's
@@ -38,7 +40,7 @@ class LogMel:
     centred: bool = False
 
     @classmethod
-    def of(cls, settings: dict[str, Any]) -> Self:
+    def of(cls, settings: dict[str, Any]) -> "Self":
         """Make it of what config.json tells; ValueError for what no features can have."""
         unknown = sorted(settings.keys() - {field.name for field in fields(cls)})
         if unknown:

@@ -4,7 +4,7 @@ import json
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -16,6 +16,9 @@ from fastgru.common.files import open_to_others
 from fastgru.inference.folder import CONFIG, QUANTIZATION, WEIGHTS, Config, check_folder, files_of, read_config
 from fastgru.inference.saved import read_saved
 from fastgru.quantized import quantize_layers
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Pretrained(nn.Module, PyTorchModelHubMixin):
@@ -45,7 +48,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         (save_directory / CONFIG).write_text(json.dumps(content, sort_keys=True, indent=2), encoding="utf-8")
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "Self":
         """Load a model from a folder, or from the Hub by its name; it comes in eval mode.
 
         `options`: those of the mixin (`revision`, `token`, `cache_dir`, ...) and `map_location`.
@@ -66,7 +69,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
     @classmethod
     def _from_pretrained(  # type: ignore[override]
         cls, *, model_id: str, config: Any, map_location: str = "cpu", **options: Any
-    ) -> Self:
+    ) -> "Self":
         # Not the mixin's own: it falls back to a pickle, passes over weights that are missing, and prints; and its
         # configuration is without the names that it does not know.
         saved = read_saved(model_id, cls.config_type, **options)

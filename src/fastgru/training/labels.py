@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from rich.console import Console
@@ -21,6 +21,9 @@ from fastgru.inference.prediction import Prediction
 from fastgru.training.confusion import confusion_table, draw_confusion
 from fastgru.training.reliability import Bin, calibration_error, draw_reliability, reliability_bins
 from fastgru.training.wrong import WrongAnswer
+
+if TYPE_CHECKING:
+    from typing import Self
 
 WIDEST = 12  # labels of a confusion that the console has columns for
 
@@ -63,7 +66,7 @@ class LabelMeasures:
     errors: list[WrongAnswer]
 
     @classmethod
-    def of(cls, inputs: Sequence[str], true: list[str], found: list[Prediction], labels: list[str]) -> Self:
+    def of(cls, inputs: Sequence[str], true: list[str], found: list[Prediction], labels: list[str]) -> "Self":
         """Compare what was found of each of `inputs` with its true label; all of them must be among `labels`."""
         rights, told = (
             torch.tensor([labels.index(name) for name in names]) for names in (true, [one.label for one in found])

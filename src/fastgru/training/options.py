@@ -3,12 +3,15 @@
 from dataclasses import dataclass, fields, replace
 from glob import glob
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
 from fastgru.common.errors import InputError
 from fastgru.data.table_format import TableFormat
+
+if TYPE_CHECKING:
+    from typing import Self
 
 TRAINING = "Training"
 LONGER = ("epochs", "patience")  # that a resumed run may have more of
@@ -152,7 +155,7 @@ class TrainOptions:
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             raise InputError("--accelerator gpu: torch sees no GPU here; leave it out, or take cpu")
 
-    def anchored(self) -> Self:
+    def anchored(self) -> "Self":
         """Give the same options with the paths of data that is there absolute: a run is gone on with from anywhere.
 
         What is no path, such as the name of a dataset, stays; so does what a task calls its own data.
