@@ -76,7 +76,7 @@ def _baseline(name: str, splits: TextSplits) -> Row:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for strength in (1, 10, 100):
-            models.append(LogisticRegression(C=strength, max_iter=200).fit(parts[0], list(splits.train.labels)))
+            models.append(LogisticRegression(C=strength, max_iter=50).fit(parts[0], list(splits.train.labels)))
     best = max(models, key=lambda model: model.score(parts[1], splits.validation.labels))
     told = best.predict(parts[2])
     accuracy = float((told == splits.test.labels).mean())
