@@ -89,7 +89,7 @@ def _print(table: str, splits: TextSplits, rows: list[Row]) -> None:
         f"{table}: {len(splits.train):,} texts to train on, {len(splits.test):,} to test, {len(splits.labels)} labels"
     )
     for name, accuracy, score, seconds in rows:
-        print(f"  {name:40} accuracy {accuracy:.4f}   F1 (macro) {score:.4f}   {seconds:5.0f} s")
+        print(f"  {name:42} accuracy {accuracy:.4f}   F1 (macro) {score:.4f}   {seconds:5.0f} s")
 
 
 if __name__ == "__main__":
