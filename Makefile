@@ -54,7 +54,8 @@ neon: $(VENV)/cmake.done
 
 # Trainings and predictions over hosts that fail, in network namespaces: as root on Linux, with iproute2. Minutes.
 machines: $(VENV)/dev.done
-	FASTGRU_TEST_MACHINES=1 $(BIN)/python -m pytest --timeout 900 tests/training/test_machines.py
+	FASTGRU_TEST_MACHINES=1 $(BIN)/python -m pytest --timeout 900 tests/training/test_machines.py \
+	  tests/predict/test_predict_machines.py
 
 # The C++ tests, compiled and linked by clang for machines that are not here, and run where these can be emulated
 # (Debian: qemu-user, libc6-arm64-cross, wine). Ten minutes or more: zig first compiles each system's own C++ library.
