@@ -9,7 +9,7 @@ PIP_INSTALL := FASTGRU_REQUIRE_NATIVE=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt
   $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
   --config-settings cmake.define.FASTGRU_WERROR=ON
 
-.PHONY: demo accuracy test bench lint format sanitize neon machines cross clean
+.PHONY: demo accuracy test bench docs gpu lint format sanitize neon machines cross clean
 
 demo: $(VENV)/train.done
 	$(BIN)/fastgru train classify --out $(RUN) --overwrite
@@ -25,6 +25,16 @@ bench: $(VENV)/dev.done $(VENV)/rivals.done
 	$(BIN)/python -m benchmarks.layers
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.second_derivatives
+
+# The site: docs/ and the docstrings, in build/docs. A page that is not in its navigation is an error, and so is a link
+# that leads nowhere.
+docs: $(VENV)/docs.done
+	$(BIN)/python website/pages.py build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --config-file website/mkdocs.yml
+
+# What a GPU says of the Triton kernels: ten minutes. The torch of constraints.txt has no CUDA, so bring a VENV with one.
+gpu:
+	$(BIN)/python -m benchmarks.gpu
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -86,6 +96,10 @@ $(VENV)/train.done: $(SOURCES) | $(BIN)/python
 
 $(VENV)/rivals.done: $(SOURCES) | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[rivals]'
+	touch $@
+
+$(VENV)/docs.done: $(SOURCES) | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[docs]'
 	touch $@
 
 $(VENV)/dev.done: $(SOURCES) | $(VENV)/cmake.done

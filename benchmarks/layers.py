@@ -7,22 +7,20 @@ time-major and its weights in its own layout; fastgru.GRU and torch's modules ar
 """
 
 import argparse
-import csv
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+from benchmarks import pictures
+from benchmarks.measurement import Measurement, write_csv
 from benchmarks.problem import Problem
 from benchmarks.rivals import Contender, contenders, steps
 from fastgru import _native
@@ -46,55 +44,20 @@ SHAPES = [
         (16, 32, 256, 50, 1),
     ]
 ]
-PACKAGES = ["torch", "onnxruntime", "openvino", "onednn-cpu-gomp", "numpy"]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The medians of one shape, one number of threads and one mode (inference, training, one step), in seconds."""
-
-    shape: Shape
-    threads: int
-    mode: str
-    seconds: dict[str, float]
-
-    @property
-    def ours(self) -> str:
-        """fastgru on the fastest instruction set: the first contender."""
-        return next(iter(self.seconds))
-
-    def over(self, other: str) -> float:
-        """How many times another's time is ours: above 1 we are faster."""
-        return self.seconds[other] / self.seconds[self.ours]
-
-    @property
-    def best_rival(self) -> str:
-        """The fastest of those that are not fastgru."""
-        rivals = [name for name in self.seconds if not name.startswith("fastgru")]
-        return min(rivals, key=self.seconds.__getitem__)
-
-    @property
-    def gflops(self) -> float:
-        """Our rate in 10^9 floating-point operations a second, those of the products only; training has three times
-        the products of inference.
-        """
-        s = self.shape
-        products = 2 * 3 * s.hidden_size * (s.input_size + s.hidden_size) * s.batch * s.steps * s.directions
-        return products * (3 if self.mode == "training" else 1) / self.seconds[self.ours] / 1e9
 
 
 def measure(shape: Shape, threads: int, seconds: float) -> Iterable[Measurement]:
     """Both modes at one shape; each contender runs for about `seconds` a mode."""
     with _checked(contenders, shape, threads) as those:
-        yield Measurement(shape, threads, "inference", medians({c.name: c.infer for c in those}, seconds))
+        yield Measurement.of(shape, threads, "inference", bursts({c.name: c.infer for c in those}, seconds))
         trainers = {c.name: c.train for c in those if c.trains}
-        yield Measurement(shape, threads, "training", medians(trainers, seconds))
+        yield Measurement.of(shape, threads, "training", bursts(trainers, seconds))
 
 
 def measure_step(threads: int, seconds: float) -> Measurement:
     """One step without gradients, layers and cells."""
     with _checked(steps, STEP, threads) as those:
-        return Measurement(STEP, threads, "one step", medians({c.name: c.infer for c in those}, seconds))
+        return Measurement.of(STEP, threads, "one step", bursts({c.name: c.infer for c in those}, seconds))
 
 
 @contextmanager
@@ -121,8 +84,8 @@ def check(contender: Contender, problem: Problem, bound: float = 1e-5) -> None:
             )
 
 
-def medians(runs: dict[str, Callable[[int], list[float]]], seconds: float, rounds: int = 7) -> dict[str, float]:
-    """Each one's median time, of short bursts in turns; runs: how to run each of them, as `Contender.infer`."""
+def bursts(runs: dict[str, Callable[[int], list[float]]], seconds: float, rounds: int = 7) -> dict[str, list[float]]:
+    """The seconds of every call of each one, in short bursts in turns; runs: how to run each, as `Contender.infer`."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     first = {name: min(run(3)) for name, run in runs.items()}
     burst = {name: max(1, min(1000, int(seconds / rounds / once))) for name, once in first.items()}
@@ -130,7 +93,12 @@ def medians(runs: dict[str, Callable[[int], list[float]]], seconds: float, round
         for name, run in runs.items():
             taken[name] += run(1 + burst[name])[1:]  # the first of a burst finds its data out of the cache
             time.sleep(0.002)  # idle threads of one contender spin on for a while, which must not cost the next
-    return {name: statistics.median(times) for name, times in taken.items()}
+    return taken
+
+
+def medians(runs: dict[str, Callable[[int], list[float]]], seconds: float, rounds: int = 7) -> dict[str, float]:
+    """Each one's median time, of `bursts`."""
+    return {name: statistics.median(times) for name, times in bursts(runs, seconds, rounds).items()}
 
 
 def gate() -> None:
@@ -172,50 +140,15 @@ def _mean(ratios: Iterable[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, ratios)))
 
 
-def write_csv(measurements: list[Measurement], path: Path) -> None:
-    """A line a contender and measurement, with machine, commit and versions."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    versions = " ".join(f"{name}={version(name)}" for name in PACKAGES)
-    sizes = list(vars(measurements[0].shape))
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*sizes, "threads", "mode", "contender", "seconds", "machine", "kernel", "commit", "versions"])
-        for m in measurements:
-            for name, seconds in m.seconds.items():
-                row = [*vars(m.shape).values(), m.threads, m.mode, name, f"{seconds:.3e}"]
-                writer.writerow([*row, machine(), platform.release(), commit, versions])
-
-
-def plot(measurements: list[Measurement], path: Path) -> None:
-    """Every contender's speed over torch.nn.GRU's, a panel for each mode and number of threads."""
-    from matplotlib.figure import Figure
-
-    groups = list(dict.fromkeys((m.mode, m.threads) for m in measurements))
-    figure = Figure(figsize=(13, 2.8 * len(groups)), layout="constrained")
-    for axes, (mode, threads) in zip(figure.subplots(len(groups), 1, squeeze=False)[:, 0], groups, strict=True):
-        rows = [m for m in measurements if (m.mode, m.threads) == (mode, threads)]
-        names = list(rows[0].seconds)
-        for number, name in enumerate(names):
-            places = [index + (number - len(names) / 2) * 0.8 / len(names) for index in range(len(rows))]
-            speeds = [row.seconds["torch.nn.GRU"] / row.seconds[name] for row in rows]
-            axes.bar(places, speeds, 0.8 / len(names), label=name, align="edge")
-        axes.set_yscale("log")
-        axes.axhline(1, color="black", linewidth=0.6)
-        axes.set_xticks(range(len(rows)), [str(row.shape).replace(" bi", "\nbi") for row in rows], fontsize=6)
-        axes.set_title(f"{mode}, {threads} thread(s): speed over torch.nn.GRU", fontsize=9)
-        axes.legend(fontsize=7, ncols=len(names))
-    figure.savefig(path, dpi=130)
-
-
 def main() -> None:
-    """Measure, print, and write layers.md, layers.csv and layers.png."""
+    """Measure, print, and write layers.md, layers.csv and the pictures of benchmarks.pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, min(2, os.cpu_count() or 1)}))
     parser.add_argument(
         "--shapes", type=int, nargs="+", default=range(len(SHAPES)), help="numbers of the shapes, from 0"
     )
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each contender, shape and mode")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the CSV and the image")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the tables and the pictures")
     options = parser.parse_args()
     gate()
     print(machine())
@@ -231,8 +164,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "layers.md").write_text(f"{machine()}. Medians in ms; in brackets, the time over ours.\n\n{report}")
     write_csv(measurements, options.out / "layers.csv")
-    plot(measurements, options.out / "layers.png")
-    print(f"written: {options.out}/layers.md, layers.csv, layers.png")
+    pictures.draw(options.out / "layers.csv", options.out)
+    print(f"written: {options.out}/layers.md, layers.csv, speed.svg, layers.svg")
 
 
 if __name__ == "__main__":

@@ -196,14 +196,14 @@ def onnxruntime(problem: Problem) -> Inference:
     return Inference("onnxruntime", lambda: session.run(None, feed)[0])
 
 
-def openvino(problem: Problem) -> Inference:
-    """OpenVINO's CPU plugin, in float32 as everybody else here."""
+def openvino(problem: Problem, precision: str = "f32") -> Inference:
+    """OpenVINO's CPU plugin, in float32 as everybody else here, or in another of its precisions."""
     import openvino as ov
 
     core = ov.Core()
     options = {
         "INFERENCE_NUM_THREADS": problem.threads,
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
     }
     request = core.compile_model(core.read_model(onnx_model(problem)), "CPU", options).create_infer_request()

@@ -194,11 +194,20 @@ struct DoubleBackwardArgs {
   Parameters<Real> gradients[2];
 };
 
+// The forward pass, of any weights.
+template <class Real>
+struct ForwardKernels {
+  // How many threads the work is worth, at most `available`.
+  int32_t (*forward_threads)(const ForwardArgs<Real>& args, int32_t available) noexcept;
+  int64_t (*forward_scratch)(const ForwardArgs<Real>& args, int32_t threads) noexcept;
+  void (*forward)(const ForwardArgs<Real>& args, Real* scratch, const Team& team) noexcept;
+};
+
 // One instruction set's kernels. `threads` is the size of the team that will run the call; every member
 // of the team calls forward or backward with the same arguments, scratch among them. Scratch is owned by
 // the caller, aligned to 64 bytes, of the size asked for, and may hold anything.
 template <class Real>
-struct Kernels {
+struct Kernels : ForwardKernels<Real> {
   int64_t (*packed_elements)(int64_t I, int64_t H) noexcept;
   // Writes a direction's packed weights, of packed_elements, aligned to 64 bytes.
   void (*pack)(const Parameters<const Real>& parameters, Form form, int64_t I, int64_t H, Real* to) noexcept;
@@ -208,10 +217,6 @@ struct Kernels {
                           int64_t parts) noexcept;
   // Whether keeping packed weights from call to call pays for calls like this one.
   bool (*reuses_packed)(const ForwardArgs<Real>& args) noexcept;
-  // How many threads the work is worth, at most `available`.
-  int32_t (*forward_threads)(const ForwardArgs<Real>& args, int32_t available) noexcept;
-  int64_t (*forward_scratch)(const ForwardArgs<Real>& args, int32_t threads) noexcept;
-  void (*forward)(const ForwardArgs<Real>& args, Real* scratch, const Team& team) noexcept;
   int32_t (*backward_threads)(const BackwardArgs<Real>& args, int32_t available) noexcept;
   int64_t (*backward_scratch)(const BackwardArgs<Real>& args, int32_t threads) noexcept;
   void (*backward)(const BackwardArgs<Real>& args, Real* scratch, const Team& team) noexcept;
@@ -230,6 +235,43 @@ struct Kernels {
 
 constexpr int64_t kProbeWidth = 448;
 
+// Weights of few bits, for inference in float: state, gates, gains and biases are float.
+//
+// int8: a weight is values * scale of its row; a row of x, or h where it enters W_hh, becomes whole numbers from -127 to
+// 127: q[k] = round(x[k] * (127 / most)), halves to even, most = max(max |x[k]|, 1e-30), and what is to be multiplied is
+// q * (most / 127). Sums of products of whole numbers are exact: each row of W x is
+//
+//     float(sum_k values[k] * q[k]) * scale * (most / 127) + bias
+//
+// A row that holds a number that is not finite has products of NaN. bf16: weights are bfloat16, and so is x, rounded
+// to the nearest, where the instruction set multiplies such numbers; otherwise it is left as it is. Sums are float.
+enum class Precision : int32_t { full, int8, bf16 };
+
+// Terms of a sum of int8 products at most: int32 holds it.
+constexpr int64_t kMostInt8Terms = int64_t{1} << 17;
+
+// One direction's; rows in torch's order r, z, n.
+struct LowParameters {
+  const void *w_ih, *w_hh;    // [3H, I], [3H, H], int8_t or bfloat16
+  const float *s_ih, *s_hh;   // [3H], of int8 alone
+  const float *b_ih, *b_hh;   // [3H] or null
+  const float *g_ih, *g_hh;   // [3H], of Form::normed alone
+};
+
+// One instruction set's kernels for weights of one precision. Their calls are `trusted`, with `packed` as pack writes it.
+struct LowKernels : ForwardKernels<float> {
+  int64_t (*packed_elements)(int64_t I, int64_t H) noexcept;
+  void (*pack)(const LowParameters& parameters, Form form, int64_t I, int64_t H, float* to) noexcept;
+  // W_ih x as the gates see it, of packed weights without biases: x [B, I], to [B, 3H]; scratch as products_scratch says.
+  void (*products)(const float* packed, int64_t I, int64_t H, const float* x, int64_t B, float* scratch,
+                   float* to) noexcept;
+  int64_t (*products_scratch)(int64_t I, int64_t H, int64_t B) noexcept;
+};
+
+struct LowKernelSet {
+  LowKernels int8, bf16;
+};
+
 struct KernelSet {
   Kernels<float> f32;
   Kernels<double> f64;
@@ -240,5 +282,13 @@ const KernelSet& kernels_generic() noexcept;
 const KernelSet& kernels_avx2() noexcept;
 const KernelSet& kernels_avx512() noexcept;
 const KernelSet& kernels_neon() noexcept;
+const LowKernelSet& low_kernels_generic() noexcept;
+const LowKernelSet& low_kernels_avx2() noexcept;
+const LowKernelSet& low_kernels_avx2_vnni() noexcept;
+const LowKernelSet& low_kernels_avx512() noexcept;
+const LowKernelSet& low_kernels_avx512_vnni() noexcept;
+const LowKernelSet& low_kernels_avx512_bf16() noexcept;
+const LowKernelSet& low_kernels_neon() noexcept;
+const LowKernelSet& low_kernels_neon_dotprod() noexcept;
 
 }  // namespace fastgru

@@ -10,17 +10,43 @@ if(FASTGRU_WERROR)
   list(APPEND CORE_WARNINGS -Werror)
 endif()
 
-set(ISA_SOURCES ${CMAKE_CURRENT_LIST_DIR}/kernels/isa_generic.cpp)
+set(KERNELS ${CMAKE_CURRENT_LIST_DIR}/kernels)
+set(AVX2 -mavx2 -mfma)
+# GCC 12 finds its own _mm512_undefined_ps uninitialized (its bug 105593).
+set(AVX512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+set(ISA_SOURCES)
+# kernels/<name>.cpp with these options beside the others.
+function(add_isa NAME)
+  set(SOURCE ${KERNELS}/${NAME}.cpp)
+  set_property(SOURCE ${SOURCE} APPEND PROPERTY COMPILE_OPTIONS ${ARGN})
+  set(ISA_SOURCES ${ISA_SOURCES} ${SOURCE} PARENT_SCOPE)
+endfunction()
+
+add_isa(isa_generic)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|i.86")
-  set(AVX2 ${CMAKE_CURRENT_LIST_DIR}/kernels/isa_avx2.cpp)
-  set(AVX512 ${CMAKE_CURRENT_LIST_DIR}/kernels/isa_avx512.cpp)
-  set_property(SOURCE ${AVX2} APPEND PROPERTY COMPILE_OPTIONS -mavx2 -mfma)
-  # GCC 12 finds its own _mm512_undefined_ps uninitialized (its bug 105593).
-  set_property(SOURCE ${AVX512} APPEND PROPERTY COMPILE_OPTIONS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
-               -mprefer-vector-width=512 $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
-  list(APPEND ISA_SOURCES ${AVX2} ${AVX512})
+  add_isa(isa_avx2 ${AVX2})
+  add_isa(isa_avx512 ${AVX512})
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-  list(APPEND ISA_SOURCES ${CMAKE_CURRENT_LIST_DIR}/kernels/isa_neon.cpp)
+  add_isa(isa_neon)
+endif()
+
+# Kernels for weights of few bits; a C library does without.
+option(FASTGRU_LOW_PRECISION "int8 and bfloat16 weights" ON)
+set(LOW_SOURCES)
+if(FASTGRU_LOW_PRECISION)
+  set(LOW_SOURCES ${CMAKE_CURRENT_LIST_DIR}/low_dispatch.cpp ${CMAKE_CURRENT_LIST_DIR}/low_layer.cpp)
+  add_isa(low_generic)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|i.86")
+    add_isa(low_avx2 ${AVX2})
+    add_isa(low_avx2_vnni ${AVX2} -mavxvnni)
+    add_isa(low_avx512 ${AVX512})
+    add_isa(low_avx512_vnni ${AVX512} -mavx512vnni)
+    add_isa(low_avx512_bf16 ${AVX512} -mavx512vnni -mavx512bf16)
+  elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+    add_isa(low_neon)
+    add_isa(low_neon_dotprod -march=armv8.2-a+dotprod)
+  endif()
 endif()
 # Before the instruction set's own -Wno-: a later option wins.
 foreach(SOURCE ${ISA_SOURCES})
@@ -32,6 +58,6 @@ set(THREAD_SOURCES ${CMAKE_CURRENT_LIST_DIR}/pool.cpp ${CMAKE_CURRENT_LIST_DIR}/
     ${CMAKE_CURRENT_LIST_DIR}/threads.cpp)
 set(OTHER_SOURCES ${CMAKE_CURRENT_LIST_DIR}/dispatch.cpp ${CMAKE_CURRENT_LIST_DIR}/frozen.cpp ${CMAKE_CURRENT_LIST_DIR}/memory.cpp
     ${CMAKE_CURRENT_LIST_DIR}/network.cpp ${CMAKE_CURRENT_LIST_DIR}/packed_cache.cpp
-    ${CMAKE_CURRENT_LIST_DIR}/places.cpp ${THREAD_SOURCES})
+    ${CMAKE_CURRENT_LIST_DIR}/places.cpp ${LOW_SOURCES} ${THREAD_SOURCES})
 set_property(SOURCE ${OTHER_SOURCES} APPEND PROPERTY COMPILE_OPTIONS ${CORE_WARNINGS})
 set(KERNEL_SOURCES ${ISA_SOURCES} ${OTHER_SOURCES})

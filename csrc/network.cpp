@@ -49,6 +49,23 @@ struct Workspace {
   Workspace& operator=(const Workspace&) = delete;
 };
 
+template <class Real>
+class RealPacker : public Packer<Real> {
+ public:
+  RealPacker(const NetworkSpec& spec, const Real* const* weights) noexcept : spec_(spec), weights_(weights) {}
+  int64_t elements(int64_t I, int64_t H) const noexcept override { return kernels_.packed_elements(I, H); }
+  void pack(int64_t layer, int64_t d, int64_t I, int64_t H, Real* to) const noexcept override {
+    const Real* const* own = weights_ + (layer * spec_.D + d) * spec_.weights_per_direction();
+    const auto weight = [&](int64_t i) { return own[i]; };
+    kernels_.pack(parameters_of<const Real>(spec_.form, spec_.bias, weight), spec_.form, I, H, to);
+  }
+
+ private:
+  const Kernels<Real>& kernels_ = active_kernels<Real>();
+  const NetworkSpec& spec_;
+  const Real* const* weights_;
+};
+
 }  // namespace
 
 int64_t NetworkSpec::columns(int64_t i) const noexcept {
@@ -64,7 +81,12 @@ int64_t NetworkSpec::sum_of_sizes() const noexcept { return std::accumulate(hidd
 
 template <class Real>
 Network<Real>::Network(const NetworkSpec& spec, const Real* const* weights, const Real* initial)
-    : kernels_(active_kernels<Real>()), spec_(spec), layers_(spec.hidden.size()) {
+    : Network(spec, active_kernels<Real>(), RealPacker<Real>(spec, weights), initial) {}
+
+template <class Real>
+Network<Real>::Network(const NetworkSpec& spec, const ForwardKernels<Real>& kernels, const Packer<Real>& packer,
+                       const Real* initial)
+    : kernels_(kernels), spec_(spec), layers_(spec.hidden.size()) {
   const int64_t L = spec_.layers(), D = spec_.D, sum = spec_.sum_of_sizes();
   const bool one_size = spec_.has_one_size();
   int64_t offset = 0;
@@ -81,10 +103,8 @@ Network<Real>::Network(const NetworkSpec& spec, const Real* const* weights, cons
     args.trusted = true;
     if (initial) layer.initial = Buffer<Real>(static_cast<size_t>(D * H));
     for (int64_t d = 0; d < D; ++d) {
-      layer.packed[d] = Buffer<Real>(static_cast<size_t>(kernels_.packed_elements(I, H)));
-      const Real* const* own = weights + (l * D + d) * spec_.weights_per_direction();
-      const auto weight = [&](int64_t i) { return own[i]; };
-      kernels_.pack(parameters_of<const Real>(spec_.form, spec_.bias, weight), spec_.form, I, H, layer.packed[d].data());
+      layer.packed[d] = Buffer<Real>(static_cast<size_t>(packer.elements(I, H)));
+      packer.pack(l, d, I, H, layer.packed[d].data());
       args.packed[d] = layer.packed[d].data();
       if (initial) copy(one_size ? initial + (l * D + d) * H : initial + d * sum + offset, H, layer.initial.data() + d * H);
     }
@@ -165,7 +185,7 @@ Stream<Real>::Stream(std::shared_ptr<const Network<Real>> network, int64_t batch
 
 template <class Real>
 void Stream<Real>::step(const Real* x, Real* y, int32_t threads) {
-  const Kernels<Real>& kernels = network_->kernels();
+  const ForwardKernels<Real>& kernels = network_->kernels();
   const int64_t L = network_->spec().layers();
   for (int64_t l = 0; l < L; ++l) {
     ForwardArgs<Real> args = network_->args(l);

@@ -7,6 +7,7 @@
 
 #include "gru.h"
 #include "memory.h"
+#include "parameters.h"
 
 namespace fastgru {
 
@@ -18,12 +19,13 @@ struct NetworkSpec {
   Form form = Form::after;
   bool bias = true;
   double zoneout = 0;  // the probability of it in training
+  Precision precision = Precision::full;
 
   int64_t layers() const noexcept { return static_cast<int64_t>(hidden.size()); }
   int64_t size(int64_t layer) const noexcept { return hidden[static_cast<size_t>(layer)]; }
   int64_t inputs(int64_t layer) const noexcept { return layer == 0 ? I : D * size(layer - 1); }
   int64_t outputs() const noexcept { return D * hidden.back(); }
-  int64_t weights_per_direction() const noexcept { return 2 + (bias ? 2 : 0) + (form == Form::normed ? 2 : 0); }
+  int64_t weights_per_direction() const noexcept { return weights_of(form, bias, precision); }
   int64_t weights() const noexcept { return layers() * D * weights_per_direction(); }
   // Weight number i: [3H, columns], or [3H] where columns are 0.
   int64_t rows(int64_t i) const noexcept { return 3 * size(i / (D * weights_per_direction())); }
@@ -46,6 +48,14 @@ struct Sequences {
   Real* h_n;
 };
 
+// Who packs a network's weights.
+template <class Real>
+struct Packer {
+  virtual ~Packer() = default;
+  virtual int64_t elements(int64_t I, int64_t H) const noexcept = 0;
+  virtual void pack(int64_t layer, int64_t direction, int64_t I, int64_t H, Real* to) const noexcept = 0;
+};
+
 // Immutable: any number of threads may use one at once.
 template <class Real>
 class Network {
@@ -54,6 +64,8 @@ class Network {
   // dense; initial: the learned initial state [L * D, H], or [D, sum of H] where the sizes differ, or null. All are
   // copied. Throws std::bad_alloc.
   Network(const NetworkSpec& spec, const Real* const* weights, const Real* initial);
+  // Of weights that these kernels run as the packer leaves them.
+  Network(const NetworkSpec& spec, const ForwardKernels<Real>& kernels, const Packer<Real>& packer, const Real* initial);
 
   const NetworkSpec& spec() const noexcept { return spec_; }
   bool learned_initial_state() const noexcept { return !layers_[0].initial.empty(); }
@@ -67,7 +79,7 @@ class Network {
 
   // What a layer's calls have in common.
   const ForwardArgs<Real>& args(int64_t layer) const noexcept { return at(layer).args; }
-  const Kernels<Real>& kernels() const noexcept { return kernels_; }
+  const ForwardKernels<Real>& kernels() const noexcept { return kernels_; }
 
  private:
   struct Layer {
@@ -78,7 +90,7 @@ class Network {
   const Layer& at(int64_t layer) const noexcept { return layers_[static_cast<size_t>(layer)]; }
   const Real* start_of(int64_t layer, int64_t offset, const Sequences<Real>& call, Real* scratch) const noexcept;
 
-  const Kernels<Real>& kernels_;
+  const ForwardKernels<Real>& kernels_;
   const NetworkSpec spec_;
   std::vector<Layer> layers_;
 };

@@ -11,9 +11,32 @@
 #include <pthread.h>
 
 #include <cstdlib>
+#ifdef __aarch64__
+#ifdef __APPLE__
+#include <sys/sysctl.h>
+#else
+#include <sys/auxv.h>
+#endif
+#endif
 #endif
 
 namespace fastgru {
+
+#ifdef __aarch64__
+bool has_dotprod() noexcept {
+#if defined(_WIN32)
+  constexpr DWORD kDotProduct = 43;  // PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE
+  return IsProcessorFeaturePresent(kDotProduct) != 0;
+#elif defined(__APPLE__)
+  int found = 0;
+  size_t size = sizeof found;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &found, &size, nullptr, 0) == 0 && found == 1;
+#else
+  constexpr unsigned long kDotProduct = 1ul << 20;  // HWCAP_ASIMDDP
+  return (getauxval(AT_HWCAP) & kDotProduct) != 0;
+#endif
+}
+#endif
 
 #ifdef _WIN32
 

@@ -14,6 +14,11 @@ void stay_loaded() noexcept;
 // A function of the OpenMP that torch uses in this process; null where there is none.
 void* openmp_of_torch(const char* name) noexcept;
 
+#ifdef __aarch64__
+// Whether an Arm CPU has the dot product of 8-bit numbers.
+bool has_dotprod() noexcept;
+#endif
+
 // bytes is a multiple of the alignment, a power of two. Null where there is no memory.
 void* allocate_aligned(size_t alignment, size_t bytes) noexcept;
 void free_aligned(void* memory) noexcept;

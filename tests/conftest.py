@@ -12,6 +12,7 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch asks: workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton, whose own functions it interprets too
 import torch
 
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # scripts that tests start import what tests share
@@ -37,6 +38,12 @@ def _own_compilations() -> Iterator[None]:
     yield
     if "torch._dynamo" in sys.modules:
         torch._dynamo.reset()
+
+
+@pytest.fixture(scope="module")
+def triton_interpreter() -> None:
+    """Triton's kernels on the CPU, for a file that cannot do without."""
+    pytest.importorskip("triton", reason="Triton is not installed: pip install 'fastgru[gpu]'")
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,30 @@ class Fields {
   nb::handle tuple_;
 };
 
-void read_weights(nb::handle given, Reader& reader, Layer& layer) {
+// The dtype of weight number i, of few bits.
+void expect_low(const View& view, const Layer& layer, int64_t i, const std::string& name) {
+  if (i % layer.per_direction >= 2) {
+    if (!view.is(dlpack::kFloat, 32)) refuse(name, "float32", view);
+  } else if (layer.precision == Precision::int8) {
+    if (!view.is(dlpack::kInt, 8)) refuse(name, "int8", view);
+  } else if (!view.is(dlpack::kBfloat, 16)) {
+    refuse(name, "bfloat16", view);
+  }
+}
+
+// Which of the two the first weight is of.
+void read_precision(const nb::sequence& weights, Reader& reader, Layer& layer) {
+  if (nb::len(weights) == 0) throw nb::value_error("weights must be tensors, got none");
+  const View first = reader.read(weights[0], "weights[0]", Layout::any);
+  layer.precision = first.is(dlpack::kInt, 8) ? Precision::int8 : Precision::bf16;
+  layer.per_direction = weights_of(layer.form, layer.bias, layer.precision);
+  if (layer.is_double()) refuse("x", "float32", layer.x);
+}
+
+void read_weights(nb::handle given, Reader& reader, bool low, Layer& layer) {
   if (!nb::isinstance<nb::sequence>(given)) throw nb::type_error("weights must be a sequence of tensors");
   const auto weights = nb::borrow<nb::sequence>(given);
+  if (low) read_precision(weights, reader, layer);
   const auto count = static_cast<int64_t>(nb::len(weights));
   if (count != layer.D * layer.per_direction) {
     throw nb::value_error(("weights must be " + std::to_string(layer.D * layer.per_direction) + " tensors, " +
@@ -45,8 +66,12 @@ void read_weights(nb::handle given, Reader& reader, Layer& layer) {
     layer.weights.push_back(reader.read(weight, name, Layout::dense));
     const View& view = layer.weights.back();
     if (layer.weights.size() == 2 && view.ndim == 2) layer.H = view.sizes[1];
-    const bool same = view.dtype.code == layer.x.dtype.code && view.dtype.bits == layer.x.dtype.bits;
-    if (!same) refuse(name, "of the dtype of x", view);
+    if (layer.precision == Precision::full) {
+      const bool same = view.dtype.code == layer.x.dtype.code && view.dtype.bits == layer.x.dtype.bits;
+      if (!same) refuse(name, "of the dtype of x", view);
+    } else {
+      expect_low(view, layer, static_cast<int64_t>(layer.weights.size() - 1), name);
+    }
   }
   if (layer.H < 1) refuse("weights[1]", "[3H, H] with H >= 1", layer.weights[1]);
   for (int64_t i = 0; i < count; ++i) {
@@ -56,6 +81,11 @@ void read_weights(nb::handle given, Reader& reader, Layer& layer) {
     const int64_t columns = which == 0 ? layer.I : layer.H;
     if (is_matrix ? view.has_sizes({H3, columns}) : view.has_sizes({H3})) continue;
     refuse("weights[" + std::to_string(i) + "]", is_matrix ? described({H3, columns}) : described({H3}), view);
+  }
+  if (layer.precision == Precision::int8 && std::max(layer.I, layer.H) > kMostInt8Terms) {
+    throw nb::value_error(("int8 sums hold at most " + std::to_string(kMostInt8Terms) + " terms, got sizes of " +
+                           std::to_string(layer.I) + " and " + std::to_string(layer.H))
+                              .c_str());
   }
 }
 
@@ -202,10 +232,10 @@ void read_variant(nb::handle given, Layer& layer) {
     throw nb::value_error(("tbptt must be a number of steps, or 0, got " + std::to_string(layer.tbptt)).c_str());
   }
   layer.form = normed ? Form::normed : after ? Form::after : Form::before;
-  layer.per_direction = 2 + (layer.bias ? 2 : 0) + (normed ? 2 : 0);
+  layer.per_direction = weights_of(layer.form, layer.bias, Precision::full);
 }
 
-Layer read_layer(nb::handle given, Reader& reader) {
+Layer read_layer(nb::handle given, Reader& reader, bool low) {
   const Fields fields(given, field::kLayer, "a layer");
   Layer layer{};
   read_variant(fields[field::variant], layer);
@@ -216,7 +246,7 @@ Layer read_layer(nb::handle given, Reader& reader) {
   const Fields steps(fields[field::steps], field::kSteps, "steps");
   read_places(steps, reader, layer);
   layer.I = layer.x.sizes[static_cast<size_t>(layer.x.ndim) - 1];
-  read_weights(fields[field::weights], reader, layer);
+  read_weights(fields[field::weights], reader, low, layer);
   read_resets(steps[field::resets], reader, layer);
   const int64_t B = layer.places.B;
   const Fields noise(fields[field::noise], field::kNoise, "noise");
@@ -225,18 +255,24 @@ Layer read_layer(nb::handle given, Reader& reader) {
   layer.recurrent =
       read_as(layer, reader, noise[field::recurrent], "recurrent", {layer.D, B, layer.H}, Layout::dense);
   layer.zoneout = read_rows(layer, reader, noise[field::zoneout], "zoneout", layer.D * layer.H);
-  if (!fields[field::packed].is_none()) layer.packed = nb::cast<PackedOwner*>(fields[field::packed]);
+  if (!low && !fields[field::packed].is_none()) layer.packed = nb::cast<PackedOwner*>(fields[field::packed]);
   if (layer.packed && layer.packed->frozen()) {
     layer.doubts = layer.packed->versions() != versions_of(layer.tensors);
   }
   return layer;
 }
 
+nb::object new_rows(const Layer& layer, int64_t width, View& view) {
+  const int64_t first = layer.x.sizes[0];
+  if (!layer.has_steps()) return new_empty(layer.like, {first, width}, view);
+  return new_empty(layer.like, {first, layer.x.sizes[1], width}, view);
+}
+
 std::vector<int64_t> versions_of(nb::handle tensors) {
   std::vector<int64_t> versions;
   for (const nb::handle tensor : tensors) {
     PyObject* version = PyObject_GetAttrString(tensor.ptr(), "_version");  // fails for tensors of inference mode
-    versions.push_back(version == nullptr ? 0 : PyLong_AsLongLong(version));
+    versions.push_back(version == nullptr ? kNoVersion : PyLong_AsLongLong(version));
     Py_XDECREF(version);
     PyErr_Clear();
   }

@@ -27,6 +27,7 @@ struct Layer {
   View x, h0, initial, resets, recurrent, zoneout;
   std::vector<View> weights;  // [D * per_direction]
   int64_t per_direction;
+  Precision precision;  // of the weights
   PackedOwner* packed;  // null: the layer has no owner
   bool doubts;          // it is frozen, and torch has counted changes since
 
@@ -41,10 +42,15 @@ struct Layer {
 void read_variant(nb::handle given, Layer& layer);
 
 // Reads a Layer. The reader holds what had to be copied. Raises TypeError, ValueError or RuntimeError, in words, where
-// anything is not what fastgru.core.layer and fastgru.core.steps say.
-Layer read_layer(nb::handle given, Reader& reader);
+// anything is not what fastgru.core.layer and fastgru.core.steps say. low: of weights of few bits, and x is float32; else
+// of x's dtype.
+Layer read_layer(nb::handle given, Reader& reader, bool low = false);
 
-// What torch counts of changes to each tensor; zeros for those of which it counts none.
+// x.new_empty of x's rows, of `width` numbers each.
+nb::object new_rows(const Layer& layer, int64_t width, View& view);
+
+// What torch counts of changes to each tensor; kNoVersion for those of which it counts none.
+constexpr int64_t kNoVersion = -1;
 std::vector<int64_t> versions_of(nb::handle tensors);
 
 // Makes a call of a frozen owner's layer trust its packed weights. Raises RuntimeError where they have changed.
@@ -99,7 +105,7 @@ void set_layer(const Layer& layer, Args& args) noexcept {
   args.noise.recurrent = static_cast<const Real*>(layer.recurrent.data);
   args.noise.zoneout = series<const Real>(layer.zoneout);
   args.noise.keep = static_cast<Real>(layer.keep);
-  set_parameters(layer, layer.weights, args.parameters);
+  if (layer.precision == Precision::full) set_parameters(layer, layer.weights, args.parameters);
 }
 
 }  // namespace fastgru::binding

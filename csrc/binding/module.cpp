@@ -11,6 +11,7 @@
 
 #include "dispatch.h"
 #include "gru.h"
+#include "low_precision.h"
 #include "memory.h"
 #include "packed_cache.h"
 #include "passes.h"
@@ -100,4 +101,5 @@ NB_MODULE(_native, m) {
   fastgru::binding::define_step(m);
   fastgru::binding::define_step_training(m);
   fastgru::binding::define_runtime(m);
+  fastgru::binding::define_low_precision(m);
 }

@@ -12,13 +12,6 @@ using namespace nanobind::literals;
 namespace fastgru::binding {
 namespace {
 
-// x.new_empty of x's rows, of `width` numbers each.
-nb::object new_rows(const Layer& layer, int64_t width, View& view) {
-  const int64_t first = layer.x.sizes[0];
-  if (!layer.has_steps()) return new_empty(layer.like, {first, width}, view);
-  return new_empty(layer.like, {first, layer.x.sizes[1], width}, view);
-}
-
 template <class Real>
 void run_forward(const Layer& layer, const View& y, const View& h_n, const View& saved, int32_t threads) {
   ForwardArgs<Real> args{};

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "array.h"
+#include "low_layer.h"
 #include "network.h"
 #include "passes.h"
 
@@ -62,13 +63,14 @@ class AnyNetwork {
     for (const int64_t H : spec.hidden) fits = fits && H >= 1;
     if (!fits) throw nb::value_error("sizes must be at least 1, and directions 1 or 2");
     if (!(zoneout >= 0 && zoneout <= 1)) throw nb::value_error("zoneout must be a probability from 0 to 1");
+    const bool has_weights = weights.size() > 0;
+    if (has_weights) spec.precision = precision_of(Array(weights[0], "a weight", Access::read).view());
     if (static_cast<int64_t>(weights.size()) != spec.weights()) {
       throw nb::value_error(("weights must be " + std::to_string(spec.weights()) + " arrays, got " +
                              std::to_string(weights.size()))
                                 .c_str());
     }
-    const Array first(weights[0], "a weight", Access::read);
-    if (first.view().is(dlpack::kFloat, 64)) {
+    if (spec.precision == Precision::full && Array(weights[0], "a weight", Access::read).view().is(dlpack::kFloat, 64)) {
       f64_ = made<double>(spec, weights, initial);
     } else {
       f32_ = made<float>(spec, weights, initial);
@@ -94,23 +96,46 @@ class AnyNetwork {
   }
 
  private:
+  // NumPy has no bfloat16: its bits are uint16 there.
+  static Precision precision_of(const View& first) noexcept {
+    return first.is(dlpack::kInt, 8) ? Precision::int8 : first.is(dlpack::kUInt, 16) ? Precision::bf16 : Precision::full;
+  }
+
+  // Of weight number i.
+  template <class Real>
+  static dlpack::DataType dtype_of(const NetworkSpec& spec, int64_t i) noexcept {
+    if (spec.precision == Precision::full || spec.columns(i) == 0) return kReal<Real>;
+    return spec.precision == Precision::int8 ? dlpack::DataType{dlpack::kInt, 8, 1} : dlpack::DataType{dlpack::kUInt, 16, 1};
+  }
+
   template <class Real>
   static std::shared_ptr<const Network<Real>> made(const NetworkSpec& spec, const nb::list& weights, nb::handle given) {
     std::deque<Array> arrays;
     std::vector<const Real*> pointers;
+    std::vector<const void*> low;
     for (int64_t i = 0; i < spec.weights(); ++i) {
       const Array& array = arrays.emplace_back(weights[static_cast<size_t>(i)], "a weight", Access::read);
-      spec.columns(i) > 0 ? array.expect_dense(kReal<Real>, {spec.rows(i), spec.columns(i)})
-                          : array.expect_dense(kReal<Real>, {spec.rows(i)});
+      const dlpack::DataType dtype = dtype_of<Real>(spec, i);
+      spec.columns(i) > 0 ? array.expect_dense(dtype, {spec.rows(i), spec.columns(i)})
+                          : array.expect_dense(dtype, {spec.rows(i)});
       pointers.push_back(array.data<const Real>());
+      low.push_back(array.data<const void>());
+      if (spec.precision == Precision::int8 && spec.columns(i) > kMostInt8Terms) {
+        throw nb::value_error(("int8 sums hold at most " + std::to_string(kMostInt8Terms) + " terms, got " +
+                               std::to_string(spec.columns(i)))
+                                  .c_str());
+      }
     }
     const Maybe initial(given, "initial_state");
     if (initial.get()) {
       spec.has_one_size() ? initial.get()->expect_dense(kReal<Real>, {spec.layers() * spec.D, spec.size(0)})
                           : initial.get()->expect_dense(kReal<Real>, {spec.D, spec.sum_of_sizes()});
     }
-    return std::make_shared<const Network<Real>>(spec, pointers.data(),
-                                                 initial.get() ? initial.get()->data<const Real>() : nullptr);
+    const Real* start = initial.get() ? initial.get()->data<const Real>() : nullptr;
+    if constexpr (sizeof(Real) == 4) {
+      if (spec.precision != Precision::full) return low_network(spec, low.data(), start);
+    }
+    return std::make_shared<const Network<Real>>(spec, pointers.data(), start);
   }
 
   template <class Real>
@@ -283,7 +308,8 @@ void define_runtime(nb::module_& m) {
            "input_size"_a, "hidden_sizes"_a, "directions"_a, "bias"_a, "reset_after"_a, "layer_norm"_a, "zoneout"_a,
            "weights"_a, "initial_state"_a.none(),
            "weights: layer by layer, forward before reverse, in torch's order, all float32 or all float64, in one piece "
-           "each; initial_state [L * D, H], or [D, sum of H] where the layers' sizes differ, or None. All are copied. "
+           "each; or matrices of int8, with their scales [3H] behind the two of a direction, or of bfloat16 (as uint16), and "
+           "the rest float32; initial_state [L * D, H], or [D, sum of H] where the layers' sizes differ, or None. All are copied. "
            "TypeError and ValueError say what does not fit.")
       .def("forward", &AnyNetwork::forward, "x"_a, "y"_a, "h_n"_a, "h0"_a.none(), "lengths"_a.none(), "resets"_a.none(),
            "batch_first"_a, "threads"_a,

@@ -36,7 +36,7 @@ class BackwardSteps {
     const int64_t n = p_.rows.below(p_.active(s)), before = p_.rows.below(p_.active(s - 1)), H = p_.a.H;
     if (before > 0) {
       const Panels<Real, 2> panels(p_.work.w_hh, p_.panels, kForm == Form::before ? 2 * H : 3 * H, 3 * H * W2, nullptr);
-      multiply_panels<Real, kBackwardRows>(
+      multiply_panels<kBackwardRows>(
           panels, rows_of(previous_ + of_recurrent(kForm) * H, {0, before}), to_products(),
           [&](int64_t panel, int64_t b, int64_t m, Real* dh) { go_on(s, panel, b, m, n, dh, dgates); });
     }
@@ -78,7 +78,7 @@ class BackwardSteps {
   void finish_before(int64_t s, int64_t n, Real* dgates) noexcept {
     const int64_t H = p_.a.H, t = p_.time(s);
     const Panels<Real, 2> panels(p_.work.w_hh + 2 * H * W2, p_.panels, H, 3 * H * W2, nullptr);
-    multiply_panels<Real, kBackwardRows>(
+    multiply_panels<kBackwardRows>(
         panels, rows_of(dgates, {0, n}), to_products(),
         [&](int64_t panel, int64_t b, int64_t m, const Real* dh) {
           const Range units = p_.units_of(panel);

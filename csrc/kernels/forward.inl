@@ -9,7 +9,7 @@ namespace fastgru {
 namespace {
 
 // A group's part of scratch.
-template <class Real>
+template <class Real, class Weights>
 struct ForwardWorkspace {
   Real *packed, *state, *own;
   uint64_t* parts;  // for packed_weights
@@ -28,33 +28,34 @@ struct ForwardWorkspace {
   static int64_t own_elements(const ForwardArgs<Real>& a) noexcept {
     const int64_t blocks = Packed<Real>::blocks(a.H);
     return a.form == Form::normed
-               ? ForwardWorker<Real, Form::normed, true, true>::own_elements(a.I, kBatchBlock, blocks)
-               : ForwardWorker<Real, Form::after, false, false>::own_elements(a.I, kBatchBlock, blocks);
+               ? ForwardWorker<Real, Form::normed, true, true, Weights>::own_elements(a.I, kBatchBlock, blocks)
+               : ForwardWorker<Real, Form::after, false, false, Weights>::own_elements(a.I, kBatchBlock, blocks);
   }
 };
 
-template <class Real, Form kForm, bool kSave, bool kNoise>
-void run_worker(const ForwardPart<Real>& part, const Packed<Real>& packed, const Group& group, bool units, Real* state,
+template <class Real, Form kForm, bool kSave, bool kNoise, class Weights>
+void run_worker(const ForwardPart<Real>& part, const Weights& packed, const Group& group, bool units, Real* state,
                 Real* own) noexcept {
-  ForwardWorker<Real, kForm, kSave, kNoise>(part, packed, group, units, state, own).run();
+  ForwardWorker<Real, kForm, kSave, kNoise, Weights>(part, packed, group, units, state, own).run();
 }
 
-template <class Real>
+template <class Weights, class Real>
 auto worker_for(const ForwardArgs<Real>& a) noexcept {
-  if (a.form == Form::before) return &run_worker<Real, Form::before, true, true>;
-  if (a.form == Form::normed) return &run_worker<Real, Form::normed, true, true>;
-  if constexpr (kTrains) {
+  if (a.form == Form::before) return &run_worker<Real, Form::before, true, true, Weights>;
+  if (a.form == Form::normed) return &run_worker<Real, Form::normed, true, true, Weights>;
+  if constexpr (Weights::kTrained) {
     if (a.saved) {
-      return is_noisy(a.noise) ? &run_worker<Real, Form::after, true, true>
-                               : &run_worker<Real, Form::after, true, false>;
+      return is_noisy(a.noise) ? &run_worker<Real, Form::after, true, true, Weights>
+                               : &run_worker<Real, Form::after, true, false, Weights>;
     }
   }
-  return is_noisy(a.noise) ? &run_worker<Real, Form::after, false, true> : &run_worker<Real, Form::after, false, false>;
+  return is_noisy(a.noise) ? &run_worker<Real, Form::after, false, true, Weights>
+                           : &run_worker<Real, Form::after, false, false, Weights>;
 }
 
-template <class Real>
-void forward_direction(const ForwardArgs<Real>& a, const Packed<Real>& packed, const Group& group, int64_t d,
-                       const ForwardWorkspace<Real>& work) noexcept {
+template <class Real, class Weights>
+void forward_direction(const ForwardArgs<Real>& a, const Weights& packed, const Group& group, int64_t d,
+                       const ForwardWorkspace<Real, Weights>& work) noexcept {
   const bool units = splits_units<Real>(a, group.size, kForwardRows);
   const int64_t rows_at_once = units ? kBatchBlock : kBatchBlock * group.size;
   const Range all_blocks{0, Packed<Real>::blocks(a.H)};
@@ -65,7 +66,25 @@ void forward_direction(const ForwardArgs<Real>& a, const Packed<Real>& packed, c
   for (int64_t begin = 0; begin < a.steps.B; begin += rows_at_once) {
     const Range whole{begin, min_of(a.steps.B, begin + rows_at_once)};
     const Share rows = share_of(a.steps, whole, units ? 0 : group.index, units ? 1 : group.size);
-    worker_for(a)(ForwardPart<Real>(a, d, rows, blocks), packed, group, units, state, work.own);
+    worker_for<Weights>(a)(ForwardPart<Real>(a, d, rows, blocks), packed, group, units, state, work.own);
+  }
+}
+
+template <class Real, class Weights>
+int64_t directions_scratch(const ForwardArgs<Real>& a, int32_t threads) noexcept {
+  const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
+  return group.groups * ForwardWorkspace<Real, Weights>(a, group, nullptr).elements;
+}
+
+// weights_of(group, direction, its part of scratch): the weights, packed.
+template <class Weights, class Real, class WeightsOf>
+void forward_directions(const ForwardArgs<Real>& a, Real* scratch, const Team& team, WeightsOf weights_of) noexcept {
+  const Group group = group_of(team, a.D);
+  if (group.index >= group.size) return;
+  const int64_t elements = ForwardWorkspace<Real, Weights>(a, group, nullptr).elements;
+  const ForwardWorkspace<Real, Weights> work(a, group, scratch + group.group * elements);
+  for (int64_t d = group.directions.begin; d < group.directions.end; ++d) {
+    forward_direction(a, weights_of(group, d, work), group, d, work);
   }
 }
 
@@ -74,8 +93,7 @@ int64_t forward_scratch(const ForwardArgs<Real>& a, int32_t threads) noexcept {
   if constexpr (kTrains) {
     if (is_single_step(a)) return threads * step_scratch(a, threads);
   }
-  const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
-  return group.groups * ForwardWorkspace<Real>(a, group, nullptr).elements;
+  return directions_scratch<Real, Packed<Real>>(a, threads);
 }
 
 template <class Real>
@@ -83,14 +101,11 @@ void forward(const ForwardArgs<Real>& a, Real* scratch, const Team& team) noexce
   if constexpr (kTrains) {
     if (is_single_step(a)) return single_step(a, scratch, team);
   }
-  const Group group = group_of(team, a.D);
-  if (group.index >= group.size) return;
-  const int64_t elements = ForwardWorkspace<Real>(a, group, nullptr).elements;
-  const ForwardWorkspace<Real> work(a, group, scratch + group.group * elements);
-  for (int64_t d = group.directions.begin; d < group.directions.end; ++d) {
-    const Packed<Real> packed = packed_weights(a, group, d, work.packed, work.parts);
-    forward_direction(a, packed, group, d, work);
-  }
+  using Workspace = ForwardWorkspace<Real, Packed<Real>>;
+  const auto weights_of = [&](const Group& group, int64_t d, const Workspace& work) {
+    return packed_weights(a, group, d, work.packed, work.parts);
+  };
+  forward_directions<Packed<Real>>(a, scratch, team, weights_of);
 }
 
 // Packing takes as long as some 25 rows. Beyond 2048 rows it is not worth the memory, or a look at the cache. What

@@ -8,11 +8,11 @@ namespace fastgru {
 namespace {
 
 // Forms but the first have one worker each, which asks at run time whether to save, and whether there is noise.
-template <class Real, Form kForm, bool kSave, bool kNoise>
+template <class Real, Form kForm, bool kSave, bool kNoise, class Weights>
 class ForwardWorker {
  public:
   // state: what ForwardStates needs, of the whole group if it shares out units; the threads then wait for each other.
-  ForwardWorker(const ForwardPart<Real>& part, const Packed<Real>& packed, const Group& group, bool waits, Real* state,
+  ForwardWorker(const ForwardPart<Real>& part, const Weights& packed, const Group& group, bool waits, Real* state,
                 Real* own) noexcept
       : p_(part),
         packed_(packed),
@@ -20,11 +20,12 @@ class ForwardWorker {
         waits_(waits),
         states_(part, state),
         projection_(part, packed, own),
-        gh_(own + InputProjection<Real, kForm>::elements(part.a.I, part.rows.count, part.blocks.size())) {}
+        gh_(own + Projection::elements(part.a.I, part.rows.count, part.blocks.size())),
+        encoded_(gh_ + recurrent_elements(part.rows.count, part.blocks.size())) {}
 
   static int64_t own_elements(int64_t I, int64_t rows, int64_t blocks) noexcept {
-    const int64_t recurrent = kForm == Form::normed ? rows * blocks * kRow : 0;
-    return InputProjection<Real, kForm>::elements(I, rows, blocks) + recurrent;
+    return Projection::elements(I, rows, blocks) + recurrent_elements(rows, blocks) +
+           Weights::encoded_elements(rows, blocks * W);
   }
 
   void run() noexcept {
@@ -43,7 +44,12 @@ class ForwardWorker {
   }
 
  private:
+  using Projection = InputProjection<Real, kForm, Weights>;
   static constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
+
+  static int64_t recurrent_elements(int64_t rows, int64_t blocks) noexcept {
+    return kForm == Form::normed ? rows * blocks * kRow : 0;
+  }
 
   // row: of this step in gx. The first product is made even where h is zero: 0 * W_hh is NaN where W_hh is not finite.
   void step(int64_t s, int64_t row) noexcept {
@@ -64,8 +70,8 @@ class ForwardWorker {
       const Real* gx = projection_.at(block - p_.blocks.begin, row + b);
       apply_all_gates(s, block, b, m, gx, gh);
     };
-    const Panels<Real, 3> panels(packed_.w_hh, p_.blocks, p_.a.H, packed_.b_hh);
-    multiply_panels<Real, kForwardRows>(panels, h, to, finish);
+    const auto seen = packed_.encode(h, p_.a.H, encoded_);
+    multiply_panels<Weights::kRows>(packed_.states(p_.blocks, true), seen, to, finish);
   }
 
   // The norm takes its mean from all units.
@@ -73,8 +79,8 @@ class ForwardWorker {
     const int64_t t = p_.forward_time(s), pitch = p_.rows.count * kRow, H = p_.a.H;
     const auto gh = [&](int64_t block, int64_t b) { return gh_ + block * pitch + b * kRow; };
     const auto to = [&](int64_t block, int64_t b, int64_t) { return Products<Real>{gh(block, b), pitch}; };
-    const Panels<Real, 3> panels(packed_.w_hh, p_.blocks, H, nullptr);
-    multiply_panels<Real, kForwardRows>(panels, h, to, [](int64_t, int64_t, int64_t, Real*) {});
+    multiply_panels<Weights::kRows>(packed_.states(p_.blocks, false), packed_.encode(h, H, encoded_), to,
+                                    [](int64_t, int64_t, int64_t, Real*) {});
     for (int64_t b = 0; b < h.range.end; ++b) {
       Real* saved = p_.a.saved ? p_.saved_of(kForm, t, p_.rows.at(b)) : nullptr;
       normalise(gh(0, b), pitch, packed_.g_hh, packed_.b_hh, H, saved ? saved + 3 * H : nullptr,
@@ -94,19 +100,19 @@ class ForwardWorker {
     const auto tile = [&](int64_t block, int64_t b, int64_t m, const Real* gh) {
       return gate_tile(t, block, b, m, projection_.at(block, row + b), gh, keep);
     };
-    const Panels<Real, 2> panels(packed_.w_hh, p_.blocks, H, nullptr);
+    const auto seen = packed_.encode(h, H, encoded_);
     const auto to = [&](int64_t, int64_t, int64_t m) { return Products<Real>{products, m * 2 * W}; };
-    multiply_panels<Real, kForwardRows>(panels, h, to, [&](int64_t block, int64_t b, int64_t m, const Real* gh) {
+    const auto apply = [&](int64_t block, int64_t b, int64_t m, const Real* gh) {
       apply_reset(tile(block, b, m, gh), projection_.at(block, row + b), gh);
-    });
-    const Panels<Real, 1> candidates(packed_.w_hn, p_.blocks, H, nullptr);
-    const Rows<Real> reset{states_.reset, states_.pitch, h.range};
+    };
+    multiply_panels<Weights::kRows>(packed_.first_gates(p_.blocks), seen, to, apply);
+    const auto reset = packed_.encode(Rows<Real>{states_.reset, states_.pitch, h.range}, H, encoded_);
     const auto to_candidate = [&](int64_t, int64_t, int64_t m) { return Products<Real>{products, m * W}; };
-    multiply_panels<Real, kForwardRows>(candidates, reset, to_candidate, [&](int64_t block, int64_t b, int64_t m,
-                                                                             const Real* gh) {
+    const auto finish = [&](int64_t block, int64_t b, int64_t m, const Real* gh) {
       apply_candidate(tile(block, b, m, gh));
       states_.refresh_after(s, block, b, m);
-    });
+    };
+    multiply_panels<Weights::kRows>(packed_.candidates(p_.blocks), reset, to_candidate, finish);
   }
 
   void apply_all_gates(int64_t s, int64_t block, int64_t b, int64_t m, const Real* gx, const Real* gh) noexcept {
@@ -154,12 +160,13 @@ class ForwardWorker {
   }
 
   const ForwardPart<Real>& p_;
-  const Packed<Real>& packed_;
+  const Weights& packed_;
   const Group& group_;
   const bool waits_;
   ForwardStates<Real, kNoise> states_;
-  InputProjection<Real, kForm> projection_;
-  Real* gh_;  // [blocks][rows][3][kLanes], of Form::normed
+  Projection projection_;
+  Real* gh_;       // [blocks][rows][3][kLanes], of Form::normed
+  Real* encoded_;  // the states as the weights are multiplied with them
 };
 
 }  // namespace

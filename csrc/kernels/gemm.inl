@@ -131,10 +131,26 @@ FASTGRU_INLINE void multiply(int64_t rows, const Real* a, int64_t lda, const Rea
 // Weights up to this stay in the L2 of a core.
 constexpr int64_t kWeightBytesPerCore = 1 << 20;
 
+// The other side of a product: rows of K numbers, `pitch` apart.
+template <class Real>
+struct Rows {
+  const Real* data;
+  int64_t pitch;
+  Range range;
+};
+
+// Where products go: that of a tile with a panel, and `pitch` further that with the next panel.
+template <class Real>
+struct Products {
+  Real* data;
+  int64_t pitch;
+};
+
 // Packed panels, `pitch` apart, of which a thread multiplies with those of `range`.
 template <class Real, int kVectors>
 struct Panels {
   static constexpr int64_t kWidth = kVectors * kLanes<Real>;
+  static constexpr int kVectorsOfRow = kVectors;
   const Real* data;
   Range range;
   int64_t K, pitch;
@@ -153,21 +169,17 @@ struct Panels {
     const int64_t next = j + 1 == range.end ? range.begin : j + 1;  // the next step begins there
     return data + next * pitch + row / tile % 4 * (K * kWidth / 4);
   }
-};
 
-// The other side of a product: rows of K numbers, `pitch` apart.
-template <class Real>
-struct Rows {
-  const Real* data;
-  int64_t pitch;
-  Range range;
-};
-
-// Where products go: that of a tile with a panel, and `pitch` further that with the next panel.
-template <class Real>
-struct Products {
-  Real* data;
-  int64_t pitch;
+  // The products of M rows with P panels from j on.
+  template <int M, int P>
+  FASTGRU_INLINE void multiply(int64_t j, const Rows<Real>& a, int64_t row, const Products<Real>& to) const noexcept {
+    const Real *rows = a.data + row * a.pitch, *panel = data + j * pitch;
+    if constexpr (P > 1) {
+      multiply_across<Real, M, kVectors, P>(rows, a.pitch, panel, pitch, K, start_of(j), to.data, to.pitch);
+    } else {
+      multiply_tile<Real, M, kVectors>(rows, a.pitch, panel, K, start_of(j), to.data, ahead(j, row, M));
+    }
+  }
 };
 
 // Panels multiplied at once with 1 <= rows <= M.
@@ -185,43 +197,50 @@ constexpr int64_t next_panels(int64_t left, int64_t most) noexcept {
   return left <= most ? left : left < 2 * most ? divide_up(left, 2) : most;
 }
 
+// What follows multiplies rows with panels of any kind: Panels, or those of low_panels.inl.
+
 // The products of M rows with `count` panels from j on, 1 <= count <= P.
-template <class Real, int M, int P, int kVectors>
-FASTGRU_INLINE void multiply_at_once(const Panels<Real, kVectors>& panels, int64_t j, int64_t count,
-                                     const Rows<Real>& a, int64_t row, const Products<Real>& to) noexcept {
+template <int M, int P, class Panels, class Rows, class To>
+FASTGRU_INLINE void multiply_at_once(const Panels& panels, int64_t j, int64_t count, const Rows& a, int64_t row,
+                                     const To& to) noexcept {
   if constexpr (P > 1) {
-    if (count < P) return multiply_at_once<Real, M, P - 1>(panels, j, count, a, row, to);
-    multiply_across<Real, M, kVectors, P>(a.data + row * a.pitch, a.pitch, panels.data + j * panels.pitch, panels.pitch,
-                                          panels.K, panels.start_of(j), to.data, to.pitch);
-  } else {
-    multiply_tile<Real, M, kVectors>(a.data + row * a.pitch, a.pitch, panels.data + j * panels.pitch, panels.K,
-                                     panels.start_of(j), to.data, panels.ahead(j, row, M));
+    if (count < P) return multiply_at_once<M, P - 1>(panels, j, count, a, row, to);
   }
+  panels.template multiply<M, P>(j, a, row, to);
 }
 
 // Those of a tile of 1 <= rows <= M, 1 <= count <= kPanelsAtOnce of the rows. Rows are told apart first, then panels:
 // asked for in turns, everything inlined, they would be copied for each way to come to them.
-template <class Real, int M, int kVectors>
-FASTGRU_INLINE void multiply_few(const Panels<Real, kVectors>& panels, int64_t j, int64_t count, const Rows<Real>& a,
-                                 int64_t row, int64_t rows, const Products<Real>& to) noexcept {
+template <int M, class Panels, class Rows, class To>
+FASTGRU_INLINE void multiply_few(const Panels& panels, int64_t j, int64_t count, const Rows& a, int64_t row,
+                                 int64_t rows, const To& to) noexcept {
   if constexpr (M > 1) {
-    if (rows < M) return multiply_few<Real, M - 1>(panels, j, count, a, row, rows, to);
+    if (rows < M) return multiply_few<M - 1>(panels, j, count, a, row, rows, to);
   }
-  multiply_at_once<Real, M, kPanelsAtOnce<M, kVectors>>(panels, j, count, a, row, to);
+  multiply_at_once<M, kPanelsAtOnce<M, Panels::kVectorsOfRow>>(panels, j, count, a, row, to);
+}
+
+// Those of a tile of 1 <= rows <= M with a single panel.
+template <int M, class Panels, class Rows, class To>
+FASTGRU_INLINE void multiply_one(const Panels& panels, int64_t j, const Rows& a, int64_t row, int64_t rows,
+                                 const To& to) noexcept {
+  if constexpr (M > 1) {
+    if (rows < M) return multiply_one<M - 1>(panels, j, a, row, rows, to);
+  }
+  panels.template multiply<M, 1>(j, a, row, to);
 }
 
 // multiply_panels for few rows: up to `most` panels at once with the smallest of its tiles.
-template <class Real, int M, int kVectors, class To, class Done>
-FASTGRU_INLINE void multiply_few_rows(const Panels<Real, kVectors>& panels, const Rows<Real>& a, int64_t most, To to,
-                                      Done done) noexcept {
+template <int M, class Panels, class Rows, class To, class Done>
+FASTGRU_INLINE void multiply_few_rows(const Panels& panels, const Rows& a, int64_t most, To to, Done done) noexcept {
   for (int64_t begin = panels.range.begin, end; begin < panels.range.end; begin = end) {
     end = begin + next_panels(panels.range.end - begin, most);
     for_tiles(a.range, M, [&](int64_t row, int64_t m) __attribute__((always_inline)) {
-      const int64_t at_once = panels_at_once<M, kVectors>(m);
+      const int64_t at_once = panels_at_once<M, Panels::kVectorsOfRow>(m);
       for (int64_t j = begin, n; j < end; j += n) {
         n = next_panels(end - j, at_once);
-        const Products<Real> products = to(j, row, m);
-        multiply_few<Real, M>(panels, j, n, a, row, m, products);
+        const auto products = to(j, row, m);
+        multiply_few<M>(panels, j, n, a, row, m, products);
         for (int64_t p = 0; p < n; ++p) done(j + p, row, m, products.data + p * products.pitch);
       }
     });
@@ -231,19 +250,16 @@ FASTGRU_INLINE void multiply_few_rows(const Panels<Real, kVectors>& panels, cons
 // Panel by panel, or a few of them at once, the products of tiles of at most M rows: those of a tile with up to
 // kPanelsAtOnce panels go to to(first panel, row, rows of the tile), then done(panel, row, rows of the tile, product)
 // is called for each.
-template <class Real, int M, int kVectors, class To, class Done>
-FASTGRU_INLINE void multiply_panels(const Panels<Real, kVectors>& panels, const Rows<Real>& a, To to,
-                                    Done done) noexcept {
+template <int M, class Panels, class Rows, class To, class Done>
+FASTGRU_INLINE void multiply_panels(const Panels& panels, const Rows& a, To to, Done done) noexcept {
   if (a.range.size() <= 0) return;
-  const int64_t most = panels_at_once<M, kVectors>(a.range.size() / divide_up(a.range.size(), M));
-  if (most > 1) return multiply_few_rows<Real, M>(panels, a, most, to, done);
+  const int64_t most = panels_at_once<M, Panels::kVectorsOfRow>(a.range.size() / divide_up(a.range.size(), M));
+  if (most > 1) return multiply_few_rows<M>(panels, a, most, to, done);
   for (int64_t j = panels.range.begin; j < panels.range.end; ++j) {
-    const Real *panel = panels.data + j * panels.pitch, *start = panels.start_of(j);
     for_tiles(a.range, M, [&](int64_t row, int64_t m) __attribute__((always_inline)) {
-      Real* c = to(j, row, m).data;
-      multiply<Real, M, kVectors>(m, a.data + row * a.pitch, a.pitch, panel, panels.K, start, c,
-                                  panels.ahead(j, row, m));
-      done(j, row, m, c);
+      const auto products = to(j, row, m);
+      multiply_one<M>(panels, j, a, row, m, products);
+      done(j, row, m, products.data);
     });
   }
 }

@@ -32,7 +32,7 @@ class InputGradient {
     Walk<Real> first = begin, at = begin;  // of a tile, which comes once for each of its panels
     int64_t last = rows.begin;
     alignas(64) Real products[kAccumulators * kLanes<Real>];
-    multiply_panels<Real, kBackwardRows>(
+    multiply_panels<kBackwardRows>(
         panels, Rows<Real>{dgates, p_.work.ldg, rows},
         [&](int64_t, int64_t, int64_t m) { return Products<Real>{products, m * W2}; },
         [&](int64_t panel, int64_t row, int64_t m, const Real* c) {

@@ -11,32 +11,34 @@ namespace {
 // Rows of x projected at once: enough to read W_ih seldom, few enough that the result stays in L2.
 constexpr int64_t kProjectedRows = 256;
 
-template <class Real, Form kForm>
+template <class Real, Form kForm, class Weights>
 class InputProjection {
  public:
-  InputProjection(const ForwardPart<Real>& part, const Packed<Real>& packed, Real* memory) noexcept
+  InputProjection(const ForwardPart<Real>& part, const Weights& packed, Real* memory) noexcept
       : p_(part),
         packed_(packed),
         rows_(rows_at_once(part.rows.count)),
         pitch_(x_pitch(part.a.I)),
         gx_(memory),
-        x_(gx_ + rows_ * part.blocks.size() * kRow) {}
+        x_(gx_ + rows_ * part.blocks.size() * kRow),
+        encoded_(x_ + rows_ * pitch_) {}
 
   static int64_t elements(int64_t I, int64_t rows, int64_t blocks) noexcept {
-    return rows_at_once(rows) * (blocks * kRow + x_pitch(I));
+    const int64_t most = rows_at_once(rows);
+    return most * (blocks * kRow + x_pitch(I)) + Weights::encoded_elements(most, I);
   }
 
   // Of the steps from s on, as many as fit; returns the step after the last.
   int64_t project(int64_t s) noexcept {
-    const int64_t begin = s, I = p_.a.I;
+    const int64_t begin = s;
     int64_t rows = 0;
     for (; s < p_.a.steps.T && rows + p_.active(p_.forward_time(s)) <= rows_; ++s) rows = copy_x(s, rows);
-    const Real* biases = kForm == Form::normed ? nullptr : packed_.b_ih;
     const auto to = [&](int64_t block, int64_t row, int64_t) {
       return Products<Real>{at(block - p_.blocks.begin, row), rows_ * kRow};
     };
-    multiply_panels<Real, kForwardRows, 3>({packed_.w_ih, p_.blocks, I, biases}, {x_, pitch_, {0, rows}}, to,
-                                           [](int64_t, int64_t, int64_t, Real*) {});
+    const auto x = packed_.encode(Rows<Real>{x_, pitch_, {0, rows}}, p_.a.I, encoded_);
+    multiply_panels<Weights::kRows>(packed_.inputs(p_.blocks, kForm != Form::normed), x, to,
+                                    [](int64_t, int64_t, int64_t, Real*) {});
     if constexpr (kForm == Form::normed) normalise_steps(begin, s);
     return s;
   }
@@ -74,9 +76,10 @@ class InputProjection {
   }
 
   const ForwardPart<Real>& p_;
-  const Packed<Real>& packed_;
+  const Weights& packed_;
   const int64_t rows_, pitch_;
   Real *gx_, *x_;  // [blocks][rows_][3][kLanes]; [rows_], pitch_ apart
+  Real* encoded_;  // x as the weights are multiplied with it
 };
 
 }  // namespace

@@ -16,19 +16,34 @@ namespace {
 template <class Real>
 struct Packed {
   static constexpr int64_t kRow = 3 * kLanes<Real>;
+  static constexpr int kRows = kForwardRows;  // of a tile
+  static constexpr bool kTrained = kTrains;
+  const int64_t I, H;
   const Real *w_ih, *w_hh, *w_hn, *b_ih, *b_hh, *g_ih, *g_hh;
 
   static int64_t blocks(int64_t H) noexcept { return divide_up(H, kLanes<Real>); }
   static int64_t elements(int64_t I, int64_t H) noexcept { return blocks(H) * kRow * (I + H + 4); }
 
-  Packed(const Real* at, int64_t I, int64_t H) noexcept
-      : w_ih(at),
+  Packed(const Real* at, int64_t inputs, int64_t units) noexcept
+      : I(inputs),
+        H(units),
+        w_ih(at),
         w_hh(w_ih + blocks(H) * kRow * I),
         w_hn(w_hh + blocks(H) * 2 * kLanes<Real> * H),
         b_ih(w_hh + blocks(H) * kRow * H),
         b_hh(b_ih + blocks(H) * kRow),
         g_ih(b_hh + blocks(H) * kRow),
         g_hh(g_ih + blocks(H) * kRow) {}
+
+  // What a product with rows needs beside the rows as they are.
+  static int64_t encoded_elements(int64_t, int64_t) noexcept { return 0; }
+  static Rows<Real> encode(const Rows<Real>& rows, int64_t, Real*) noexcept { return rows; }
+
+  // W_ih, and W_hh: all of it, of Form::before that of r and z, and W_hn apart. `biased`: with the biases.
+  Panels<Real, 3> inputs(Range own, bool biased) const noexcept { return {w_ih, own, I, biased ? b_ih : nullptr}; }
+  Panels<Real, 3> states(Range own, bool biased) const noexcept { return {w_hh, own, H, biased ? b_hh : nullptr}; }
+  Panels<Real, 2> first_gates(Range own) const noexcept { return {w_hh, own, H, nullptr}; }
+  Panels<Real, 1> candidates(Range own) const noexcept { return {w_hn, own, H, nullptr}; }
 };
 
 // Transposes kLanes rows in registers: log2(kLanes) rounds of interleaving row i with row i + kLanes / 2.

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from fastgru.convert.export import export_onnx
     from fastgru.convert.freeze import freeze, unfreeze
     from fastgru.convert.install import install, uninstall
+    from fastgru.convert.quantize import quantize, to_float
     from fastgru.convert.save import save
     from fastgru.nn import GRU
+    from fastgru.quantized import QuantizedGRU, QuantizedGRUCell
+    from fastgru.warming import warm_up
 
 __version__ = "0.1.0"
 __all__ = [
     "GRU",
     "GRUCell",
+    "QuantizedGRU",
+    "QuantizedGRUCell",
     "accelerate",
     "batch_invariant",
     "clear_caches",
@@ -32,15 +37,20 @@ __all__ = [
     "freeze",
     "info",
     "install",
+    "quantize",
     "save",
+    "to_float",
     "to_torch",
     "unfreeze",
     "uninstall",
+    "warm_up",
 ]
 
 _HOMES = {
     "GRU": "fastgru.nn",
     "GRUCell": "fastgru.cell",
+    "QuantizedGRU": "fastgru.quantized",
+    "QuantizedGRUCell": "fastgru.quantized",
     "accelerate": "fastgru.convert",
     "batch_invariant": "fastgru.backends",
     "clear_caches": "fastgru.backends",
@@ -49,10 +59,13 @@ _HOMES = {
     "freeze": "fastgru.convert.freeze",
     "info": "fastgru.about",
     "install": "fastgru.convert.install",
+    "quantize": "fastgru.convert.quantize",
     "save": "fastgru.convert.save",
+    "to_float": "fastgru.convert.quantize",
     "to_torch": "fastgru.convert",
     "unfreeze": "fastgru.convert.freeze",
     "uninstall": "fastgru.convert.install",
+    "warm_up": "fastgru.warming",
 }
 
 

@@ -182,3 +182,21 @@ class Stream:
         """Write the states, in the form of h_n."""
     def set_state(self, from_: Buffer) -> None:
         """Go on from other states, in the form of h_n."""
+
+class LowWeights:
+    """Keeps a layer's packed weights of few bits from call to call, while it lives."""
+
+def forward_low(layer: Layer, weights: LowWeights, threads: int) -> tuple[Tensor, Tensor]:
+    """y in the form of x and h_n [D, B, H] of a layer of int8 or bfloat16 weights."""
+
+def int8_products(w: Tensor, x: Tensor) -> Tensor:
+    """x W^T as the int8 kernels compute it, of w [3H, I] int8 and x [B, I] float32, times each row's own scale."""
+
+def low_precision_sets() -> list[str]:
+    """The kernels for weights of few bits that this CPU can run, slowest first."""
+
+def low_precision_set() -> str:
+    """Those in use."""
+
+def force_low_precision_set(name: str) -> None:
+    """Use others from now on; "" goes back to the default. ValueError if they are not there."""

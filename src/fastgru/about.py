@@ -22,6 +22,7 @@ class Info:
     layer: the layer asked about, its dtype and its device, in words.
     backend: the name of the backend that serves it, None where its own `backend` cannot.
     reasons: for each backend in order of preference, None where it could serve, otherwise why not.
+    declined: for backends that could, why `auto` leaves the layer to one after them.
     """
 
     versions: dict[str, str]
@@ -29,6 +30,7 @@ class Info:
     layer: str
     backend: str | None
     reasons: dict[str, str | None]
+    declined: dict[str, str]
 
     def verdict(self, backend: str) -> str:
         """What the named backend does for this layer, in words."""
@@ -37,6 +39,8 @@ class Info:
             return "serves this layer"
         if reason is not None:
             return f"cannot: {reason}"
+        if backend in self.declined:
+            return f"could; {self.declined[backend]}"
         return f"could; {self.backend} was chosen before it" if self.backend else "could, but was not asked"
 
     def __str__(self) -> str:
@@ -70,14 +74,22 @@ def info(layer: GRU | None = None, x: Tensor | None = None) -> Info:
     weights = layer.weights()
     weight = weights[0]
     x = weight.new_empty(1, 1, layer.input_size) if x is None else x
-    reasons = {backend.name: backend.why_not(layer._stack(), x, None, weights, PLAIN) for backend in BACKENDS}
-    able = [name for name, reason in reasons.items() if reason is None and layer.backend in ("auto", name)]
+    asked = (layer._stack(), x, None, weights, PLAIN)
+    reasons = {backend.name: backend.why_not(*asked) for backend in BACKENDS}
+    asked_for = [backend for backend in BACKENDS if layer.backend in ("auto", backend.name)]
+    able = [backend for backend in asked_for if reasons[backend.name] is None]
+    declined: dict[str, str] = {}
+    for backend in able if layer.backend == "auto" else []:
+        if backend.why_not_auto is not None and (reason := backend.why_not_auto(*asked)) is not None:
+            declined[backend.name] = reason
+    chosen = [backend.name for backend in able if backend.name not in declined]
     return Info(
         versions={"fastgru": fastgru.__version__, "torch": torch.__version__, "python": platform.python_version()},
         native=_native_state(),
         layer=f"{layer}, {weight.dtype} on {weight.device}".replace("torch.", ""),
-        backend=able[0] if able else None,
+        backend=chosen[0] if chosen else None,
         reasons=reasons,
+        declined=declined,
     )
 
 

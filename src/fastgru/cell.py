@@ -18,7 +18,7 @@ from fastgru.ops.counters import enter_tables
 _WEIGHTS = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 _GAINS = ["gain_ih", "gain_hh"]
 _OPTIONS = ("reset_after", "recurrent_dropout", "zoneout", "layer_norm")
-OWN_STATE = frozenset(("_kept", "_frozen"))  # what is of one module, and of no copy of it
+OWN_STATE = frozenset(("_kept", "_frozen", "_low"))  # what is of one module, and of no copy of it
 _fields_of = attrgetter("input_size", "hidden_size", "bias", *_OPTIONS)
 
 
@@ -230,5 +230,8 @@ class GRUCell(KeepsStack, torch.nn.RNNCellBase):
         parameters = self._parameters
         if self.bias and list(parameters) == _WEIGHTS:
             return list(parameters.values())  # type: ignore[arg-type]
-        names = (_WEIGHTS if self.bias else _WEIGHTS[:2]) + (_GAINS if self.layer_norm else [])
-        return [getattr(self, name) for name in names]
+        return [getattr(self, name) for name in self._names()]
+
+    def _names(self) -> list[str]:
+        """Of its weights, in order."""
+        return (_WEIGHTS if self.bias else _WEIGHTS[:2]) + (_GAINS if self.layer_norm else [])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import features, invariance, layers, options, runtime, scaling, second_derivatives
+from benchmarks import features, invariance, layers, measurement, options, runtime, scaling, second_derivatives
 from benchmarks import steps as single_steps
 from benchmarks.feature import Feature
 from benchmarks.layers import Measurement, check
@@ -72,10 +72,10 @@ def test_a_step_is_timed_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(layers, "gate", lambda: None)
     monkeypatch.setattr(layers, "contenders", steps)
     monkeypatch.setattr(layers, "SHAPES", [layers.STEP])
-    monkeypatch.setattr(layers, "PACKAGES", ["torch"])
+    monkeypatch.setattr(measurement, "PACKAGES", ["torch"])
     monkeypatch.setattr(sys, "argv", ["layers", "--threads", "1", "--seconds", "0.01", "--out", str(tmp_path)])
     layers.main()
-    assert {path.name for path in tmp_path.iterdir()} == {"layers.md", "layers.csv", "layers.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"layers.md", "layers.csv", "layers.svg", "speed.svg"}
     assert "one step, 1 thread" in (tmp_path / "layers.md").read_text()
     rows = (tmp_path / "layers.csv").read_text().splitlines()
     assert len(rows) == 1 + 4 + 2 + 4  # header, inference, training, one step

@@ -39,10 +39,11 @@ def test_saved_bytes_counts_each_block_once_and_nothing_that_lives_anyway() -> N
     assert benchmark.saved_bytes(Squares(), x) == 400  # `middle`, kept twice
 
 
-def test_interleaved_takes_the_median_and_skips_the_first_call() -> None:
+def test_interleaved_skips_the_first_call() -> None:
     pauses = iter([0.05, 0.001, 0.02, 0.001])
     times = benchmark._interleaved({"pause": lambda: time.sleep(next(pauses))}, rounds=3)
-    assert 1 <= times["pause"] < 15
+    assert len(times["pause"]) == 3
+    assert max(times["pause"]) < 45
 
 
 @pytest.mark.parametrize("wrong", [{"batch": 0}, {"steps": -1}, {"directions": 3}], ids=str)

@@ -45,6 +45,12 @@ def first_words(error: Exception, room: int = 80) -> str:
 
 ARGUED = """\
 
+## On a GPU
+
+The probes run on a CPU. On an NVIDIA GPU plain layers are cuDNN's and the rest is on Triton kernels, which none has run
+yet: what was seen without one, second derivatives, torch.func, `torch.compile` and `torch.export` in Triton's
+interpreter, is in [gpu.md](gpu.md).
+
 ## What fails, and stays so
 
 - `quantize_dynamic` goes by the exact class and has torch's alone in its tables: quantise the model after

@@ -64,10 +64,11 @@ for name in fastgru.__all__:
 print(hasattr(fastgru, "LSTM"), dir(fastgru))
 """
     *refusals, last = clean.run("python", "-W", "error", "-c", ask).stdout.splitlines()
-    assert len(refusals) == 14
+    assert len(refusals) == 19
     assert all("pip install 'fastgru[torch]'" in line for line in refusals)
-    public = ["GRU", "GRUCell", "__version__", "accelerate", "batch_invariant", "clear_caches", "decompositions"]
-    public += ["export_onnx", "freeze", "info", "install", "save", "to_torch", "unfreeze", "uninstall"]
+    public = ["GRU", "GRUCell", "QuantizedGRU", "QuantizedGRUCell", "__version__", "accelerate", "batch_invariant"]
+    public += ["clear_caches", "decompositions", "export_onnx", "freeze", "info", "install", "quantize", "save"]
+    public += ["to_float", "to_torch", "unfreeze", "uninstall", "warm_up"]
     assert last == f"False {public}"
 
 

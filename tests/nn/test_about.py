@@ -14,7 +14,7 @@ from fastgru import _native, backends
 def test_info_names_the_first_backend_that_can() -> None:
     info = fastgru.info()
     assert info.backend == "cpu"
-    assert list(info.reasons) == ["cpu", "aten", "reference"]
+    assert list(info.reasons) == ["cpu", "triton", "aten", "reference"]
     assert info.verdict("cpu") == "serves this layer"
     assert info.verdict("aten") == "could; cpu was chosen before it"
 

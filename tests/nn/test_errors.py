@@ -204,7 +204,9 @@ def test_dropout_on_one_layer_warns_as_torch_does() -> None:
 
 @pytest.mark.parametrize("layer", [fastgru.GRU, fastgru.GRUCell])
 def test_unknown_backend_is_refused_when_built(layer: type) -> None:
-    with pytest.raises(ValueError, match="backend must be one of 'auto', 'cpu', 'aten', 'reference', got 'cuda'"):
+    with pytest.raises(
+        ValueError, match="backend must be one of 'auto', 'cpu', 'triton', 'aten', 'reference', got 'cuda'"
+    ):
         layer(3, 4, backend="cuda")
 
 

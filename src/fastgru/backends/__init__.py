@@ -13,10 +13,14 @@ from torch.compiler import is_compiling
 from fastgru.backends.aten import AtenBackend
 from fastgru.backends.cpu import CpuBackend, batch_invariant, clear_caches
 from fastgru.backends.reference import ReferenceBackend
+from fastgru.backends.tensors import is_plain_on_cpu
+from fastgru.backends.triton import TritonBackend
 from fastgru.core.layer import Layer
 from fastgru.core.stack import Stack
 from fastgru.core.steps import PLAIN, Steps
 from fastgru.core.torch_internals import tracing_state
+
+WhyNot: TypeAlias = Callable[[Stack, Tensor, Tensor | None, Sequence[Tensor], Steps], str | None]
 
 
 class Composed(Protocol):
@@ -28,6 +32,10 @@ class Composed(Protocol):
 
     name: str
     composed: Literal[True]
+
+    @property
+    def why_not_auto(self) -> WhyNot | None:
+        """Why `auto` leaves a layer that it could serve to those after it; None: it never does."""
 
     def why_not(
         self, stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
@@ -46,6 +54,13 @@ class Kernel(Protocol):
 
     name: str
     composed: Literal[False]
+    takes_half: bool  # otherwise a half layer comes to it in float32
+    # Otherwise backward has the gates anew from x and y, `saved` is [D, N, 0] in any mode of memory, and y may be None.
+    keeps_gates: bool
+
+    @property
+    def why_not_auto(self) -> WhyNot | None:
+        """As Composed's."""
 
     def why_not(
         self, stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
@@ -83,9 +98,9 @@ __all__ = [
 
 Backend: TypeAlias = Composed | Kernel
 
-_CPU, _ATEN, _REFERENCE = CpuBackend(), AtenBackend(), ReferenceBackend()
-BACKENDS: tuple[Backend, ...] = (_CPU, _ATEN, _REFERENCE)
-_WHILE_TRACED: tuple[Backend, ...] = (_ATEN, _CPU, _REFERENCE)
+_CPU, _TRITON, _ATEN, _REFERENCE = CpuBackend(), TritonBackend(), AtenBackend(), ReferenceBackend()
+BACKENDS: tuple[Backend, ...] = (_CPU, _TRITON, _ATEN, _REFERENCE)
+_WHILE_TRACED: tuple[Backend, ...] = (_ATEN, _CPU, _TRITON, _REFERENCE)
 
 # Told at every pick which backend it was, and the reasons of those before it.
 listeners: list[Callable[[str, Sequence[str]], None]] = []
@@ -106,7 +121,7 @@ def pick(
     weights: Sequence[Tensor],
     steps: Steps = PLAIN,
 ) -> Backend:
-    """The backend that serves such a layer: the named one, or for "auto" the first that can.
+    """The backend that serves such a layer: the named one, or for "auto" the first that can and does not decline.
 
     While torch.jit traces, "auto" asks torch's own operator first: the program then loads where fastgru is not.
     Raises RuntimeError with the backend's own reason where it cannot.
@@ -115,7 +130,11 @@ def pick(
     for backend in BACKENDS if tracing_state() is None else _WHILE_TRACED:
         if name not in ("auto", backend.name):
             continue
+        if backend is _TRITON and name == "auto" and is_plain_on_cpu(x):  # no reason of its own is of use there
+            continue
         reason = backend.why_not(stack, x, h0, weights, steps)
+        if reason is None and name == "auto" and backend.why_not_auto is not None:
+            reason = backend.why_not_auto(stack, x, h0, weights, steps)
         if reason is None:
             if listeners and not is_compiling():
                 for listener in listeners:

@@ -25,6 +25,7 @@ class AtenBackend:
 
     name = "aten"
     composed: Literal[True] = True
+    why_not_auto = None
 
     def why_not(
         self, stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps

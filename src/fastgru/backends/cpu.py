@@ -7,26 +7,31 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 
+from fastgru.backends.tensors import is_written_down, why_not_tensors
 from fastgru.core import reference
 from fastgru.core.layer import Layer
 from fastgru.core.spec import NORM_NEEDS_RESET_AFTER
 from fastgru.core.stack import Stack
 from fastgru.core.steps import Steps
-from fastgru.core.torch_internals import FakeTensor, are_transforms_active, count_dispatch_modes, is_forward_mode
+from fastgru.core.torch_internals import is_forward_mode
 
 _native: Any = import_module("fastgru._native") if find_spec("fastgru._native") is not None else None
 
-_TAKEN = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
-_PLAIN = frozenset((Tensor, torch.nn.Parameter))
-_TRACED = _PLAIN | {FakeTensor}  # what torch.export and make_fx trace with
+_TAKEN = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.float16: "half precision",
+    torch.bfloat16: "half precision",
+}
 
 # Single steps, straight from tensors to tensors; None where it is not built.
 STEP: Any = getattr(_native, "step", None)
 CELL_STEP: Any = getattr(_native, "cell_step", None)
 StepWeights: Any = getattr(_native, "StepWeights", None)
 StepRecords: Any = getattr(_native, "StepRecords", None)
+LOW_FORWARD: Any = getattr(_native, "forward_low", None)
+LowWeights: Any = getattr(_native, "LowWeights", None)
 if _native is not None:
     _native.use_tensors(Tensor, torch.nn.Parameter, torch.UntypedStorage)
 
@@ -98,6 +103,9 @@ class CpuBackend:
 
     name = "cpu"
     composed: Literal[False] = False
+    takes_half = False
+    keeps_gates = True
+    why_not_auto = None
 
     def why_not(
         self, stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps
@@ -110,12 +118,12 @@ class CpuBackend:
             return "the native module is not built; install fastgru with a C++17 compiler"
         # A stack without packed weights is that of a program being compiled, which cannot call the native module.
         if stack.packed[0] is None or not _native.takes(x, h0, weights, stack.shapes):
-            reason = _what_is_wrong(stack, x, h0, weights)
+            reason = why_not_tensors(stack, x, h0, weights, _TAKEN, _is_on_cpu, "the CPU")
             if reason is not None:
                 return reason
         if stack.spec.layer_norm and not stack.spec.reset_after:
             return NORM_NEEDS_RESET_AFTER
-        if steps.batch_sizes is not None and not _is_traced():
+        if steps.batch_sizes is not None and not is_written_down():
             problem = reference.why_not_packed(x, steps.batch_sizes)
             if problem is not None:
                 return problem
@@ -140,31 +148,5 @@ class CpuBackend:
         return found
 
 
-def _is_traced() -> bool:
-    return is_compiling() or count_dispatch_modes() > 0
-
-
-def _what_is_wrong(stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
-    """Why the kernels do not take these tensors, in words; None where they do, once traced or transformed."""
-    dtype = x.dtype
-    if dtype not in _TAKEN:
-        return f"its kernels take float32, float64 and half precision, not {dtype}".replace("torch.", "")
-    plain = _TRACED if _is_traced() else _PLAIN
-    for tensor in (x, *weights) if h0 is None else (x, h0, *weights):
-        if type(tensor) not in plain:  # which need not know any of torch's functions, `layout` among them
-            return f"its kernels take plain dense tensors, not {type(tensor).__name__}"
-        if tensor.layout is not torch.strided:
-            return f"its kernels take plain dense tensors, not {type(tensor).__name__} ({tensor.layout})"
-        if not tensor.is_cpu:
-            return f"its kernels run on the CPU, not on {tensor.device}"
-        if tensor.dtype is not dtype:
-            return f"its kernels take one dtype, not {dtype} and {tensor.dtype}".replace("torch.", "")
-    if [*map(_shape, weights)] != [*stack.shapes]:
-        return f"its kernels take weights of {[*stack.shapes]}, not {[*map(_shape, weights)]}"
-    if is_compiling() and are_transforms_active():
-        return "a torch.func transform is being compiled"
-    return None
-
-
-def _shape(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(tensor.shape)
+def _is_on_cpu(tensor: Tensor) -> bool:
+    return tensor.is_cpu

@@ -17,6 +17,7 @@ class ReferenceBackend:
 
     name = "reference"
     composed: Literal[True] = True
+    why_not_auto = None
 
     def why_not(
         self, stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps

@@ -3,7 +3,7 @@
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import fastgru
+from fastgru.cli.bars import Bar, draw_bars
 from fastgru.nn import GRU
 
 
@@ -43,6 +44,7 @@ class Row:
 
     gates: sigmoid gates a unit has; the candidate state is not one.
     forward_ms: inference, median over the rounds; training_ms: forward and backward, every gradient taken.
+    forward_spread, training_spread: the first and the third quartile, in ms: half of the rounds lie between them.
     saved_bytes: kept from forward for backward, beyond input, output and parameters.
     """
 
@@ -52,6 +54,8 @@ class Row:
     forward_ms: float
     training_ms: float
     saved_bytes: int
+    forward_spread: tuple[float, float]
+    training_spread: tuple[float, float]
 
 
 def compare(shape: Shape, rounds: int = 30) -> list[Row]:
@@ -73,9 +77,11 @@ def compare(shape: Shape, rounds: int = 30) -> list[Row]:
             name=name,
             parameters=sum(weight.numel() for weight in module.parameters()),
             gates=module.get_parameter("weight_hh_l0").size(0) // shape.hidden_size - 1,
-            forward_ms=forward[name],
-            training_ms=training[name],
+            forward_ms=statistics.median(forward[name]),
+            training_ms=statistics.median(training[name]),
             saved_bytes=saved_bytes(module, x),
+            forward_spread=quartiles(forward[name]),
+            training_spread=quartiles(training[name]),
         )
         for name, module in modules.items()
     ]
@@ -104,24 +110,53 @@ def machine() -> str:
     )
 
 
-def plot(rows: list[Row], shape: Shape, path: Path) -> None:
-    """Draw the rows as bars into an image file; the suffix of `path` says which kind."""
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """The first and the third: a quarter of the values is below, and a quarter above."""
+    if len(values) == 1:
+        return values[0], values[0]
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+    return first, third
+
+
+def plot(rows: list[Row], shape: Shape, path: Path, rounds: int | None = None) -> None:
+    """Draw the rows as bars into an image file; the suffix of `path` says which kind. rounds: of `compare`."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    panels = {
-        "forward, ms": [row.forward_ms for row in rows],
-        "forward + backward, ms": [row.training_ms for row in rows],
-        "kept for backward, MB": [row.saved_bytes / 1e6 for row in rows],
+    figure = Figure(figsize=(9.5, 2.7), layout="constrained")
+    panels: dict[str, list[tuple[float, tuple[float, float] | None]]] = {
+        "inference": [(row.forward_ms, row.forward_spread) for row in rows],
+        "training (forward + backward)": [(row.training_ms, row.training_spread) for row in rows],
+        "memory kept for backward": [(row.saved_bytes / 1e6, None) for row in rows],
     }
-    for axes, (title, values) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        bars = axes.bar([row.name for row in rows], values, color=["#9a9a9a", "#ee4c2c", "#2a6fdb"])
-        axes.bar_label(bars, fmt="%.4g")
-        axes.set_title(title, fontsize=10)
-        axes.tick_params(axis="x", labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{shape}, {torch.get_num_threads()} threads", fontsize=10)
+    names = [row.name for row in rows]
+    for number, (axes, (title, values)) in enumerate(zip(figure.subplots(1, len(panels)), panels.items(), strict=True)):
+        base = dict(zip(names, values, strict=True))["torch.nn.GRU"][0]
+        bars = [
+            Bar(name, value, _label(name, value, base, is_time=spread is not None), spread)
+            for name, (value, spread) in zip(names, values, strict=True)
+        ]
+        furthest = max(value if spread is None else max(value, spread[1]) for value, spread in values)
+        draw_bars(axes, bars, title, 1.9 * furthest)
+        if number:
+            axes.set_yticks([])
+    calls = f"medians of {rounds} rounds, with quartiles; ratios are to torch.nn.GRU; " if rounds else ""
+    figure.suptitle(
+        f"One layer, {shape}: shorter is better",
+        fontsize=12,
+        x=0.01,
+        ha="left",
+        weight="bold",
+    )
+    figure.supxlabel(f"{calls}{machine()}", fontsize=8, color="#70757d", x=0.01, ha="left")
     figure.savefig(path, dpi=150)
+
+
+def _label(name: str, value: float, base: float, is_time: bool) -> str:
+    """What stands behind a bar: ms or MB, and of fastgru's how it compares with torch.nn.GRU's."""
+    amount = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    if not is_time:
+        return f"{amount} MB" + (f", {value / base:.2f}x" if name.startswith("fastgru") and base else "")
+    return f"{amount} ms" + (f", {base / value:.1f}x as fast" if name.startswith("fastgru") else "")
 
 
 def _infer(module: torch.nn.Module, x: Tensor) -> None:
@@ -134,8 +169,8 @@ def _train(module: torch.nn.Module, x: Tensor) -> None:
     torch.autograd.grad(y, [x, *module.parameters()], torch.ones_like(y))
 
 
-def _interleaved(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median time of each call in ms, the calls taken in turn."""
+def _interleaved(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """The times of each call in ms, the calls taken in turn; a first round is not timed."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
@@ -143,7 +178,7 @@ def _interleaved(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str,
             call()
             if number > 0:
                 times[name].append((time.perf_counter() - start) * 1e3)
-    return {name: statistics.median(taken) for name, taken in times.items()}
+    return times
 
 
 def _processor() -> str:

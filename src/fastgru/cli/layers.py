@@ -39,7 +39,7 @@ def bench(
     typer.echo(f"{shape}, medians of {rounds} interleaved rounds\n{benchmark.machine()}")
     _print_comparison(rows)
     if plot is not None:
-        benchmark.plot(rows, shape, plot)
+        benchmark.plot(rows, shape, plot, rounds)
         typer.echo(f"drawn: {plot}")
 
 

@@ -21,7 +21,7 @@ from fastgru.common.processes import rank
 from fastgru.data.table import STDIN
 from fastgru.training.options import LONGER, TrainOptions
 from fastgru.training.run_folder import RunFolder, begins, task_of_run
-from fastgru.training.tasks import TASKS, AnyTask
+from fastgru.training.tasks import TASKS, AnyTask, task_of_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,6 +92,8 @@ def _train_anew(task: AnyTask, options: TrainOptions, run: RunFolder, console: "
     if rank() == 0:
         run.check_free(overwrite, options.inputs)
     options.check_accelerator()
+    if options.start_from is not None and task_of_model(options.start_from).name != task.name:
+        raise InputError(f"--from {options.start_from}: that is no model of {task.name}")
     data = task.load_data(options)
     return import_module("fastgru.training.run").train(options, run, console, overwrite=overwrite, data=data)
 
@@ -111,9 +113,17 @@ def _longer(context: typer.Context, task: AnyTask, run: RunFolder) -> dict[str, 
         if name in LONGER and given[name] > value:
             longer[name] = given[name]
         elif given[name] != value:
-            option = "--" + name.replace("_", "-")
-            raise InputError(f"the run has {option} {value}: --resume goes on with a run's own options; leave it out")
+            raise InputError(
+                f"the run has {_option(task, name)} {value}: --resume goes on with a run's own options; leave it out"
+            )
     return longer
+
+
+def _option(task: AnyTask, name: str) -> str:
+    """Give the option of a field as it is written, which may be another word than the field's."""
+    (declared,) = get_type_hints(task.options, include_extras=True)[name].__metadata__
+    written = declared.default  # where typer keeps the first word of an option inside Annotated
+    return written if isinstance(written, str) else "--" + name.replace("_", "-")
 
 
 def evaluate(
@@ -124,6 +134,7 @@ def evaluate(
     plot: Path | None,
     reliability: Path | None,
     errors: Path | None,
+    card: bool,
     **columns: str | None,
 ) -> None:
     """Measure a trained model on texts, pairs or series that it has not seen."""
@@ -132,10 +143,12 @@ def evaluate(
     from fastgru.training.evaluate import Wanted, evaluate_run
 
     wanted = Wanted(plot, reliability, errors)
+    if card and (data is not None or ensemble):
+        raise InputError("--card tells of the test part of the run's own data: leave out --data and --ensemble")
     wanted.check()
     task = task_of_run(run)
     given = _given(columns, task.reads, task)
-    measures, source = evaluate_run(task, run, data, given, ensemble or ())
+    measures, source = evaluate_run(task, run, data, given, ensemble or (), card=card)
     wanted.write(measures, source, task)
     if as_json:
         content = dataclasses.asdict(measures)
@@ -245,6 +258,9 @@ _set_parameters(
             Path | None, typer.Option(help="Write what was wrong: input, truth, answer, probability (.csv, .jsonl).")
         ],
         None,
+    ),
+    _parameter(
+        "card", Annotated[bool, typer.Option("--card", help="Write the measures into the run's model card.")], False
     ),
     *_unique(
         parameter for task in TASKS.values() for parameter in _parameters(task.options, named=task.reads, optional=True)

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from fastgru.common.eval_mode import eval_mode
 from fastgru.common.files import atomic_write
+from fastgru.convert.quantize import to_float
 from fastgru.convert.sizes import Arguments, all_open, file_names, open_axes, resized, tensors_of, tied, unnamed
 from fastgru.convert.subclasses import twin_of, why_no_twin
 from fastgru.nn import GRU, GRUCell
 from fastgru.ops import onnx
 from fastgru.ops.library import layer_of_arguments
+from fastgru.quantized import KeepsLowWeights
 
 _OURS: list[tuple[type[torch.nn.Module], type[torch.nn.Module]]] = [(kind.torch_class, kind) for kind in (GRU, GRUCell)]
 _LIMIT = 2**31 - 2**20  # bytes of weights: a file of ONNX holds 2 GiB, its graph included
@@ -38,8 +40,9 @@ def export_onnx(
 ) -> dict[str, list[int | str]]:
     """Write a model as an ONNX file, and only if onnxruntime computes with it what the model computes.
 
-    model: with fastgru's or torch.nn's GRUs and GRUCells anywhere inside, or one of these; in float32 on the CPU.
-        It is exported as in eval, whatever its mode, and left as it was.
+    model: with fastgru's or torch.nn's GRUs and GRUCells anywhere inside, or one of these; in float32 on the CPU, or
+        quantized: the file then has the int8 weights, a DequantizeLinear before each GRU, and float32 activations. It
+        is exported as in eval, whatever its mode, and left as it was.
     path: the file, replaced if it is there. It appears whole and checked, or not at all.
     args, kwargs: an example of what the model is called with. Every size in it is dynamic in the file, unless the
         model needs this very size; a size of 0 or 1 stays fixed, so give an example with B >= 2 and T >= 2. Sizes that
@@ -74,7 +77,8 @@ def export_onnx(
         converted = _converted(program, file_names(axes, groups, len(tensors)), opset_version)
         with atomic_write(Path(path), attempt=uuid4().hex) as file:
             converted.save(str(file), external_data=False)
-            return _check(model, str(file), (example, resize(groups)), rtol, atol)
+            expected = to_float(model) if any(isinstance(part, KeepsLowWeights) for part in model.modules()) else model
+            return _check(expected, str(file), (example, resize(groups)), rtol, atol)
 
 
 def _check_packages() -> None:
@@ -141,9 +145,11 @@ def _program(model: torch.nn.Module, example: Arguments, dynamic_shapes: Any) ->
     args, kwargs = example
     with _as_operators(model):
         program = torch.export.export(model, args, kwargs, dynamic_shapes=unnamed(dynamic_shapes), strict=False)
-    for node in program.graph.nodes:
+    for node in program.graph.nodes:  # as they are called: kernel, a layer, batch, save; a layer, batch
         if node.target is torch.ops.fastgru.layer.default:
-            onnx.check(layer_of_arguments(node.args[1:-2]))  # as it is called: kernel, a layer, batch, save
+            onnx.check(layer_of_arguments(node.args[1:-2]))
+        elif node.target is torch.ops.fastgru.low_layer.default:
+            onnx.check(layer_of_arguments(node.args[:-1]))
     return program
 
 

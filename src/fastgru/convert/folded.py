@@ -40,6 +40,11 @@ class _Folded(NamedTuple):
 def from_equinox(*cells: Any, bidirectional: bool = False, batch_first: bool = False) -> GRU:
     """A GRU of `equinox.nn.GRUCell`s, or of mappings with the keys `weight_ih weight_hh bias bias_n`.
 
+    cells: one for each layer, from the first; with bidirectional two, the forward one and then the reverse.
+    bidirectional, batch_first: of the GRU that is made.
+
+    Raises InputError where arrays are missing or their shapes do not fit together.
+
     >>> import equinox, jax
     >>> from fastgru.convert import from_equinox
     >>> from_equinox(equinox.nn.GRUCell(8, 16, key=jax.random.key(0)))
@@ -53,6 +58,11 @@ def from_equinox(*cells: Any, bidirectional: bool = False, batch_first: bool = F
 def to_equinox(gru: AnyGRU) -> list[dict[str, Array]]:
     """The arrays of `equinox.nn.GRUCell`, by attribute.
 
+    gru: a GRU or a GRUCell, fastgru's or torch's.
+
+    Gives one item for each layer; where the GRU is bidirectional two, the forward one and then the reverse.
+    Raises InputError for options that it does not have.
+
     >>> import fastgru
     >>> (cell,) = fastgru.convert.to_equinox(fastgru.GRU(8, 16))
     >>> {name: array.shape for name, array in cell.items()}
@@ -63,6 +73,11 @@ def to_equinox(gru: AnyGRU) -> list[dict[str, Array]]:
 
 def from_mlx(*layers: Any, bidirectional: bool = False, batch_first: bool = True) -> GRU:
     """A GRU of `mlx.nn.GRU`s, or of mappings with the keys `Wx Wh b bhn`.
+
+    layers: one for each layer, from the first; with bidirectional two, the forward one and then the reverse.
+    bidirectional, batch_first: of the GRU that is made.
+
+    Raises InputError where arrays are missing or their shapes do not fit together.
 
     >>> import mlx.nn
     >>> from fastgru.convert import from_mlx
@@ -76,6 +91,11 @@ def from_mlx(*layers: Any, bidirectional: bool = False, batch_first: bool = True
 def to_mlx(gru: AnyGRU) -> list[dict[str, Array]]:
     """The arrays of `mlx.nn.GRU`, by name.
 
+    gru: a GRU or a GRUCell, fastgru's or torch's.
+
+    Gives one item for each layer; where the GRU is bidirectional two, the forward one and then the reverse.
+    Raises InputError for options that it does not have.
+
     >>> import fastgru
     >>> (layer,) = fastgru.convert.to_mlx(fastgru.GRU(8, 16))
     >>> {name: array.shape for name, array in layer.items()}
@@ -86,6 +106,11 @@ def to_mlx(gru: AnyGRU) -> list[dict[str, Array]]:
 
 def from_flax(*params: Mapping[str, Any], bidirectional: bool = False, batch_first: bool = True) -> GRU:
     """A GRU of `flax.linen.GRUCell`s' params: `ir iz in hr hz hn`, each a `kernel` and, but for hr and hz, a `bias`.
+
+    params: one for each layer, from the first; with bidirectional two, the forward one and then the reverse.
+    bidirectional, batch_first: of the GRU that is made.
+
+    Raises InputError where arrays are missing or their shapes do not fit together.
 
     >>> import flax.linen, jax
     >>> from fastgru.convert import from_flax
@@ -98,6 +123,11 @@ def from_flax(*params: Mapping[str, Any], bidirectional: bool = False, batch_fir
 
 def to_flax(gru: AnyGRU) -> list[dict[str, dict[str, Array]]]:
     """The params of `flax.linen.GRUCell`, which always has biases: zeros for a GRU without.
+
+    gru: a GRU or a GRUCell, fastgru's or torch's.
+
+    Gives one item for each layer; where the GRU is bidirectional two, the forward one and then the reverse.
+    Raises InputError for options that it does not have.
 
     >>> import fastgru
     >>> (params,) = fastgru.convert.to_flax(fastgru.GRU(8, 16))

@@ -12,6 +12,7 @@ from fastgru.core.noise import NO_NOISE
 from fastgru.core.steps import PLAIN
 from fastgru.nn import GRU
 from fastgru.ops.precision import HALF, cast_layer
+from fastgru.quantized import KeepsLowWeights
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 
@@ -78,7 +79,11 @@ def unfreeze(model: _Module) -> _Module:
 def _layers_of(model: torch.nn.Module) -> dict[str, GRU | GRUCell]:
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, GRU | GRUCell)}
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, GRU | GRUCell) and not isinstance(module, KeepsLowWeights)  # those are trusted anyway
+    }
     if not layers:
         raise InputError(
             f"{type(model).__name__} has no GRU or GRUCell of fastgru in it; fastgru.accelerate(model) makes those of "

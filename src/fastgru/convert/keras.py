@@ -20,10 +20,10 @@ _COLUMNS, _ROWS = "zrn", "rzn"
 def from_keras(*layers: Any, batch_first: bool = True) -> GRU:
     """A GRU of Keras's layers, one a layer of the stack.
 
-    layers: each a Keras layer (GRU, GRUCell, Bidirectional), whose options are then checked, or its `get_weights()`:
-    kernel, recurrent_kernel and, with biases, bias; of a Bidirectional these of the forward layer and then these of
-    the backward one. Of bare weights without biases nobody can tell reset_after, and of none the activations: they
-    are taken to be Keras's defaults, reset_after=True among them.
+    layers: each a Keras layer (GRU, GRUCell, Bidirectional), whose options are then checked, or its `get_weights()`,
+    which are kernel, recurrent_kernel and, with biases, bias; of a Bidirectional these of the forward layer and then
+    these of the backward one. Of bare weights without biases nobody can tell reset_after, and of none the
+    activations: they are taken to be Keras's defaults, reset_after=True among them.
 
     dropout and recurrent_dropout, which act in training only, and a `stateful` layer's state do not come along.
     Raises InputError for options and weights that fastgru.GRU cannot have.
@@ -44,6 +44,11 @@ def from_keras(*layers: Any, batch_first: bool = True) -> GRU:
 
 def to_keras(gru: AnyGRU) -> list[list[Array]]:
     """For each layer what `set_weights` of a Keras GRU takes, or of a Bidirectional where the GRU is bidirectional.
+
+    gru: a GRU or a GRUCell, fastgru's or torch's.
+
+    Gives one item for each layer.
+    Raises InputError for options that Keras does not have.
 
     >>> import fastgru
     >>> (weights,) = fastgru.convert.to_keras(fastgru.GRU(8, 16))  # for layer.set_weights(weights)

@@ -23,7 +23,8 @@ _OURS: Mapping[_Class, type[GRU] | type[GRUCell]] = {torch.nn.GRU: GRU, torch.nn
 class Swapped:
     """What a swap did, by the modules' paths in the model; the path of the model itself is "".
 
-    swapped: the modules that changed. left: those that did not, each with the reason.
+    swapped: the modules that changed.
+    left: those that did not, each with the reason.
 
     >>> import fastgru, torch
     >>> done = fastgru.accelerate(torch.nn.GRU(8, 16))

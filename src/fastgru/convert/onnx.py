@@ -54,6 +54,11 @@ def to_onnx_weights(gru: AnyGRU) -> list[dict[str, Array]]:
 
     Its linear_before_reset must be 1, and 0 for a GRU with reset_after=False.
 
+    gru: a GRU or a GRUCell, fastgru's or torch's.
+
+    Gives one item for each layer, both directions in it.
+    Raises InputError for options that ONNX does not have.
+
     >>> import fastgru
     >>> (node,) = fastgru.convert.to_onnx_weights(fastgru.GRU(8, 16))
     >>> {name: array.shape for name, array in node.items()}

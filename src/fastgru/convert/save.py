@@ -10,6 +10,7 @@ from fastgru.cell import GRUCell
 from fastgru.common.errors import InputError
 from fastgru.common.files import atomic_write, open_to_others
 from fastgru.nn import GRU
+from fastgru.quantized import KeepsLowWeights
 from fastgru.runtime.weights import FIELD, OPTIONS
 
 _KINDS = (GRU, GRUCell, torch.nn.GRU, torch.nn.GRUCell)
@@ -54,6 +55,8 @@ def save(module: torch.nn.Module, path: str | Path) -> None:
         options = {"batch_first": getattr(gru, "batch_first", False)}
         options |= {name: getattr(gru, name, default) for name, default in OPTIONS.items()}
         metadata |= {f"{FIELD}{prefix}{name}": _word(value) for name, value in options.items()}
+        if isinstance(gru, KeepsLowWeights):
+            metadata[f"{FIELD}{prefix}quantization"] = gru.quantization
     with atomic_write(path) as temporary:
         save_file(_tensors(module, grus), temporary, metadata)
         open_to_others(temporary)

@@ -17,7 +17,7 @@ class Layer(NamedTuple):
 
     x [T, B, I], or rows [N, I] where `steps` says so; h0 [D, B, H] or None: zeros; initial [D, H] or None: zeros, the
     state that a reset leaves; weights: for each direction w_ih [3H, I], w_hh [3H, H], with bias b_ih, b_hh [3H] and,
-    with layer_norm, the gains g_ih, g_hh [3H].
+    with layer_norm, the gains g_ih, g_hh [3H]; or of few bits, as fastgru.core.low_precision has them.
     packed: the native module's PackedWeights, where the kernels keep what they make of the weights for later calls;
     None where the layer belongs to no module. No number depends on it.
 

@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgru.core.layer import Layer
+from fastgru.core.low_precision import LowWeight, is_low, matrices_of
 from fastgru.core.noise import real_steps
 from fastgru.core.spec import GRUSpec
 from fastgru.core.stack import run_layers, stack_of
@@ -48,8 +49,8 @@ EPSILON = 1e-5  # of layer norm, as torch.nn.LayerNorm has it
 class _Weights(NamedTuple):
     """One direction's: w_ih [3H, I], w_hh [3H, H], the biases and the gains [3H], None where there are none."""
 
-    w_ih: Tensor
-    w_hh: Tensor
+    w_ih: Tensor | LowWeight
+    w_hh: Tensor | LowWeight
     b_ih: Tensor | None = None
     b_hh: Tensor | None = None
     g_ih: Tensor | None = None
@@ -240,11 +241,13 @@ def _sweep(given: Layer, direction: int, real: Tensor | None, resets: list[Tenso
 
 def _own_weights(given: Layer, direction: int) -> _Weights:
     """One direction's weights."""
-    variant, each = given.variant, given.variant.weights_per_direction
-    w_ih, w_hh, *others = given.weights[direction * each : (direction + 1) * each]
+    variant, each = given.variant, len(given.weights) // given.variant.directions
+    own = given.weights[direction * each : (direction + 1) * each]
+    matrices: Sequence[Tensor | LowWeight]
+    matrices, others = matrices_of(own) if is_low(own, given.x) else (own[:2], own[2:])
     biases = others[:2] if variant.bias else (None, None)
     gains = others[-2:] if variant.layer_norm else (None, None)
-    return _Weights(w_ih, w_hh, *biases, *gains)
+    return _Weights(*matrices, *biases, *gains)
 
 
 def _own_masks(given: Layer, direction: int) -> tuple[Tensor | None, Tensor | None]:
@@ -278,19 +281,27 @@ def _step(gx: Tensor, h: Tensor, seen: Tensor, own: _Weights, reset_after: bool)
     else:
         units = h.size(-1)
         b_rz, b_n = (None, None) if b_hh is None else (b_hh[: 2 * units], b_hh[2 * units :])
-        gh_r, gh_z = _pre_activations(seen, w_hh[: 2 * units], b_rz).chunk(2, dim=-1)
+        gh_r, gh_z = _pre_activations(seen, _rows(w_hh, 0, 2 * units), b_rz).chunk(2, dim=-1)
         r = torch.sigmoid(gx_r + gh_r)
-        n = torch.tanh(gx_n + _pre_activations(r * seen, w_hh[2 * units :], b_n))
+        n = torch.tanh(gx_n + _pre_activations(r * seen, _rows(w_hh, 2 * units, None), b_n))
     z = torch.sigmoid(gx_z + gh_z)
     return (1 - z) * n + z * h
 
 
-def _pre_activations(v: Tensor, w: Tensor, b: Tensor | None, gain: Tensor | None = None) -> Tensor:
+def _rows(w: Tensor | LowWeight, begin: int, end: int | None) -> Tensor | LowWeight:
+    return w[begin:end] if isinstance(w, Tensor) else w.rows(begin, end)
+
+
+def _pre_activations(v: Tensor, w: Tensor | LowWeight, b: Tensor | None, gain: Tensor | None = None) -> Tensor:
     """W v + b or, with a gain, LayerNorm(W v) * gain + b: the product in the dtype of w, the result as h is carried."""
-    v = v.to(w.dtype)
-    if gain is None:
-        return _carried(F.linear(v, w, b))
-    product = _carried(F.linear(v, w))
+    if isinstance(w, LowWeight):
+        product = w.product(v)
+        if gain is None:
+            return product if b is None else product + b
+    elif gain is None:
+        return _carried(F.linear(v.to(w.dtype), w, b))
+    else:
+        product = _carried(F.linear(v.to(w.dtype), w))
     centred = product - product.mean(-1, keepdim=True)
     # not torch's layer_norm, whose backward has no forward mode
     normed = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + EPSILON) * gain

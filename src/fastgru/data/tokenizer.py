@@ -34,6 +34,15 @@ def train_tokenizer(
     return tokenizer
 
 
+def word_tokenizer(words: Sequence[str]) -> "Tokenizer":
+    """Make a tokenizer of these words, which are lower-cased, with ids in this order; the first are PAD and UNKNOWN."""
+    from tokenizers import models
+
+    tokenizer = train_tokenizer([])
+    tokenizer.model = models.WordLevel({word: number for number, word in enumerate(words)}, unk_token=UNKNOWN)
+    return tokenizer
+
+
 def _whole(kind: str, min_count: int, most: int) -> "tuple[Tokenizer, Any]":
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 

@@ -1,18 +1,39 @@
 """Entries: the weights that a model of a configuration has, by name and shape, before any of them is there."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 Shape = tuple[int, ...]
 
 
 class Entry(NamedTuple):
-    """One weight in a model's file. `whole`: int64 in place of floats. `positive`: each number is above 0."""
+    """One weight in a model's file. `whole`: int64 in place of floats. `positive`: each number is above 0.
+
+    `bits`: "int8" or "bf16", of a quantized matrix, "" of others.
+    """
 
     name: str
     shape: Shape
     whole: bool = False
     positive: bool = False
+    bits: str = ""
+
+
+SCALE = "_scale"  # after the name of an int8 matrix: what a whole number is worth in each row
+QUANTIZATIONS = ("int8", "bf16")
+_MATRIX = re.compile(r"weight_[ih]h(_l\d+(_reverse)?)?")
+
+
+def quantized_entries(entries: Iterable[Entry], quantization: str) -> Iterator[Entry]:
+    """The weights of the model whose GRUs are quantized so; "": not at all."""
+    for entry in entries:
+        if not quantization or not _MATRIX.fullmatch(entry.name.rpartition(".")[2]):
+            yield entry
+            continue
+        yield entry._replace(bits=quantization)
+        if quantization == "int8":
+            yield Entry(entry.name + SCALE, entry.shape[:1], positive=True)
 
 
 def gru_entries(

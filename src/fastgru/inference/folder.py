@@ -8,9 +8,11 @@ from typing import Any
 
 from fastgru.common.errors import InputError
 from fastgru.inference.classifier_config import SequenceClassifierConfig, TextClassifierConfig
+from fastgru.inference.entries import QUANTIZATIONS
 from fastgru.inference.seq2seq_config import Seq2SeqConfig
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+QUANTIZATION = "quantization"  # its name in CONFIG, whatever the kind of the model
 
 Config = TextClassifierConfig | SequenceClassifierConfig | Seq2SeqConfig
 # Their model_type and own_files have no annotation: huggingface_hub takes what has one for a field.
@@ -60,7 +62,7 @@ def read_config(path: str | Path, wanted: type[Config] | None = None) -> Config:
     if kind not in CONFIGS:
         raise ValueError(f"{CONFIG} is that of a {kind}; there are: {', '.join(CONFIGS)}")
     known = fields(CONFIGS[kind])
-    values = {name: value for name, value in content.items() if name != "model_type"}
+    values = {name: value for name, value in content.items() if name not in ("model_type", QUANTIZATION)}
     unknown = sorted(values.keys() - {field.name for field in known})
     if unknown:
         raise ValueError(f"{CONFIG} has {unknown[0]!r}, which is nothing that a {kind} has")
@@ -68,6 +70,17 @@ def read_config(path: str | Path, wanted: type[Config] | None = None) -> Config:
         if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"{CONFIG} does not tell {field.name}")
     return CONFIGS[kind](**values)
+
+
+def read_quantization(path: str | Path) -> str:
+    """How the GRUs of the model with this config.json are quantized: one of QUANTIZATIONS, or "" for not at all.
+
+    ValueError for another.
+    """
+    given = _read(path).get(QUANTIZATION, "")
+    if given not in ("", *QUANTIZATIONS):
+        raise ValueError(f"{CONFIG} has {QUANTIZATION}={given!r}; there are: {', '.join(QUANTIZATIONS)}")
+    return str(given)
 
 
 def _read(path: str | Path) -> Mapping[str, Any]:

@@ -4,7 +4,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastgru.inference.arrays import Array
-from fastgru.inference.folder import CONFIG, WEIGHTS, Config, check_folder, files_of, locate, read_config
+from fastgru.inference.entries import quantized_entries
+from fastgru.inference.folder import (
+    CONFIG,
+    WEIGHTS,
+    Config,
+    check_folder,
+    files_of,
+    locate,
+    read_config,
+    read_quantization,
+)
 from fastgru.inference.tokens import load_tokenizer
 from fastgru.inference.weights import read_weights
 
@@ -13,11 +23,15 @@ if TYPE_CHECKING:
 
 
 class Saved(NamedTuple):
-    """What a model is made of: its configuration, its tokenizers as `config.own_files` names them, its weights."""
+    """What a model is made of: its configuration, its tokenizers as `config.own_files` names them, its weights.
+
+    quantization: of its GRUs, as `read_quantization` says; bfloat16 weights are then their bits, in uint16.
+    """
 
     config: Config
     tokenizers: "list[Tokenizer]"
     weights: dict[str, Array]
+    quantization: str = ""
 
 
 def read_saved(name: str | Path, wanted: type[Config] | None = None, **options: Any) -> Saved:
@@ -27,10 +41,12 @@ def read_saved(name: str | Path, wanted: type[Config] | None = None, **options: 
     what is there is no such model.
     """
     check_folder(str(name), [CONFIG])
-    config = read_config(locate(name, CONFIG, **options), wanted)
+    place = locate(name, CONFIG, **options)
+    config, quantization = read_config(place, wanted), read_quantization(place)
     check_folder(str(name), files_of(type(config)))
     tokenizers = [
         load_tokenizer(locate(name, file, **options), size)
         for file, size in zip(config.own_files, config.vocabularies, strict=True)
     ]
-    return Saved(config, tokenizers, read_weights(locate(name, WEIGHTS, **options), config.entries()))
+    entries = quantized_entries(config.entries(), quantization)
+    return Saved(config, tokenizers, read_weights(locate(name, WEIGHTS, **options), entries), quantization)

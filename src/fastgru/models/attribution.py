@@ -47,13 +47,16 @@ class Attribution:
 def attribute(model: TextClassifier, texts: list[str], label: str | None = None) -> list[Attribution]:
     """Attribute the model's answers to the tokens of `texts` by integrated gradients over the word vectors.
 
-    score_t = sum over i of x_ti * integral over a from 0 to 1 of dF(a x) / dx_ti,  F = log odds of the label
+        score_t = sum over i of x_ti * integral over a from 0 to 1 of dF(a x) / dx_ti,  F = log odds of the label
 
     from word vectors of zero, as the padding has; Sundararajan, Taly and Yan 2017 (arXiv:1703.01365), equation 1. The
     integral is a Gauss-Legendre sum of 32 points, which are doubled to at most 512 until the gap is below a
     hundredth of F(x) - F(0), or of 1 nat where that is more.
-    `label`: which to ask about; what the model says of each text where it is None. ValueError for one that is none,
-    InputError for what is no text. The model is in eval mode while it works, and afterwards as it was.
+    The model is in eval mode while it works, and afterwards as it was.
+
+    `label`: which to ask about; what the model says of each text where it is None.
+
+    Raises ValueError for a label that is none, InputError for what is no text.
 
     >>> from fastgru.data.tokenizer import train_tokenizer
     >>> from fastgru.models import TextClassifier, TextClassifierConfig

@@ -15,10 +15,14 @@ from fastgru.models.seq2seq import Seq2Seq
 
 
 class Seq2SeqEnsemble(nn.Module, TorchTextGenerator, Ensemble):
-    """p(y_t | y_1 ... y_{t-1}, x) = mean over the models of theirs: fewer errors than any of them makes alone.
+    """Several models that write together, with fewer errors than any of them makes alone.
+
+        p(y_t | y_1 ... y_{t-1}, x) = mean over the models of theirs
 
     `models`: those that write, with the same tokenizers, as trainings on the same data with other seeds have them;
-    sizes and attention may differ. ValueError where there is none, or one has other tokens.
+        sizes and attention may differ.
+
+    Raises ValueError where there is none, or one has other tokens.
 
     >>> from fastgru.models import Seq2Seq, Seq2SeqConfig, Seq2SeqEnsemble
     >>> from fastgru.inference.tokens import source_tokenizer, target_tokenizer

@@ -13,8 +13,9 @@ from torch import nn
 from fastgru.common.errors import InputError, reason_of
 from fastgru.common.eval_mode import eval_mode
 from fastgru.common.files import open_to_others
-from fastgru.inference.folder import CONFIG, WEIGHTS, Config, check_folder, files_of, read_config
+from fastgru.inference.folder import CONFIG, QUANTIZATION, WEIGHTS, Config, check_folder, files_of, read_config
 from fastgru.inference.saved import read_saved
+from fastgru.quantized import quantize_layers
 
 
 class Pretrained(nn.Module, PyTorchModelHubMixin):
@@ -29,6 +30,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
 
     config_type: ClassVar[type[Config]]
     config: Any
+    quantization: str = ""  # of its GRUs: "int8", "bf16", or "" for not at all
 
     def in_eval_mode(self) -> AbstractContextManager[None]:
         """Keep the whole model in eval mode in here; afterwards each part is as it was."""
@@ -38,6 +40,8 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         super()._save_pretrained(save_directory)
         open_to_others(save_directory / WEIGHTS)
         content = {"model_type": self.config_type.model_type, **asdict(self.config)}
+        if self.quantization:
+            content[QUANTIZATION] = self.quantization
         (save_directory / CONFIG).write_text(json.dumps(content, sort_keys=True, indent=2), encoding="utf-8")
 
     @classmethod
@@ -67,5 +71,14 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         # configuration is without the names that it does not know.
         saved = read_saved(model_id, cls.config_type, **options)
         model = cls(saved.config, *saved.tokenizers)
-        model.load_state_dict({name: torch.from_numpy(array) for name, array in saved.weights.items()})
+        if saved.quantization:
+            quantize_layers(model, saved.quantization)
+            model.quantization = saved.quantization
+        model.load_state_dict({name: _tensor(array) for name, array in saved.weights.items()})
         return model.to(map_location).eval()
+
+
+def _tensor(array: Any) -> torch.Tensor:
+    """A weight as it was read: bfloat16 comes as its bits."""
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if tensor.dtype is torch.uint16 else tensor

@@ -35,7 +35,9 @@ A sequence-to-sequence model on GRUs, made with fastgru. Install `fastgru[train]
 
 
 class Seq2Seq(Pretrained, TorchTextGenerator, model_card_template=MODEL_CARD, library_name="fastgru"):
-    """p(y | x) = product over t of softmax(W f_t + b), f_t: the decoder's features after y_1 ... y_{t-1}.
+    """Writes one sequence of tokens from another: a GRU that reads, and one that writes, with attention.
+
+        p(y | x) = product over t of softmax(W f_t + b),  f_t: the decoder's features after y_1 ... y_{t-1}
 
     `source_tokenizer`, `target_tokenizer`: as `fastgru.inference.tokens` trains them. The folder of a model holds both,
     config.json, model.safetensors and a model card.

@@ -28,9 +28,9 @@ A classifier of sequences on a GRU, made with fastgru. Install `fastgru[train]`,
 
 
 class SequenceClassifier(Classifier, model_card_template=MODEL_CARD, library_name="fastgru"):
-    """Standardisation, GRU, pooled states, dropout, linear.
+    """Tells which label a sequence of vectors has: standardisation, GRU, pooled states, dropout, linear.
 
-    logits = W pooling(y, h_n) + b,  y, h_n = GRU((x - mean) / deviation)
+        logits = W pooling(y, h_n) + b,  y, h_n = GRU((x - mean) / deviation)
 
     `mean [I]`, `deviation [I]`: buffers, those of the training part (`fit_standardisation`).
 

@@ -33,9 +33,11 @@ A text classifier on a bidirectional GRU, made with fastgru. Install `fastgru[tr
 
 
 class TextClassifier(Classifier, model_card_template=MODEL_CARD, library_name="fastgru"):
-    """Embedding, bidirectional GRU, pooled states, dropout, linear.
+    """Tells which label a text has: embedding, bidirectional GRU, pooled states, dropout, linear.
 
-    logits = W pooling(y, h_n) + b, by default of [h_n forward; h_n backward; max over t of y; mean over t of y]
+        logits = W pooling(y, h_n) + b,  pooling = [h_n forward; h_n backward; max over t of y; mean over t of y]
+
+    is the default pooling.
 
     Its folder holds config.json, model.safetensors, tokenizer.json and a model card.
 

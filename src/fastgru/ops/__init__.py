@@ -10,7 +10,7 @@ A backend of torch's operators is differentiated by torch. For one of kernels th
   backward pass at once (step_training.py);
 - as the operators `fastgru::layer` and `fastgru::layer_backward` (library.py), while torch compiles, exports or traces;
 
-a half layer in float32 (precision.py).
+a half layer in float32, where the kernel has no half dtype (precision.py).
 """
 
 import warnings
@@ -106,7 +106,7 @@ def cell(name: str, stack: Stack, x: Tensor, h: Tensor, weights: Sequence[Tensor
 def _layer(kernel: Kernel, given: Layer) -> tuple[Tensor, Tensor]:
     """One layer: y and h_n [D, B, H]."""
     dtype = given.x.dtype
-    if dtype in HALF:
+    if dtype in HALF and not kernel.takes_half:
         y, h_n = _layer(kernel, precision.cast_layer(torch.float32, given))
         return y.to(dtype), h_n.to(dtype)
     traced = is_traced()

@@ -209,11 +209,11 @@ class LayerGradients(torch.autograd.Function):
         is_plain = given.initial is None and variant.keep == 1 and variant.reset_after and not variant.layer_norm
         if any(tensor is not None for tensor in tensors[2:FIXED]) or not is_plain:
             return definition.sample_gradients(given, wanted, dy, dh_n, count)
-        if isinstance(kernel, Traced) and variant.memory != "gates":  # an operator saves no gates to go by
-            return definition.sample_gradients(given, wanted, dy, dh_n, count)
         if isinstance(kernel, RecomputingKernel):
             each = partial(samples.gradients, kernel.kernel, count)
             return tuple(kernel.backward(given, y, saved, dy, dh_n, wanted, each))
+        if not kernel.keeps_gates or (isinstance(kernel, Traced) and variant.memory != "gates"):  # none to go by
+            return definition.sample_gradients(given, wanted, dy, dh_n, count)
         return samples.gradients(kernel, count, given, y, saved, dy, dh_n, wanted)
 
     @staticmethod

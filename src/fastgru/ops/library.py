@@ -35,7 +35,8 @@ class Traced:
 
     def __init__(self, kernel: Kernel) -> None:
         self.name = kernel.name
-        self.why_not = kernel.why_not
+        self.takes_half, self.keeps_gates = kernel.takes_half, kernel.keeps_gates
+        self.why_not, self.why_not_auto = kernel.why_not, kernel.why_not_auto
         self.check = kernel.check
 
     def forward(self, given: Layer, save: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,18 +47,19 @@ class Traced:
         batch = batch_of(given.steps, given.x) if given.h0 is None else given.h0.size(1)
         if given.variant.memory == "checkpoint":  # how many states there are only values tell
             given = given._replace(variant=given.variant._replace(memory="recompute"))
-        results: tuple[Tensor, Tensor, Tensor] = torch.ops.fastgru.layer(self.name, *_flat(given), batch, save)
+        results: tuple[Tensor, Tensor, Tensor] = torch.ops.fastgru.layer(self.name, *as_arguments(given), batch, save)
         return results
 
     def backward(
         self, given: Layer, y: Maybe, saved: Tensor, dy: Maybe, dh_n: Maybe, wanted: Sequence[bool]
     ) -> list[Maybe]:
         """As `Kernel.backward`, differentiable."""
-        found = iter(torch.ops.fastgru.layer_backward(self.name, *_flat(given), y, saved, dy, dh_n, wanted))
+        found = iter(torch.ops.fastgru.layer_backward(self.name, *as_arguments(given), y, saved, dy, dh_n, wanted))
         return [next(found) if want else None for want in wanted]
 
 
-_LAYER = (
+# A layer as the operators take it, in torch's words.
+LAYER = (
     "Tensor x, Tensor? h0, Tensor? initial, Tensor[] weights, Tensor? batch_sizes, Tensor? offsets, Tensor? lengths, "
     "Tensor? resets, Tensor? recurrent, Tensor? zoneout, bool bias, bool bidirectional, bool reset_after, float keep, "
     "int tbptt, bool layer_norm, bool reverse, str memory"
@@ -65,20 +67,19 @@ _LAYER = (
 _COUNT = 4 + FIXED + len(Variant._fields)  # the arguments that are a layer
 
 _library = torch.library.Library("fastgru", "DEF")
-_library.define(f"layer(str kernel, {_LAYER}, SymInt batch, bool save) -> (Tensor y, Tensor h_n, Tensor saved)")
+_library.define(f"layer(str kernel, {LAYER}, SymInt batch, bool save) -> (Tensor y, Tensor h_n, Tensor saved)")
 _library.define(
-    f"layer_backward(str kernel, {_LAYER}, Tensor? y, Tensor saved, Tensor? dy, Tensor? dh_n, bool[] wanted)"
-    " -> Tensor[]"
+    f"layer_backward(str kernel, {LAYER}, Tensor? y, Tensor saved, Tensor? dy, Tensor? dh_n, bool[] wanted) -> Tensor[]"
 )
 
 
-def _flat(given: Layer) -> tuple[Any, ...]:
+def as_arguments(given: Layer) -> tuple[Any, ...]:
     """A layer as the operators take it."""
     return given.x, given.h0, given.initial, given.weights, *given.steps, *given.noise, *given.variant
 
 
 def layer_of_arguments(arguments: Sequence[Any]) -> Layer:
-    """The layer whose `_flat` these are."""
+    """The layer whose `as_arguments` these are."""
     x, h0, initial, weights, *others = arguments
     return layer_of(Variant(*others[FIXED:]), [*others[:FIXED], x, h0, initial, *weights])
 
@@ -117,9 +118,11 @@ def _layer_fake(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     y, h_n = x.new_empty(*x.shape[:-1], directions * hidden), x.new_empty(directions, batch, hidden)
     if not save:
         return y, h_n, x.new_empty(0)
+    rows = x.size(0) * x.size(1) if x.dim() == 3 else x.size(0)
+    if not _kernel(kernel).keeps_gates:
+        return y, h_n, x.new_empty(directions, rows, 0)
     if given.variant.memory != "gates":
         return y, h_n, x.new_empty(directions, batch, 0, hidden)
-    rows = x.size(0) * x.size(1) if x.dim() == 3 else x.size(0)
     return y, h_n, x.new_empty(directions, rows, given.saved_size)
 
 
@@ -181,7 +184,9 @@ def _layer_autograd(keyset: Any, kernel: str, *arguments: Any) -> Any:
 
 def _below(keyset: Any, kernel: str, given: Layer, batch: Any, save: bool) -> Any:
     with below_autograd():
-        return torch.ops.fastgru.layer.default.redispatch(keyset & after_autograd, kernel, *_flat(given), batch, save)
+        return torch.ops.fastgru.layer.default.redispatch(
+            keyset & after_autograd, kernel, *as_arguments(given), batch, save
+        )
 
 
 def _layer_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:

@@ -6,6 +6,8 @@ With W windows of some steps each:
     "recompute"   the output alone: it has the states in which windows begin
     "checkpoint"  these W - 1 states alone
 
+A kernel that has the gates anew from x and y keeps these two with "gates" and "recompute", and x with "checkpoint".
+
 Backward takes one direction after the other, and its windows from the last that it ran through to the first: the
 kernel's forward pass over the window, then its backward pass, whose gradient of the window's first state is that of the
 last state of the window before. So one window's gates are there at a time (Chen et al. 2016, arXiv:1604.06174).
@@ -34,18 +36,20 @@ _ROWS = {"recompute": 2048, "checkpoint": 512}
 
 def with_memory(kernel: Kernel, variant: Variant) -> Kernel:
     """The kernel that keeps what the variant says."""
-    return kernel if variant.memory == "gates" else RecomputingKernel(kernel)
+    return RecomputingKernel(kernel) if variant.memory != "gates" and kernel.keeps_gates else kernel
 
 
 class RecomputingKernel:
     """A kernel that saves no gates, but [D, B, W - 1, H]: the states in which windows begin, or none of them."""
 
     composed: Literal[False] = False
+    keeps_gates = False
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.name = kernel.name
-        self.why_not = kernel.why_not
+        self.takes_half = kernel.takes_half
+        self.why_not, self.why_not_auto = kernel.why_not, kernel.why_not_auto
         self.check = kernel.check
 
     def forward(self, given: Layer, save: bool) -> tuple[Tensor, Tensor, Maybe]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastgru.core.layer import Layer
+from fastgru.core.low_precision import is_low
 from fastgru.core.noise import NO_NOISE
 
 
@@ -19,8 +20,14 @@ def layer(given: Layer, batch: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     check(given)
     x, h0, lengths, variant, hidden = given.x, given.h0, given.steps.lengths, given.variant, given.hidden_size
-    each = [given.weights[which :: variant.weights_per_direction] for which in range(4 if variant.bias else 2)]
+    size = len(given.weights) // variant.directions
+    each = [given.weights[which::size] for which in range(size)]
     w, r, *biases = (torch.stack([_in_onnx_order(one, hidden) for one in both]) for both in each)  # [D, 3H, ...]
+    if w.dtype is torch.int8:
+        w_scale, r_scale, *biases = biases
+        w, r = _dequantized(w, w_scale), _dequantized(r, r_scale)
+    elif is_low(given.weights, x):
+        w, r = w.float(), r.float()
     y, h_n = torch.onnx.ops.symbolic_multi_out(
         "GRU",
         (x, w, r, torch.cat(biases, 1) if biases else None, None if lengths is None else lengths.to(torch.int32), h0),
@@ -48,6 +55,15 @@ def check(given: Layer) -> None:
         raise ValueError("zoneout and recurrent dropout have no form in ONNX; export a model in eval without zoneout")
     if given.variant.layer_norm:
         raise ValueError("layer norm inside a GRU has no form in ONNX's operator")
+
+
+def _dequantized(values: Tensor, scale: Tensor) -> Tensor:
+    """values [D, 3H, K] int8 * scale [D, 3H]: ONNX has one axis of scales."""
+    rows = values.flatten(0, 1)
+    found = torch.onnx.ops.symbolic(
+        "DequantizeLinear", (rows, scale.flatten()), {"axis": 0}, dtype=torch.float32, shape=rows.shape
+    )
+    return found.reshape(values.shape)
 
 
 def _in_onnx_order(w: Tensor, hidden: int) -> Tensor:

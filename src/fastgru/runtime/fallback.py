@@ -1,9 +1,11 @@
 """The native module's Network and Stream in NumPy, for where it is not built: the same numbers, slower."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from fastgru.inference.arrays import widened
 
 NORM_EPSILON = 1e-5
 
@@ -25,9 +27,10 @@ class Network:
     ) -> None:
         self.hidden_sizes, self.directions = hidden_sizes, directions
         self.reset_after, self.layer_norm, self.keep = reset_after, layer_norm, 1 - zoneout
-        each = 2 + 2 * bias + 2 * layer_norm
-        own = [weights[first : first + each] for first in range(0, len(weights), each)]
-        self.weights: list[Any] = [[np.array(w).T for w in part] + ([] if bias else [0, 0]) for part in own]
+        is_int8 = weights[0].dtype == np.int8
+        each = 2 + 2 * is_int8 + 2 * bias + 2 * layer_norm
+        own = [_columns(weights[first : first + each], is_int8) for first in range(0, len(weights), each)]
+        self.weights: list[Any] = [part + ([] if bias else [0, 0]) for part in own]
         if layer_norm and not bias:
             self.weights = [[*part[:2], 0, 0, *part[2:4]] for part in self.weights]
         self.initial = None if initial_state is None else self.by_layer(np.array(initial_state))
@@ -74,15 +77,15 @@ class Network:
     def _step(self, x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, g_ih: Any = 1, g_hh: Any = 1) -> Any:
         """The state after h."""
         width = h.shape[1]
-        gx = self._normed(x @ w_ih, g_ih) + b_ih
-        gh = self._normed(h @ w_hh, g_hh) + b_hh
+        gx = self._normed(_product(x, w_ih), g_ih) + b_ih
+        gh = self._normed(_product(h, w_hh), g_hh) + b_hh
         r, z = (_sigmoid(gx[:, gate] + gh[:, gate]) for gate in (np.s_[:width], np.s_[width : 2 * width]))
         candidate = np.s_[2 * width :]
         if self.reset_after:
             n = np.tanh(gx[:, candidate] + r * gh[:, candidate])
         else:
             bias = b_hh if isinstance(b_hh, int) else b_hh[candidate]
-            n = np.tanh(gx[:, candidate] + (r * h) @ w_hh[:, candidate] + bias)
+            n = np.tanh(gx[:, candidate] + _product(r * h, w_hh)[:, candidate] + bias)
         return h + self.keep * (n + z * (h - n) - h)
 
     def _normed(self, a: Any, gain: Any) -> Any:
@@ -98,7 +101,8 @@ class Stream:
         self._network, w_ih = network, network.weights[0][0]
         sizes, self._inputs = network.hidden_sizes, len(w_ih)
         shape = (1, batch, sum(sizes)) if len({*sizes}) > 1 else (len(sizes), batch, sizes[0])
-        self._state, self._dtype = np.zeros(shape, w_ih.dtype), w_ih.dtype
+        self._dtype = np.dtype(np.float32) if isinstance(w_ih, _Int8) else w_ih.dtype
+        self._state = np.zeros(shape, self._dtype)
         self.reset(None)
 
     def step(self, x: Any, y: Any, threads: int) -> None:
@@ -133,6 +137,36 @@ class Stream:
     def set_state(self, states: Any) -> None:
         """Go on from other states."""
         self._state = np.array(states)
+
+
+class _Int8(NamedTuple):
+    """A matrix: values [K, 3H], whole numbers, in float64, whose products are exact; scale [3H]."""
+
+    values: Any
+    scale: Any
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def _columns(weights: Sequence[Any], is_int8: bool) -> list[Any]:
+    """A direction's weights, the matrices transposed, and of those of int8 their scales inside."""
+    parts = [widened(w) if w.dtype == np.uint16 else np.array(w) for w in weights]
+    if not is_int8:
+        return [w.T for w in parts]
+    return [*(_Int8(w.T.astype(np.float64), s) for w, s in zip(parts[:2], parts[2:4], strict=True)), *parts[4:]]
+
+
+def _product(x: Any, w: Any) -> Any:
+    """x [B, K] times w [K, 3H]; of int8 as gru.h defines it."""
+    if not isinstance(w, _Int8):
+        return x @ w
+    most = np.maximum(np.abs(x).max(1, keepdims=True), np.float32(1e-30))
+    is_finite = np.isfinite(most)
+    with np.errstate(invalid="ignore"):
+        whole = np.where(is_finite, np.rint(x * (np.float32(127) / most)), 0)
+    sums = (whole.astype(np.float64) @ w.values).astype(np.float32)
+    return sums * w.scale * np.where(is_finite, most / np.float32(127), np.float32(np.nan))
 
 
 def _sigmoid(a: Any) -> Any:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from fastgru.common.errors import InputError, reason_of
 from fastgru.inference.arrays import read_arrays
+from fastgru.inference.entries import QUANTIZATIONS
 from fastgru.runtime.gru import GRU
 from fastgru.runtime.weights import FIELD, spec_of
 
@@ -23,10 +24,11 @@ def load_gru(path: Path, prefix: str, batch_first: bool | None, threads: int, op
         raise InputError(f"{path} cannot be read as weights (.safetensors or .npz): {reason_of(error)}") from error
     try:
         given = _options(said, prefix, {**options, **({} if batch_first is None else {"batch_first": batch_first})})
-        first = given.pop("batch_first", False)
+        first, quantization = given.pop("batch_first", False), given.pop("quantization", "")
         spec_of(names, prefix, given)
         wanted = [name for name in names if name.startswith(prefix)]
-        arrays = _npz_arrays(path, wanted) if path.suffix == ".npz" else read_arrays(path, wanted)
+        bits = wanted if quantization == "bf16" else ()
+        arrays = _npz_arrays(path, wanted) if path.suffix == ".npz" else read_arrays(path, wanted, bits)
         return GRU(arrays, prefix=prefix, batch_first=first, threads=threads, **given)
     except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: {reason_of(error)}") from error
@@ -40,7 +42,8 @@ def _options(said: Mapping[str, str], prefix: str, given: Mapping[str, Any]) -> 
         if "." in name or name == "version":  # another module's, below this one
             continue
         try:
-            found[name] = text == "true" if text in ("true", "false") else float(text)
+            is_word = name == "quantization" and text in QUANTIZATIONS
+            found[name] = text if is_word else text == "true" if text in ("true", "false") else float(text)
         except ValueError:
             raise InputError(f"its metadata says {FIELD}{prefix}{name}={text!r}, no option of a GRU") from None
     for name, value in given.items():

@@ -26,7 +26,9 @@ class GRU:
         threads: how many a call may use.
         options: `reset_after`, `layer_norm`, `zoneout` (a probability), as fastgru.GRU has them.
 
-    float32 or float64, as the weights are; half precision is computed in float32.
+    float32 or float64, as the weights are; half precision is computed in float32. Quantized weights
+    (`fastgru.quantize`), int8 with `weight_ih_l0_scale [3H]` and the like, or the bits of bfloat16 in uint16, are
+    multiplied as such, and all else is float32; `quantization` is then "int8" or "bf16".
 
     Raises InputError, which is a ValueError, where weights are missing, unknown, of other shapes or not finite.
     Any number of threads may call one.
@@ -51,7 +53,8 @@ class GRU:
     ) -> None:
         self.batch_first, self.threads = batch_first, threads
         self.spec, arrays, initial = arrays_of(weights, prefix, options)
-        self.dtype = arrays[0].dtype
+        self.quantization = {"int8": "int8", "uint16": "bf16"}.get(arrays[0].dtype.name, "")
+        self.dtype = np.dtype(np.float32) if self.quantization else arrays[0].dtype
         self._engine = _engine()
         own = [getattr(self.spec, name) for name in OPTIONS]
         sizes = self.spec.input_size, [*self.spec.hidden_sizes], self.spec.directions
@@ -87,6 +90,7 @@ class GRU:
         said += [f"{name}=True" for name in ("batch_first", "bidirectional") if getattr(self, name)]
         own = {name: getattr(self.spec, name) for name in OPTIONS}
         said += [f"{name}={value}" for name, value in own.items() if value != OPTIONS[name]]
+        said += [f"quantization={self.quantization!r}"] if self.quantization else []
         return f"GRU({', '.join(said)}, dtype={self.dtype})"
 
     def __call__(self, x: Any, h0: Any = None, lengths: Any = None, resets: Any = None) -> tuple[Any, Any]:

@@ -1,18 +1,21 @@
 """A GRU's arrays by torch's names: found, told apart from others, and checked."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from fastgru.common.errors import InputError
 from fastgru.core.spec import GRUSpec, check_options
+from fastgru.inference.arrays import widened
+from fastgru.inference.entries import SCALE
 
 # What changes numbers in inference too, and its default.
 OPTIONS = {name: GRUSpec._field_defaults[name] for name in ("reset_after", "layer_norm", "zoneout")}
 FIELD = "fastgru."  # before an option's name, with the GRU's prefix, in a file's metadata
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "gain_ih", "gain_hh")
 INITIAL = "initial_state"
+_MOST_INT8_TERMS = 1 << 17  # gru.h: kMostInt8Terms
 
 
 def spec_of(shapes: Mapping[str, tuple[int, ...]], prefix: str, options: Mapping[str, Any]) -> GRUSpec:
@@ -61,18 +64,57 @@ def arrays_of(weights: Mapping[str, Any], prefix: str, options: Mapping[str, Any
     """A GRU's spec, its arrays in order, and its learned initial state, or None. InputError says what does not fit."""
     spec = spec_of({name: np.shape(array) for name, array in weights.items()}, prefix, options)
     names = [*names_of(spec, prefix + "weight_hh" in weights), *([INITIAL] if prefix + INITIAL in weights else [])]
+    if _is_int8({name.removeprefix(prefix) for name in weights if name.startswith(prefix)}):
+        names = _with_scales(names)
     found = {name: np.asarray(weights[prefix + name]) for name in names}
-    for name, array in found.items():
+    low = _low_dtype(found, prefix)
+    floats = {name: array for name, array in found.items() if low is None or array.dtype != low}
+    first = np.dtype(np.float32) if low is not None else found[names[0]].dtype
+    for name, array in floats.items():
         if array.dtype not in (np.float32, np.float64, np.float16):
             raise InputError(f"{prefix}{name} must be float32, float64 or float16, got {array.dtype}")
-        if array.dtype != found[names[0]].dtype:
-            raise InputError(f"{prefix}{name} must be {found[names[0]].dtype} as the other weights, got {array.dtype}")
+        if array.dtype != first:
+            raise InputError(f"{prefix}{name} must be {first} as the other weights, got {array.dtype}")
         if not np.isfinite(array).all():
             raise InputError(f"{prefix}{name} holds numbers that are not finite")
-    dtype = np.float64 if found[names[0]].dtype == np.float64 else np.float32
-    arrays = {name: np.ascontiguousarray(array, dtype) for name, array in found.items()}
+    dtype = np.float64 if first == np.float64 else np.float32
+    arrays = {name: np.ascontiguousarray(array, dtype if name in floats else low) for name, array in found.items()}
     initial = arrays.pop(INITIAL, None)
     return spec, [*arrays.values()], initial
+
+
+def _is_int8(own: Collection[str]) -> bool:
+    return f"weight_hh_l0{SCALE}" in own or f"weight_hh{SCALE}" in own
+
+
+def _with_scales(names: list[str]) -> list[str]:
+    """The names with each direction's two scales behind its two matrices."""
+    found: list[str] = []
+    for name in names:
+        found.append(name)
+        if name.startswith("weight_hh"):
+            found += [found[-2] + SCALE, name + SCALE]
+    return found
+
+
+def _low_dtype(found: Mapping[str, Any], prefix: str) -> Any:
+    """The dtype of matrices of few bits: int8, uint16 for the bits of bfloat16; None where they are float."""
+    matrices = {name: array for name, array in found.items() if array.ndim == 2 and name != INITIAL}
+    name, first = next(iter(matrices.items()))
+    has_scales = _is_int8(found)
+    if first.dtype == np.int8 and not has_scales:
+        raise InputError(f"{prefix}{name} is int8, and there is no {prefix}{name}{SCALE}: what a number is worth")
+    if first.dtype not in (np.int8, np.uint16) and not has_scales:
+        return None
+    dtype = np.dtype(np.int8 if has_scales else np.uint16)
+    for name, array in matrices.items():
+        if array.dtype != dtype:
+            raise InputError(f"{prefix}{name} must be {dtype} as the others, got {array.dtype}")
+        if dtype == np.int8 and array.shape[1] > _MOST_INT8_TERMS:
+            raise InputError(f"{prefix}{name}: int8 sums hold at most {_MOST_INT8_TERMS} terms, got {array.shape[1]}")
+        if dtype == np.uint16 and not np.isfinite(widened(array)).all():
+            raise InputError(f"{prefix}{name} holds numbers that are not finite")
+    return dtype
 
 
 def _ends(layers: int, bidirectional: bool, is_cell: bool) -> list[str]:
@@ -83,6 +125,8 @@ def _ends(layers: int, bidirectional: bool, is_cell: bool) -> list[str]:
 
 def _check_shapes(own: Mapping[str, tuple[int, ...]], spec: GRUSpec, prefix: str, is_cell: bool) -> None:
     expected = dict(zip(names_of(spec, is_cell), spec.weight_shapes, strict=True))
+    if _is_int8(own):
+        expected |= {name + SCALE: shape[:1] for name, shape in expected.items() if len(shape) == 2}
     if INITIAL in own:
         expected[INITIAL] = spec.states_shape()
     for name, shape in expected.items():

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from rich.console import Console
 
 from fastgru.common.files import atomic_write
+from fastgru.training.card import Card
 from fastgru.training.run_folder import RunFolder
 from fastgru.training.task import Best
 from fastgru.training.tasks import AnyTask
@@ -127,13 +128,22 @@ class CheckpointWriter(Checkpoint):
 
     A `Checkpoint`, so that Lightning runs it after every other callback and their state is complete. The best
     model goes first: a run that is killed between the two repeats the epoch and writes the same model again.
+    `every`: steps between checkpoints. `card`: gives the model card of an epoch's row.
     """
 
-    def __init__(self, run: RunFolder, history: History, model: Model, every: int | None) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        history: History,
+        model: Model,
+        every: int | None,
+        card: Callable[[dict[str, float]], Card],
+    ) -> None:
         self.run = run
         self.history = history
         self.model = model
         self.every = every
+        self.card = card
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -164,6 +174,7 @@ class CheckpointWriter(Checkpoint):
         temporary = self.run.checkpoint.parent / "best"
         shutil.rmtree(temporary, ignore_errors=True)
         self.model.save_pretrained(temporary)
+        self.card(self.history.best).write(temporary)
         for file in temporary.iterdir():
             os.replace(file, self.run.path / file.name)
         temporary.rmdir()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from fastgru.common.errors import InputError
 from fastgru.common.files import check_image
 from fastgru.training.run_folder import RunFolder
-from fastgru.training.task import Calibrated, Drawable, Measures, WithErrors
+from fastgru.training.task import Calibrated, Data, Drawable, Measures, WithErrors
 from fastgru.training.tasks import AnyTask
 from fastgru.training.wrong import check_errors_file, write_errors
 
@@ -46,13 +46,20 @@ class Wanted(NamedTuple):
 
 
 def evaluate_run(
-    task: AnyTask, run: str, table: str | None, reads: dict[str, Any], ensemble: Sequence[str] = ()
+    task: AnyTask,
+    run: str,
+    table: str | None,
+    reads: dict[str, Any],
+    ensemble: Sequence[str] = (),
+    *,
+    card: bool = False,
 ) -> tuple[Measures, str]:
     """Measure the model of `run`; gives what it was measured on too, in words.
 
     `run`: a run's folder; for a `table` also a model's folder or name on the Hub.
     `reads`: how to read the table, where not as the run's own data, and how to answer, where not as the model does.
-    `ensemble`: other models, which answer together with the run's. InputError for what cannot be measured.
+    `ensemble`: other models, which answer together with the run's. `card`: write the measures into the model card.
+    InputError for what cannot be measured.
     """
     load = partial(task.load_models, [run, *ensemble])
     folder = RunFolder(Path(run))
@@ -60,6 +67,18 @@ def evaluate_run(
         options = folder.read_options()
         data = task.load_data(options)
         folder.check_data(data.fingerprint())
-        return task.measure_test(load(), data, replace(options, **reads))
+        model = load()
+        measures, source = task.measure_test(model, data, replace(options, **reads))
+        if card:
+            _write_card(folder, model, data, measures)
+        return measures, source
     options = folder.read_options() if folder.is_run else task.options()
     return task.measure_table(load, table, replace(options, **reads)), table
+
+
+def _write_card(folder: RunFolder, model: Any, data: Data, measures: Measures) -> None:
+    from fastgru.training.card import Card, numbers_of
+
+    options = folder.read_options()
+    best = folder.task.best_by(options).of(folder.read_log())
+    Card(folder.task, folder.path.absolute().name, options, data, model, best, numbers_of(measures)).write(folder.path)

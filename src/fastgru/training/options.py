@@ -64,6 +64,19 @@ Threads = Annotated[
 ]
 
 
+StartFrom = Annotated[
+    str | None,
+    typer.Option("--from", help="A saved model to start from, in a folder or on the Hub.", rich_help_panel=TRAINING),
+]
+
+CARD = "Model card"
+Language = Annotated[
+    str | None, typer.Option(help="Of the data, as the Hub writes it: en, zh, multilingual.", rich_help_panel=CARD)
+]
+License = Annotated[
+    str | None, typer.Option(help="Of the model, as the Hub writes it: mit, cc-by-4.0.", rich_help_panel=CARD)
+]
+
 TABLES = "Tables"
 
 
@@ -103,15 +116,18 @@ TABLE_FIELDS = ("separator", "encoding", "header", "skip_blank")
 class TrainOptions:
     """The options of a training; train.json holds them. A task adds its own, and may give these other defaults.
 
+    `start_from`: a model whose tokens, sizes and weights this one begins with.
     `lr`: learning rate of AdamW; `patience`: epochs without a better model before it stops.
     `batch_size`, `batch_tokens`: of a step, whatever the number of processes (`devices`) and of parts (`accumulate`).
     `precision`: "bf16" is Lightning's bf16-mixed. `checkpoint_every`: steps that a killed training loses at most.
+    `language`, `license`: what the model card says of them.
     `threads`: of the CPU. A step of a small model is so short that the second thread made it 1.3 times as fast on an
     idle machine and 10 times as slow on a busy one; and with one the result does not depend on the machine's cores.
     """
 
     task: ClassVar[str]
 
+    start_from: StartFrom = None
     seed: Seed = 0
     epochs: Epochs = 12
     patience: Patience = 4
@@ -124,6 +140,8 @@ class TrainOptions:
     devices: Devices = 1
     checkpoint_every: CheckpointEvery = None
     threads: Threads = 1
+    language: Language = None
+    license: License = None
 
     def check_accelerator(self) -> None:
         """InputError where a GPU is asked for and there is none: before any data is read."""
@@ -142,7 +160,12 @@ class TrainOptions:
         paths: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("data", "test") and value and value != field.default and glob(value):
+            if (
+                field.name in ("data", "test", "vectors", "start_from")
+                and value
+                and value != field.default
+                and glob(value)
+            ):
                 paths[field.name] = str(Path(value).absolute())
         return replace(self, **paths)
 

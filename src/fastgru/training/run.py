@@ -22,6 +22,7 @@ from fastgru.common.errors import InputError
 from fastgru.common.processes import rank, silence, torchrun_world
 from fastgru.training.batches import TaskData
 from fastgru.training.callbacks import CheckpointWriter, History
+from fastgru.training.card import Card
 from fastgru.training.curves import draw_curves
 from fastgru.training.module import TaskModule
 from fastgru.training.options import TrainOptions
@@ -93,14 +94,15 @@ def _train(options: TrainOptions, data: Data, run: RunFolder, console: Console, 
     task = TASKS[options.task]
     console.quiet |= rank() > 0
     seed_everything(options.seed, verbose=False)
-    model = task.build_model(options, data)
+    model = task.start_model(options, data)
     module = task.module(model, options)
     batches = task.batches(data, model, options)
     best_by, begin = task.best_by(options), _beginning(options, data, run) if checkpoint is None else None
     history = History(run, console, task, best_by, task.columns_for(options), begin=begin)
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(f"{task.describe(data, model)}; {weights:,} weights", highlight=False, soft_wrap=True)
-    writer = CheckpointWriter(run, history, module.averaged, options.checkpoint_every)
+    card = partial(Card, task, run.path.absolute().name, options, data, model)
+    writer = CheckpointWriter(run, history, module.averaged, options.checkpoint_every, card)
     callbacks = [EpochBar(console), history, Tracking(history), _Patience(best_by, options.patience), writer]
     with _quiet(), _threads(options.threads), _deterministic(), stoppable():
         trainer = _trainer(options, callbacks)

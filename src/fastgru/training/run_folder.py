@@ -80,7 +80,9 @@ class RunFolder:
             raise InputError(
                 f"{self.path} already holds a run: go on with it with --resume, or replace it with --overwrite"
             )
-        inside = [name for name in inputs if self.path.resolve() in Path(name).resolve().parents]
+        inside = [
+            name for name in inputs if self.path.resolve() in (Path(name).resolve(), *Path(name).resolve().parents)
+        ]
         if inside:
             raise InputError(f"{inside[0]} lies in {self.path}, which --overwrite would empty: name another --out")
 

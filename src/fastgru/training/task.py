@@ -127,6 +127,16 @@ class Task(ABC, Generic[O, D, M]):
         """Make a new model for the data."""
 
     @abstractmethod
+    def continue_model(self, model: M, options: O, data: D) -> M:
+        """Make a model for the data of a saved one; InputError where these do not go together."""
+
+    def start_model(self, options: O, data: D) -> M:
+        """Make the model that is trained: a new one, or one that starts from a saved one."""
+        if options.start_from is None:
+            return self.build_model(options, data)
+        return self.continue_model(self.load_model(options.start_from), options, data)
+
+    @abstractmethod
     def module(self, model: M, options: O) -> "TaskModule[M]":
         """Give the Lightning module that trains the model."""
 

@@ -59,6 +59,10 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
 
     def load_data(self, options: ClassifyOptions) -> "TextSplits":
         """Load and split the texts."""
+        if options.vectors is not None:
+            from fastgru.data.vectors import check_vectors
+
+            check_vectors(options.vectors)
         from fastgru.data.texts import load_splits
 
         return load_splits(
@@ -76,6 +80,12 @@ class Classify(Task[ClassifyOptions, "TextSplits", "TextClassifier"]):
         from fastgru.training.classify.build import build
 
         return build(options, data)
+
+    def continue_model(self, model: "TextClassifier", options: ClassifyOptions, data: "TextSplits") -> "TextClassifier":
+        """Keep tokens, sizes and weights; in the last layer, of the labels that both have."""
+        from fastgru.training.classify.build import continue_model
+
+        return continue_model(model, options, data)
 
     def module(self, model: "TextClassifier", options: ClassifyOptions) -> "ClassifyModule[TextClassifier]":
         """Give the module with the options' learning rate."""

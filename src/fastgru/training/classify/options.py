@@ -48,6 +48,13 @@ class ClassifyOptions(TargetOptions, TableOptions, TrainOptions):
         typer.Option(help="What is read, piece by piece.  [default: what suits the texts]", rich_help_panel=DATA),
     ] = None
     embedding_size: Annotated[int, typer.Option(min=1, help="Size of the word vectors.", rich_help_panel=MODEL)] = 200
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            help="Word vectors to begin with: word2vec's, fastText's or GloVe's text format, also .gz.",
+            rich_help_panel=DATA,
+        ),
+    ] = None
     ngrams: Annotated[
         int | None,
         typer.Option(
@@ -96,6 +103,8 @@ class ClassifyOptions(TargetOptions, TableOptions, TrainOptions):
         for name, known in (("tokens", (None, *KINDS)), ("metric", METRICS)):
             if getattr(self, name) not in known:
                 raise InputError(f"--{name} takes one of {', '.join(filter(None, known))}, got {getattr(self, name)!r}")
+        if self.vectors is not None and (self.tokens not in (None, "words") or self.ngrams):
+            raise InputError("--vectors are of words: leave out --ngrams, and --tokens characters or subwords")
         if self.threshold is not None:
             read_threshold(self.threshold)
         self.poolings()
@@ -119,7 +128,7 @@ class ClassifyOptions(TargetOptions, TableOptions, TrainOptions):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The files of the data."""
-        return tuple(name for name in (self.data, self.test) if name)
+        return tuple(name for name in (self.data, self.test, self.vectors, self.start_from) if name)
 
     def poolings(self) -> list[str]:
         """Give the names in `pooling`, in the order that the model has them."""

@@ -1,9 +1,11 @@
 """The task `signals`: which label a sequence of vectors has: who speaks, which word was said, how someone moves."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastgru.common.errors import InputError
 from fastgru.training.answers import AnsweredSignal, signal_answer
 from fastgru.training.signals.options import SignalsOptions, SignalsPredictOptions
 from fastgru.training.targets import TARGET_FIELDS, columns_for, configured
@@ -73,6 +75,25 @@ class Signals(Task[SignalsOptions, "SignalSplits", "SequenceClassifier"]):
         model = SequenceClassifier(config)
         model.fit_standardisation(data.train.sequences)
         return model
+
+    def continue_model(
+        self, model: "SequenceClassifier", options: SignalsOptions, data: "SignalSplits"
+    ) -> "SequenceClassifier":
+        """Keep features, standardisation, sizes and weights; in the last layer, of the labels that both have."""
+        from fastgru.models import SequenceClassifier
+        from fastgru.training.start import check_kept, take_over
+
+        config = model.config
+        names = ("hidden_size", "num_layers", "bidirectional")
+        check_kept(options, {name: getattr(config, name) for name in names})
+        if (config.input_size, config.features) != (data.train.input_size, data.features):
+            heard = (config.features or f"{config.input_size} features", data.features or f"{data.train.input_size}")
+            raise InputError(f"the model of --from hears {heard[0]} a step, and the data have {heard[1]}")
+        told = {"noise": options.noise, "dropout": options.dropout, **configured(data)}
+        config = replace(config, labels=data.labels, **told)
+        started = SequenceClassifier(config)
+        take_over(started, model)
+        return started
 
     def module(self, model: "SequenceClassifier", options: SignalsOptions) -> "SignalsModule":
         """Give the module with the options' learning rate."""

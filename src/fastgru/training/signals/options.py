@@ -114,7 +114,7 @@ class SignalsOptions(TargetOptions, TrainOptions):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The files of the data."""
-        return tuple(name for name in (self.data, self.test) if name)
+        return tuple(name for name in (self.data, self.test, self.start_from) if name)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The task `translate`: which sequence another one becomes, such as a word its pronunciation."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from fastgru.training.batches import TaskData
     from fastgru.training.translate.measure import TranslateMeasures
     from fastgru.training.translate.module import TranslateModule
+
+
+# What a model that is started from has, and keeps.
+KEPT = (
+    *("attention", "embedding_size", "encoder_size", "encoder_layers", "decoder_size", "decoder_layers"),
+    *("ngrams", "longest_ngram"),
+)
 
 
 class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
@@ -85,6 +93,18 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
         model = Seq2Seq(config, source, target)
         model.set_ngrams(ngrams)
         return model
+
+    def continue_model(self, model: "Seq2Seq", options: TranslateOptions, data: "TextSplits") -> "Seq2Seq":
+        """Keep the tokens, the sizes and all weights."""
+        from fastgru.models import Seq2Seq
+        from fastgru.training.start import check_kept
+
+        config = model.config
+        check_kept(options, dict.fromkeys(("source_tokens", "target_tokens", "max_tokens")))
+        check_kept(options, {name: getattr(config, name) for name in KEPT})
+        started = Seq2Seq(replace(config, dropout=options.dropout), model.source_tokenizer, model.target_tokenizer)
+        started.load_state_dict(model.state_dict())
+        return started
 
     def module(self, model: "Seq2Seq", options: TranslateOptions) -> "TranslateModule":
         """Give the module with the options' learning rate and label smoothing."""

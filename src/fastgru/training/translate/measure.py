@@ -8,6 +8,7 @@ from rich.console import Console
 from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pairs import references
 from fastgru.inference.generation import TextGenerator
+from fastgru.training.translate.bleu import CorpusScores, corpus_scores
 from fastgru.training.translate.errors import count_errors
 from fastgru.training.wrong import WrongAnswer
 
@@ -18,23 +19,27 @@ class TranslateMeasures:
 
     `sequence_error`: share of sources whose output equals none of the references (for pronunciations the word error
     rate). `token_error`: edits to the closest references over the tokens of these (the phoneme error rate).
-    `beam`: hypotheses of the search. `errors`: each wrong output beside its references, the surest first.
+    `beam`: hypotheses of the search. `corpus`: BLEU and chrF, of sentences.
+    `errors`: each wrong output beside its references, the surest first.
     """
 
     sources: int
     sequence_error: float
     token_error: float
     beam: int
+    corpus: CorpusScores | None
     errors: list[WrongAnswer]
 
     def show(self, source: str, console: Console) -> None:
-        """Print both rates."""
+        """Print the rates."""
         console.print(
             f"{source}: {self.sources:,} sources, beam {self.beam}: "
             f"sequence error {self.sequence_error:.4f}   token error {self.token_error:.4f}",
             highlight=False,
             soft_wrap=True,
         )
+        if self.corpus is not None:
+            console.print(f"BLEU {self.corpus.bleu:.2f}   chrF {self.corpus.chrf:.2f}", highlight=False)
 
 
 def measure(model: TextGenerator, rows: LabelledTexts, *, beam: int) -> TranslateMeasures:
@@ -52,5 +57,6 @@ def measure(model: TextGenerator, rows: LabelledTexts, *, beam: int) -> Translat
         sequence_error=sum(one.wrong for one in errors) / len(errors),
         token_error=sum(one.edits for one in errors) / max(1, sum(one.tokens for one in errors)),
         beam=beam,
+        corpus=corpus_scores([one.text for one in written], list(known.values())),
         errors=sorted(wrong, key=lambda one: -one.probability),
     )

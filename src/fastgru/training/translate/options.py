@@ -93,7 +93,7 @@ class TranslateOptions(TableOptions, TrainOptions):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The files of the data."""
-        return tuple(name for name in (self.data, self.test) if name)
+        return tuple(name for name in (self.data, self.test, self.start_from) if name)
 
 
 @dataclass(frozen=True, kw_only=True)
