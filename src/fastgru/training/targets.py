@@ -7,6 +7,7 @@ import typer
 
 from fastgru.common.errors import InputError
 from fastgru.data.targets import Targets
+from fastgru.inference.problem import SINGLE
 
 TARGET_FIELDS = ("separator_of_labels", "target")
 
@@ -45,6 +46,7 @@ def columns_for(options: TargetOptions, columns: tuple[str, ...]) -> tuple[str, 
 
 def configured(data: Any) -> dict[str, Any]:
     """What a model's configuration tells of the targets of `data`, the parts of a training."""
+    scale: dict[str, Any] = {"target_mean": [], "target_deviation": []}
     if data.targets is None:
-        return {}
-    return {"problem_type": data.targets.problem_type, **data.targets.scale(data.train.labels)}
+        return {"problem_type": SINGLE, **scale}
+    return {"problem_type": data.targets.problem_type, **scale, **data.targets.scale(data.train.labels)}
