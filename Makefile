@@ -9,7 +9,7 @@ PIP_INSTALL := FASTGRU_REQUIRE_NATIVE=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt
   $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
   --config-settings cmake.define.FASTGRU_WERROR=ON
 
-.PHONY: demo accuracy test bench lint format sanitize neon cross clean
+.PHONY: demo accuracy test bench lint format sanitize neon cross avx512 clean
 
 demo: $(VENV)/train.done
 	$(BIN)/fastgru train classify --out $(RUN) --overwrite
@@ -76,6 +76,12 @@ cross-%: $(VENV)/zig.done
 	$(BIN)/cmake -S tests/cpp -B build/cross/$* "-DCMAKE_CXX_COMPILER=$(ZIG);-target;$*" -DCMAKE_SYSTEM_NAME=$(SYSTEM) \
 	  -DCMAKE_SYSTEM_PROCESSOR=$(firstword $(subst -, ,$*)) -DCMAKE_BUILD_TYPE=Release -DKERNEL_OPTIMISATION=-O1
 	$(BIN)/cmake --build build/cross/$* --parallel 2
+
+# The kernels of AVX-512 where there is no such processor, on a PC that Bochs emulates: emulated.sh says what it needs.
+avx512: $(VENV)/cmake.done
+	$(BIN)/cmake -S tests/cpp -B build/static -DCMAKE_EXE_LINKER_FLAGS=-static
+	$(BIN)/cmake --build build/static --parallel --target low_tests kernel_tests
+	tests/cpp/emulated.sh build/static
 
 $(VENV)/zig.done: | $(VENV)/cmake.done
 	$(PIP_INSTALL) ziglang
