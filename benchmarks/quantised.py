@@ -3,7 +3,8 @@
 Whole sequences on one thread: medians of short bursts in turns, in microseconds, how many times fastgru's float32 takes
 each one's time, and the root mean square of how far the outputs are from float32's in float64. fastgru's float32 has
 packed and trusted weights (`fastgru.runtime`), as those of few bits have. A bar, where there is one for this processor,
-is the least that float32's time must be over that of few bits; and no rival may be faster than int8.
+is the least that float32's time must be over that of few bits; and no rival may be faster than int8. Where a processor
+has no bfloat16, OpenVINO computes in float32, whatever it is asked for.
 """
 
 import argparse
@@ -93,7 +94,7 @@ def contenders(problem: Problem) -> list[Call]:
     found.append(Call("torch.nn.GRU", lambda: layer(x)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated, and all that torch has
-        dynamic = torch.ao.quantization.quantize_dynamic(layer, {torch.nn.GRU}, dtype=torch.qint8)
+        (dynamic,) = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(layer), {torch.nn.GRU}, torch.qint8)
     found.append(Call("torch quantize_dynamic", lambda: dynamic(x)))
     if find_spec("onnxruntime"):
         found.append(engine("onnxruntime", rivals.onnxruntime(problem)))
