@@ -12,6 +12,8 @@ from fastgru.backends import BACKENDS
 from fastgru.core.steps import PLAIN
 from fastgru.core.torch_internals import torch_lacks
 from fastgru.nn import GRU
+from fastgru.ops import low_precision
+from fastgru.quantized import KeepsLowWeights
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,11 @@ def info(layer: GRU | None = None, x: Tensor | None = None) -> Info:
     weight = weights[0]
     x = weight.new_empty(1, 1, layer.input_size) if x is None else x
     asked = (layer._stack(), x, None, weights, PLAIN)
-    reasons = {backend.name: backend.why_not(*asked) for backend in BACKENDS}
+    is_low = isinstance(layer, KeepsLowWeights)
+    reasons = {
+        backend.name: low_precision.why_not(backend.name, x) if is_low else backend.why_not(*asked)
+        for backend in BACKENDS
+    }
     asked_for = [backend for backend in BACKENDS if layer.backend in ("auto", backend.name)]
     able = [backend for backend in asked_for if reasons[backend.name] is None]
     declined: dict[str, str] = {}

@@ -66,7 +66,7 @@ class KeepsLowWeights(KeepsStack):
         dtype = torch.get_autocast_dtype(x.device.type) if is_cast else x.dtype
         start = None if h0 is None else h0.float()
         with torch.autocast(x.device.type, enabled=False):
-            outputs, h_n = low_gru(self._stack(), x.float(), start, self.weights(), steps, initial)
+            outputs, h_n = low_gru(self.backend, self._stack(), x.float(), start, self.weights(), steps, initial)
         return [y.to(dtype) for y in outputs], h_n.to(dtype)
 
     def train(self, mode: bool = True) -> Any:

@@ -258,6 +258,19 @@ def test_other_modules_of_ours_know_a_quantized_layer() -> None:
         fastgru.QuantizedGRU(3, 4)
 
 
+def test_backend_that_was_asked_for_serves_a_quantized_layer_or_says_why_not() -> None:
+    gru, x = fastgru.quantize(fastgru.GRU(3, 4)), torch.randn(5, 2, 3)
+    info = fastgru.info(gru)
+    assert info.backend == "cpu"
+    assert info.verdict("aten") == "cannot: it has nothing for weights of few bits"
+    gru.backend = "reference"
+    assert fastgru.info(gru).backend == "reference"
+    assert (gru(x)[0] - fastgru.quantize(fastgru.to_float(gru))(x)[0]).abs().max() < 2e-3
+    gru.backend = "aten"
+    with pytest.raises(RuntimeError, match="backend 'aten' cannot serve this layer: it has nothing for weights"):
+        gru(x)
+
+
 def test_wrong_calls_are_refused_in_words() -> None:
     gru, cell = fastgru.quantize(fastgru.GRU(3, 4)), fastgru.quantize(fastgru.GRUCell(3, 4))
     with pytest.raises(RuntimeError, match="Expected 3, got 5"):

@@ -29,15 +29,36 @@ _library.define(f"low_layer({LAYER}, SymInt batch) -> (Tensor y, Tensor h_n)")
 
 
 def low_gru(
-    stack: Stack, x: Tensor, h0: Tensor | None, weights: Sequence[Tensor], steps: Steps, initial: Tensor | None
+    name: str,
+    stack: Stack,
+    x: Tensor,
+    h0: Tensor | None,
+    weights: Sequence[Tensor],
+    steps: Steps,
+    initial: Tensor | None,
 ) -> tuple[list[Tensor], Tensor]:
-    """Run a stack of layers of few bits: the output of every layer, and h_n in the form of h0.
+    """Run a stack of layers of few bits on the backend of this name: the output of every layer, h_n in the form of h0.
 
     The tensors are as `fastgru.core.stack.run_layers` has them, float32 but for the matrices; weights:
     `fastgru.core.low_precision.matrices_of` says in which order. Where gradients are wanted there are none.
+    Raises RuntimeError where that backend cannot serve them.
     """
+    reason = None if name == "auto" else why_not(name, x)
+    if reason is not None:
+        raise RuntimeError(f"backend {name!r} cannot serve this layer: {reason}")
     with torch.no_grad():
-        return run_layers(_layer, stack, x, h0, initial, weights, steps)
+        return run_layers(reference.layer if name == "reference" else _layer, stack, x, h0, initial, weights, steps)
+
+
+def why_not(name: str, x: Tensor) -> str | None:
+    """Why a backend cannot serve layers of few bits with an input like x, in words; None where it can."""
+    if name == "reference":
+        return None
+    if name != "cpu":
+        return "it has nothing for weights of few bits"
+    if LOW_FORWARD is None:
+        return "the native module is not built; install fastgru with a C++17 compiler"
+    return None if x.is_cpu else f"its kernels run on the CPU, not on {x.device}"
 
 
 def _layer(given: Layer) -> tuple[Tensor, Tensor]:
@@ -50,7 +71,7 @@ def _layer(given: Layer) -> tuple[Tensor, Tensor]:
 
 def _compute(given: Layer) -> tuple[Tensor, Tensor]:
     x = given.x
-    if LOW_FORWARD is None or are_transforms_active() or type(x) is not Tensor or not x.is_cpu:
+    if why_not("cpu", x) is not None or are_transforms_active() or type(x) is not Tensor:
         return reference.layer(given)
     owner = given.packed
     if owner is None:
