@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fastgru.runtime import fallback
 from fastgru.runtime.weights import OPTIONS, arrays_of
 
 _warned = False
@@ -230,7 +229,7 @@ def _engine() -> Any:
             RuntimeWarning,
             stacklevel=3,
         )
-    return fallback
+    return import_module("fastgru.runtime.fallback")
 
 
 def _lengths(lengths: Any, batch: int, steps: int) -> Any:

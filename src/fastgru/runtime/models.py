@@ -1,26 +1,41 @@
 """The ready models of `fastgru.models` without torch: loaded from what `save_pretrained` wrote, for `predict`."""
 
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastgru.common.errors import InputError, reason_of
 from fastgru.inference.classifier_config import SequenceClassifierConfig, TextClassifierConfig
 from fastgru.inference.saved import read_saved
 from fastgru.inference.seq2seq_config import Seq2SeqConfig
-from fastgru.runtime.classifiers import SequenceClassifier, TextClassifier
-from fastgru.runtime.seq2seq import Seq2Seq, Seq2SeqEnsemble
+
+if TYPE_CHECKING:
+    from fastgru.runtime.classifiers import SequenceClassifier, TextClassifier
+    from fastgru.runtime.seq2seq import Seq2Seq, Seq2SeqEnsemble
 
 __all__ = ["Seq2Seq", "Seq2SeqEnsemble", "SequenceClassifier", "TextClassifier", "load_model"]
 
-Model = TextClassifier | SequenceClassifier | Seq2Seq
-KINDS: dict[str, type[Any]] = {
-    TextClassifierConfig.model_type: TextClassifier,
-    SequenceClassifierConfig.model_type: SequenceClassifier,
-    Seq2SeqConfig.model_type: Seq2Seq,
+# Where each stands: only the one that a folder holds is imported, milliseconds of a program's start.
+_HOMES = {
+    "SequenceClassifier": "fastgru.runtime.classifiers",
+    "TextClassifier": "fastgru.runtime.classifiers",
+    "Seq2Seq": "fastgru.runtime.seq2seq",
+    "Seq2SeqEnsemble": "fastgru.runtime.seq2seq",
+}
+KINDS = {
+    TextClassifierConfig.model_type: "TextClassifier",
+    SequenceClassifierConfig.model_type: "SequenceClassifier",
+    Seq2SeqConfig.model_type: "Seq2Seq",
 }
 
 
-def load_model(name: str | Path, *, threads: int = 1) -> Model:
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def load_model(name: str | Path, *, threads: int = 1) -> "TextClassifier | SequenceClassifier | Seq2Seq":
     """Load the model in a folder that `save_pretrained` wrote, or on the Hub by its name (with huggingface_hub).
 
     `threads`: how many a GRU may use. InputError where there is no such model, or a file of it is broken, cut, of
@@ -35,7 +50,7 @@ def load_model(name: str | Path, *, threads: int = 1) -> Model:
     """
     try:
         saved = read_saved(name)
-        kind = KINDS[saved.config.model_type]
+        kind = __getattr__(KINDS[saved.config.model_type])
         return kind(saved.config, *saved.tokenizers, saved.weights, threads)  # type: ignore[no-any-return]
     except InputError:
         raise
