@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,9 +10,10 @@ from torch.compiler import is_compiling
 
 from fastgru.backends.cpu import LowWeights
 from fastgru.cell import OWN_STATE, GRUCell, KeepsStack
-from fastgru.core.low_precision import MOST_TERMS, SCALE, quantized
+from fastgru.core.low_precision import quantized
 from fastgru.core.stack import Stack
 from fastgru.core.steps import PLAIN, Steps
+from fastgru.inference.entries import MOST_INT8_TERMS, SCALE
 from fastgru.nn import GRU
 from fastgru.ops.low_precision import low_gru
 from fastgru.ops.precision import HALF
@@ -206,15 +207,22 @@ class QuantizedGRUCell(KeepsLowWeights, GRUCell):
         return h_n if is_batched else h_n[0]
 
 
+def is_float_layer(part: torch.nn.Module) -> TypeGuard[GRU | GRUCell]:
+    """Whether it is a GRU or GRUCell of fastgru that is not quantized."""
+    return isinstance(part, GRU | GRUCell) and not isinstance(part, KeepsLowWeights)
+
+
 def quantize_layer(layer: GRU | GRUCell, weights: str) -> None:
-    """Make a float layer a quantized one, in place; `weights`: of PRECISIONS.
+    """Make a float layer a quantized one, in place; `weights`: of QUANTIZATIONS.
 
     Raises ValueError where its weights are not finite, or int8 sums of so many terms do not fit.
     """
     spec = layer.spec
     names = layer._flat_weights_names if isinstance(layer, GRU) else layer._names()
-    if weights == "int8" and max(spec.input_size, *spec.hidden_sizes) > MOST_TERMS:
-        raise ValueError(f"int8 sums hold at most {MOST_TERMS} terms, got {spec.input_size} and {spec.hidden_size}")
+    if weights == "int8" and max(spec.input_size, *spec.hidden_sizes) > MOST_INT8_TERMS:
+        raise ValueError(
+            f"int8 sums hold at most {MOST_INT8_TERMS} terms, got {spec.input_size} and {spec.hidden_size}"
+        )
     for name in names:
         if not bool(getattr(layer, name).isfinite().all()):
             raise ValueError(f"{name} holds numbers that are not finite")
@@ -234,7 +242,7 @@ def quantize_layers(model: torch.nn.Module, weights: str) -> list[str]:
     """
     found = []
     for path, part in [*model.named_modules()]:
-        if isinstance(part, GRU | GRUCell) and not isinstance(part, KeepsLowWeights):
+        if is_float_layer(part):
             try:
                 quantize_layer(part, weights)
             except ValueError as error:

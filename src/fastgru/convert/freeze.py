@@ -7,12 +7,13 @@ import torch
 from fastgru.backends.cpu import packed_weights
 from fastgru.cell import OWN_STATE, GRUCell
 from fastgru.common.errors import InputError
+from fastgru.convert.modules import check_module, check_own_weights
 from fastgru.core.layer import Layer
 from fastgru.core.noise import NO_NOISE
 from fastgru.core.steps import PLAIN
 from fastgru.nn import GRU
 from fastgru.ops.precision import HALF, cast_layer
-from fastgru.quantized import KeepsLowWeights
+from fastgru.quantized import is_float_layer
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 
@@ -48,11 +49,7 @@ def freeze(model: _Module) -> _Module:
     """
     layers = _layers_of(model)
     for name, layer in layers.items():
-        if torch.nn.utils.parametrize.is_parametrized(layer):
-            raise InputError(
-                f"{name or type(layer).__name__} has weights that are computed of others; make them its own first, by "
-                "torch.nn.utils.parametrize.remove_parametrizations"
-            )
+        check_own_weights(name or type(layer).__name__, layer)
     if packed_weights(1) == [None]:
         raise RuntimeError("freeze tells the native module, which is not built; install it as README.md says")
     model.eval().requires_grad_(False)
@@ -77,13 +74,9 @@ def unfreeze(model: _Module) -> _Module:
 
 
 def _layers_of(model: torch.nn.Module) -> dict[str, GRU | GRUCell]:
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
-    layers = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, GRU | GRUCell) and not isinstance(module, KeepsLowWeights)  # those are trusted anyway
-    }
+    check_module(model)
+    # Those of quantized layers are trusted anyway.
+    layers = {name: module for name, module in model.named_modules() if is_float_layer(module)}
     if not layers:
         raise InputError(
             f"{type(model).__name__} has no GRU or GRUCell of fastgru in it; fastgru.accelerate(model) makes those of "

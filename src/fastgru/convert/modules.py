@@ -9,6 +9,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from fastgru.cell import OWN_STATE
+from fastgru.common.errors import InputError
 from fastgru.convert.install import is_stand_in
 from fastgru.convert.subclasses import full_name, is_twin, names_of, twin_of, why_no_twin
 from fastgru.nn import GRU, OPTIONS, GRUCell
@@ -36,8 +37,8 @@ class Swapped:
     left: Mapping[str, str]
 
     def __str__(self) -> str:
-        lines = [f"swapped {len(self.swapped)}" + _listed(map(_shown, self.swapped))]
-        lines += [f"left {_shown(path)}: {reason}" for path, reason in self.left.items()]
+        lines = [f"swapped {len(self.swapped)}" + _listed(map(shown_path, self.swapped))]
+        lines += [f"left {shown_path(path)}: {reason}" for path, reason in self.left.items()]
         return "\n".join(lines)
 
 
@@ -82,10 +83,24 @@ def to_torch(model: torch.nn.Module) -> Swapped:
     return _swap(model, _theirs)
 
 
-def _swap(model: torch.nn.Module, target_of: Callable[[torch.nn.Module], _Class | str | None]) -> Swapped:
-    """target_of: the class that a module gets, why it is left, or None where it is not concerned."""
+def check_module(model: object) -> None:
+    """Raise TypeError where it is no module."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
+
+
+def check_own_weights(shown: str, layer: torch.nn.Module) -> None:
+    """InputError, which calls the layer what is `shown`, where its weights are computed of others."""
+    if parametrize.is_parametrized(layer):
+        raise InputError(
+            f"{shown} has weights that are computed of others; make them its own first, by "
+            "torch.nn.utils.parametrize.remove_parametrizations"
+        )
+
+
+def _swap(model: torch.nn.Module, target_of: Callable[[torch.nn.Module], _Class | str | None]) -> Swapped:
+    """target_of: the class that a module gets, why it is left, or None where it is not concerned."""
+    check_module(model)
     swapped, left = [], {}
     for path, module in model.named_modules():
         target = target_of(module)
@@ -161,7 +176,8 @@ def _change_class(module: torch.nn.Module, target: _Class) -> None:
         vars(module).pop(option, None)
 
 
-def _shown(path: str) -> str:
+def shown_path(path: str) -> str:
+    """A module's path in a model, in words for the model itself."""
     return path or "(the model itself)"
 
 

@@ -9,13 +9,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from fastgru.cell import GRUCell
 from fastgru.common.errors import InputError
 from fastgru.common.eval_mode import eval_mode
-from fastgru.convert.modules import accelerate
-from fastgru.core.low_precision import PRECISIONS
-from fastgru.nn import GRU
-from fastgru.quantized import KeepsLowWeights, float_weights, quantize_layers
+from fastgru.convert.modules import accelerate, check_module, check_own_weights, shown_path
+from fastgru.inference.entries import QUANTIZATIONS
+from fastgru.quantized import KeepsLowWeights, float_weights, is_float_layer, quantize_layers
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 
@@ -78,15 +76,15 @@ class QuantizationReport:
         lines = [f"{self.weights}: {before:.2f} MB before, {after:.2f} MB after"]
         for path, layer in self.layers.items():
             errors = ", ".join(f"{name} {error:.2%}" for name, error in layer.weights.items())
-            lines.append(f"{_shown(path)}: relative error of {errors}")
+            lines.append(f"{shown_path(path)}: relative error of {errors}")
             if layer.output_rms is not None:
                 lines.append(
                     f"  outputs: rms {layer.output_rms:.1e}, largest {layer.output_max:.1e}; "
                     f"states at the last step: rms {layer.drift:.1e}"
                 )
         if len(self.layers) > 1:
-            lines.append(f"weakest: {_shown(self.weakest)}")
-        lines += [f"left {_shown(path)}: {reason}" for path, reason in self.left.items()]
+            lines.append(f"weakest: {shown_path(self.weakest)}")
+        lines += [f"left {shown_path(path)}: {reason}" for path, reason in self.left.items()]
         if self.alike is not None:
             lines.append(f"answers alike: {self.alike} of {self.examples}")
         return "\n".join(lines)
@@ -127,10 +125,9 @@ def quantize(
       (0): QuantizedGRU(8, 16, quantization='int8')
     )
     """
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
-    if weights not in PRECISIONS:
-        raise InputError(f"weights must be one of {', '.join(map(repr, PRECISIONS))}, got {weights!r}")
+    check_module(model)
+    if weights not in QUANTIZATIONS:
+        raise InputError(f"weights must be one of {', '.join(map(repr, QUANTIZATIONS))}, got {weights!r}")
     if at_least is not None and (check is None or not 0 <= at_least <= 1):
         raise InputError(
             f"at_least is a share of the answers to check, from 0 to 1, got {at_least!r} and check={check!r}"
@@ -167,8 +164,7 @@ def to_float(model: _Module) -> _Module:
     >>> fastgru.to_float(small)
     GRU(8, 16)
     """
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     made = copy.deepcopy(model)
     for part in made.modules():
         if hasattr(part, "save_pretrained"):
@@ -184,24 +180,16 @@ def to_float(model: _Module) -> _Module:
     return made
 
 
-def _is_layer(part: torch.nn.Module) -> bool:
-    return isinstance(part, GRU | GRUCell) and not isinstance(part, KeepsLowWeights)
-
-
 def _of_fastgru(model: _Module) -> tuple[_Module, dict[str, str]]:
     """A copy whose GRUs are fastgru's, and why some are not. InputError where there are none."""
     made = copy.deepcopy(model)
     left = dict(accelerate(made).left)
-    grus = [(path, part) for path, part in made.named_modules() if _is_layer(part)]
+    grus = [(path, part) for path, part in made.named_modules() if is_float_layer(part)]
     if not grus:
-        told = "; ".join(f"{_shown(path)}: {reason}" for path, reason in left.items())
+        told = "; ".join(f"{shown_path(path)}: {reason}" for path, reason in left.items())
         raise InputError(f"{type(model).__name__} has no GRU or GRUCell that can be quantized{told and '; ' + told}")
     for path, part in grus:
-        if torch.nn.utils.parametrize.is_parametrized(part):
-            raise InputError(
-                f"{_shown(path)} has weights that are computed of others; make them its own first, by "
-                "torch.nn.utils.parametrize.remove_parametrizations"
-            )
+        check_own_weights(shown_path(path), part)
     return made, left
 
 
@@ -317,7 +305,3 @@ def _rms(pairs: list[tuple[Tensor, Tensor]]) -> float:
 
 def _megabytes(model: torch.nn.Module) -> float:
     return sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers())) / 1e6
-
-
-def _shown(path: str) -> str:
-    return path or "(the model itself)"

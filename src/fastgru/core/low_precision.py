@@ -19,9 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PRECISIONS = {"int8": torch.int8, "bf16": torch.bfloat16}
-MOST_TERMS = 1 << 17  # of an int8 sum: int32 holds it
-SCALE = "_scale"  # after the name of an int8 weight
 _LEAST = 1e-30  # below this a row is zeros
 
 

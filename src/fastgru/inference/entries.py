@@ -22,6 +22,7 @@ class Entry(NamedTuple):
 
 SCALE = "_scale"  # after the name of an int8 matrix: what a whole number is worth in each row
 QUANTIZATIONS = ("int8", "bf16")
+MOST_INT8_TERMS = 1 << 17  # of a sum of int8 products: int32 holds it; gru.h has it as kMostInt8Terms
 _MATRIX = re.compile(r"weight_[ih]h(_l\d+(_reverse)?)?")
 
 

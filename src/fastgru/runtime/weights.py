@@ -8,14 +8,13 @@ import numpy as np
 from fastgru.common.errors import InputError
 from fastgru.core.spec import GRUSpec, check_options
 from fastgru.inference.arrays import widened
-from fastgru.inference.entries import SCALE
+from fastgru.inference.entries import MOST_INT8_TERMS, SCALE
 
 # What changes numbers in inference too, and its default.
 OPTIONS = {name: GRUSpec._field_defaults[name] for name in ("reset_after", "layer_norm", "zoneout")}
 FIELD = "fastgru."  # before an option's name, with the GRU's prefix, in a file's metadata
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "gain_ih", "gain_hh")
 INITIAL = "initial_state"
-_MOST_INT8_TERMS = 1 << 17  # gru.h: kMostInt8Terms
 
 
 def spec_of(shapes: Mapping[str, tuple[int, ...]], prefix: str, options: Mapping[str, Any]) -> GRUSpec:
@@ -110,8 +109,8 @@ def _low_dtype(found: Mapping[str, Any], prefix: str) -> Any:
     for name, array in matrices.items():
         if array.dtype != dtype:
             raise InputError(f"{prefix}{name} must be {dtype} as the others, got {array.dtype}")
-        if dtype == np.int8 and array.shape[1] > _MOST_INT8_TERMS:
-            raise InputError(f"{prefix}{name}: int8 sums hold at most {_MOST_INT8_TERMS} terms, got {array.shape[1]}")
+        if dtype == np.int8 and array.shape[1] > MOST_INT8_TERMS:
+            raise InputError(f"{prefix}{name}: int8 sums hold at most {MOST_INT8_TERMS} terms, got {array.shape[1]}")
         if dtype == np.uint16 and not np.isfinite(widened(array)).all():
             raise InputError(f"{prefix}{name} holds numbers that are not finite")
     return dtype
