@@ -1,14 +1,10 @@
 #include "frozen.h"
 
-#include "dispatch.h"
-
 namespace fastgru {
 
 template <class Real>
-FrozenLayer::FrozenLayer(const ForwardArgs<Real>& layer)
-    : I_(layer.I), H_(layer.H), D_(layer.D), form_(layer.form), is_double_(sizeof(Real) == 8) {
-  const Kernels<Real>& kernels = active_kernels<Real>();
-  kernels_ = &kernels;
+FrozenLayer::FrozenLayer(const Kernels<Real>& kernels, const ForwardArgs<Real>& layer)
+    : kernels_(&kernels), I_(layer.I), H_(layer.H), D_(layer.D), form_(layer.form), is_double_(sizeof(Real) == 8) {
   for (int64_t d = 0; d < D_; ++d) {
     places_[d][0] = layer.parameters[d].w_ih;
     places_[d][1] = layer.parameters[d].w_hh;
@@ -21,10 +17,9 @@ FrozenLayer::FrozenLayer(const ForwardArgs<Real>& layer)
 }
 
 template <class Real>
-bool FrozenLayer::lend(ForwardArgs<Real>& args, bool doubts) const noexcept {
+bool FrozenLayer::lend(const Kernels<Real>& kernels, ForwardArgs<Real>& args, bool doubts) const noexcept {
   const bool fits = args.I == I_ && args.H == H_ && args.D == D_ && args.form == form_ && is_double_ == (sizeof(Real) == 8);
   if (!fits) return false;
-  const Kernels<Real>& kernels = active_kernels<Real>();
   if (kernels_ != &kernels) return true;  // another instruction set is forced: packed anew, and right
   for (int64_t d = 0; d < D_; ++d) {
     doubts = doubts || args.parameters[d].w_ih != places_[d][0] || args.parameters[d].w_hh != places_[d][1];
@@ -41,9 +36,9 @@ bool FrozenLayer::lend(ForwardArgs<Real>& args, bool doubts) const noexcept {
   return true;
 }
 
-template FrozenLayer::FrozenLayer(const ForwardArgs<float>&);
-template FrozenLayer::FrozenLayer(const ForwardArgs<double>&);
-template bool FrozenLayer::lend(ForwardArgs<float>&, bool) const noexcept;
-template bool FrozenLayer::lend(ForwardArgs<double>&, bool) const noexcept;
+template FrozenLayer::FrozenLayer(const Kernels<float>&, const ForwardArgs<float>&);
+template FrozenLayer::FrozenLayer(const Kernels<double>&, const ForwardArgs<double>&);
+template bool FrozenLayer::lend(const Kernels<float>&, ForwardArgs<float>&, bool) const noexcept;
+template bool FrozenLayer::lend(const Kernels<double>&, ForwardArgs<double>&, bool) const noexcept;
 
 }  // namespace fastgru

@@ -13,15 +13,15 @@ namespace fastgru {
 // May be used by several threads at once.
 class FrozenLayer {
  public:
-  // Of a layer's I, H, D, form and parameters. Throws std::bad_alloc.
+  // Of a layer's I, H, D, form and parameters, for these kernels. Throws std::bad_alloc.
   template <class Real>
-  explicit FrozenLayer(const ForwardArgs<Real>& layer);
+  FrozenLayer(const Kernels<Real>& kernels, const ForwardArgs<Real>& layer);
 
   // Makes a call trust what was packed, if its kernels are the same. False where it is another layer, or where weights
   // have changed. It looks at all of them where they lie elsewhere, or `doubts`; otherwise at another part in each call,
   // so that a change which nobody tells is found within kParts calls.
   template <class Real>
-  bool lend(ForwardArgs<Real>& args, bool doubts) const noexcept;
+  bool lend(const Kernels<Real>& kernels, ForwardArgs<Real>& args, bool doubts) const noexcept;
 
  private:
   static constexpr int64_t kParts = 64;
@@ -36,9 +36,9 @@ class FrozenLayer {
   mutable std::atomic<uint32_t> calls_{0};
 };
 
-extern template FrozenLayer::FrozenLayer(const ForwardArgs<float>&);
-extern template FrozenLayer::FrozenLayer(const ForwardArgs<double>&);
-extern template bool FrozenLayer::lend(ForwardArgs<float>&, bool) const noexcept;
-extern template bool FrozenLayer::lend(ForwardArgs<double>&, bool) const noexcept;
+extern template FrozenLayer::FrozenLayer(const Kernels<float>&, const ForwardArgs<float>&);
+extern template FrozenLayer::FrozenLayer(const Kernels<double>&, const ForwardArgs<double>&);
+extern template bool FrozenLayer::lend(const Kernels<float>&, ForwardArgs<float>&, bool) const noexcept;
+extern template bool FrozenLayer::lend(const Kernels<double>&, ForwardArgs<double>&, bool) const noexcept;
 
 }  // namespace fastgru

@@ -268,8 +268,12 @@ struct LowKernels : ForwardKernels<float> {
   int64_t (*products_scratch)(int64_t I, int64_t H, int64_t B) noexcept;
 };
 
+
 struct LowKernelSet {
   LowKernels int8, bf16;
+  // Kernels of float that multiply bfloat16: x, h, weights and the gates' gradients are rounded where they are
+  // multiplied, except in single steps; sums, gates and states are float. Null where there is no instruction for it.
+  const Kernels<float>& (*rounding)() noexcept;
 };
 
 struct KernelSet {
@@ -288,6 +292,7 @@ const LowKernelSet& low_kernels_avx2_vnni() noexcept;
 const LowKernelSet& low_kernels_avx512() noexcept;
 const LowKernelSet& low_kernels_avx512_vnni() noexcept;
 const LowKernelSet& low_kernels_avx512_bf16() noexcept;
+const Kernels<float>& rounding_kernels_avx512_bf16() noexcept;
 const LowKernelSet& low_kernels_neon() noexcept;
 const LowKernelSet& low_kernels_neon_dotprod() noexcept;
 

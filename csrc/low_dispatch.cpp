@@ -84,4 +84,9 @@ const LowKernels& active_low_kernels(Precision precision) {
   return precision == Precision::int8 ? set.int8 : set.bf16;
 }
 
+const Kernels<float>* rounding_kernels() {
+  const LowKernelSet& set = active_set().kernels();
+  return set.rounding ? &set.rounding() : nullptr;
+}
+
 }  // namespace fastgru

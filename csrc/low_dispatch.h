@@ -22,4 +22,8 @@ void force_low_precision_set(const std::string& name);
 // Those of the one in use; `precision` is not full. Throws as active_isa does.
 const LowKernels& active_low_kernels(Precision precision);
 
+// Kernels of float that round to bfloat16 for their products, or null where the one in use has none. Throws as
+// active_isa does.
+const Kernels<float>* rounding_kernels();
+
 }  // namespace fastgru

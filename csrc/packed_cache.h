@@ -43,11 +43,11 @@ class PackedOwner {
   PackedOwner(const PackedOwner&) = delete;
   PackedOwner& operator=(const PackedOwner&) = delete;
 
-  // Trusts a layer's weights from now on (`layer`: as FrozenLayer takes it), of which torch counts these versions. Once:
-  // std::runtime_error the second time.
+  // Trusts a layer's weights from now on (kernels, layer: as FrozenLayer takes them), of which torch counts these
+  // versions. Once: std::runtime_error the second time.
   template <class Real>
-  void freeze(const ForwardArgs<Real>& layer, std::vector<int64_t> versions) {
-    auto made = std::make_unique<const Frozen>(layer, std::move(versions));
+  void freeze(const Kernels<Real>& kernels, const ForwardArgs<Real>& layer, std::vector<int64_t> versions) {
+    auto made = std::make_unique<const Frozen>(kernels, layer, std::move(versions));
     const Frozen* none = nullptr;
     if (!frozen_.compare_exchange_strong(none, made.get())) throw std::runtime_error("it is frozen already");
     made.release();
@@ -66,7 +66,8 @@ class PackedOwner {
  private:
   struct Frozen {
     template <class Real>
-    Frozen(const ForwardArgs<Real>& of, std::vector<int64_t> counted) : layer(of), versions(std::move(counted)) {}
+    Frozen(const Kernels<Real>& kernels, const ForwardArgs<Real>& of, std::vector<int64_t> counted)
+        : layer(kernels, of), versions(std::move(counted)) {}
     const FrozenLayer layer;
     const std::vector<int64_t> versions;
   };

@@ -10,7 +10,7 @@ namespace {
 // The fields of the named tuples in fastgru.core, in their order.
 namespace field {
 enum Layer { variant, steps, noise, x, h0, initial, weights, packed, kLayer };
-enum Variant { bias, bidirectional, reset_after, keep, tbptt, layer_norm, reverse, memory, kVariant };
+enum Variant { bias, bidirectional, reset_after, keep, tbptt, layer_norm, reverse, memory, bf16, kVariant };
 enum Steps { batch_sizes, offsets, lengths, resets, kSteps };
 enum Noise { recurrent, zoneout, kNoise };
 }  // namespace field
@@ -222,6 +222,7 @@ void read_variant(nb::handle given, Layer& layer) {
   layer.keep = nb::cast<double>(variant[field::keep]);
   layer.tbptt = nb::cast<int64_t>(variant[field::tbptt]);
   layer.reverse = variant.flag(field::reverse);
+  layer.bf16 = variant.flag(field::bf16);
   const bool normed = variant.flag(field::layer_norm), after = variant.flag(field::reset_after);
   if (normed && !after) throw nb::value_error("layer_norm needs reset_after=True");
   if (layer.reverse && layer.D == 2) throw nb::value_error("reverse is of one direction; a layer of two has both");

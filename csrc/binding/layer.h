@@ -5,7 +5,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include "dispatch.h"
 #include "gru.h"
+#include "low_dispatch.h"
 #include "packed_cache.h"
 #include "parameters.h"
 #include "places.h"
@@ -28,6 +30,7 @@ struct Layer {
   std::vector<View> weights;  // [D * per_direction]
   int64_t per_direction;
   Precision precision;  // of the weights
+  bool bf16;            // float products are of bfloat16, where there are kernels for it
   PackedOwner* packed;  // null: the layer has no owner
   bool doubts;          // it is frozen, and torch has counted changes since
 
@@ -53,10 +56,20 @@ nb::object new_rows(const Layer& layer, int64_t width, View& view);
 constexpr int64_t kNoVersion = -1;
 std::vector<int64_t> versions_of(nb::handle tensors);
 
+// Those that compute the layer.
+template <class Real>
+const Kernels<Real>& kernels_for(const Layer& layer) {
+  if constexpr (sizeof(Real) == 4) {
+    const Kernels<float>* rounding = layer.bf16 ? rounding_kernels() : nullptr;
+    if (rounding) return *rounding;
+  }
+  return active_kernels<Real>();
+}
+
 // Makes a call of a frozen owner's layer trust its packed weights. Raises RuntimeError where they have changed.
 template <class Real>
-void trust_frozen(const PackedOwner* owner, bool doubts, ForwardArgs<Real>& args) {
-  if (!owner || !owner->frozen() || owner->frozen()->lend(args, doubts)) return;
+void trust_frozen(const PackedOwner* owner, bool doubts, const Kernels<Real>& kernels, ForwardArgs<Real>& args) {
+  if (!owner || !owner->frozen() || owner->frozen()->lend(kernels, args, doubts)) return;
   throw std::runtime_error(
       "the weights of a frozen layer have changed; call fastgru.unfreeze(model) before, and freeze it again");
 }

@@ -20,9 +20,9 @@ void run_forward(const Layer& layer, const View& y, const View& h_n, const View&
   args.y = series<Real>(y);
   args.h_n = static_cast<Real*>(h_n.data);
   args.saved = static_cast<Real*>(saved.data);
-  const Kernels<Real>& kernels = active_kernels<Real>();
+  const Kernels<Real>& kernels = kernels_for<Real>(layer);
   run_unlocked(layer.work(), [&] {
-    trust_frozen(layer.packed, layer.doubts, args);
+    trust_frozen(layer.packed, layer.doubts, kernels, args);
     PackedLookup<Real> lookup(kernels, args, layer.packed);
     const int32_t team = kernels.forward_threads(args, threads);
     if (args.saved) {
@@ -39,7 +39,7 @@ template <class Real>
 void freeze_layer(PackedOwner& owner, const Layer& layer, std::vector<int64_t> versions) {
   ForwardArgs<Real> args{};
   set_layer<ForwardArgs<Real>, Real>(layer, args);
-  owner.freeze(args, std::move(versions));
+  owner.freeze(kernels_for<Real>(layer), args, std::move(versions));
 }
 
 void freeze(PackedOwner& owner, nb::handle given) {
@@ -122,7 +122,7 @@ void run_backward(const Layer& layer, const Gradients& given, int32_t threads) {
   args.dh0 = static_cast<Real*>(given.dh0.data);
   args.dinitial = static_cast<Real*>(given.dinitial.data);
   set_parameters(layer, given.dweights, args.gradients);
-  const Kernels<Real>& kernels = active_kernels<Real>();
+  const Kernels<Real>& kernels = kernels_for<Real>(layer);
   run_unlocked(2 * layer.work(), [&] {
     const int32_t team = kernels.backward_threads(args, threads);
     run_kernel(args, kernels.backward_scratch(args, team), team, kernels.backward);

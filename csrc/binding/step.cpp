@@ -24,7 +24,7 @@ void run_layers(const StepCall& call, Real* y, Real* h_n) {
     args.batch_invariant = is_batch_invariant();
     args.y = {l == call.L - 1 && y ? y : unread, 0, call.H};
     args.h_n = h_n + l * layer;
-    if (!call.frozen.empty()) trust_frozen(call.frozen[static_cast<size_t>(l)], call.doubts, args);
+    if (!call.frozen.empty()) trust_frozen(call.frozen[static_cast<size_t>(l)], call.doubts, kernels, args);
     run_kernel(args, kernels.forward_scratch(args, 1), 1, kernels.forward);
   }
 }

@@ -20,8 +20,10 @@ namespace fastgru {
 namespace {
 
 // One thread's part in one direction.
-template <class Real, Form kForm>
+template <class Operands, Form kForm>
 class BackwardWorker {
+  using Real = typename Operands::Real;
+
  public:
   BackwardWorker(const BackwardArgs<Real>& args, const BackwardWorkspace<Real>& work, const Group& group,
                  const Team& team, int64_t direction) noexcept
@@ -44,8 +46,8 @@ class BackwardWorker {
     const Group& group = p_.group;
     const int64_t I = p_.a.I, H = p_.a.H;
     const auto own = [&](int64_t panels) { return part_of({0, panels}, group.index, group.size); };
-    pack_columns(p_.parameters.w_hh, H, H, 0, own(p_.work.h_panels), p_.work.w_hh);
-    if (p_.a.dx.data) pack_columns(p_.parameters.w_ih, H, I, 2 * H, own(p_.work.x_panels), p_.work.w_ih);
+    Operands::pack(p_.parameters.w_hh, H, H, 0, own(p_.work.h_panels), p_.work.w_hh);
+    if (p_.a.dx.data) Operands::pack(p_.parameters.w_ih, H, I, 2 * H, own(p_.work.x_panels), p_.work.w_ih);
     sums_.clear();
     initial_.clear();
     wait_for(group);
@@ -115,36 +117,46 @@ class BackwardWorker {
   BackwardPart<Real> p_;
   const Team& team_;
   InitialGradient<Real> initial_{p_};
-  BackwardSteps<Real, kForm> steps_{p_, initial_};
-  ChunkPanels<Real, kForm> panels_{p_};
-  WeightGradients<Real, kForm> weights_{p_};
+  BackwardSteps<Operands, kForm> steps_{p_, initial_};
+  ChunkPanels<Operands, kForm> panels_{p_};
+  WeightGradients<Operands, kForm> weights_{p_};
   GradientSums<Real, kForm> sums_{p_};
-  InputGradient<Real, kForm> dx_{p_};
+  InputGradient<Operands, kForm> dx_{p_};
 };
+
+template <class Operands, class Real>
+int64_t directions_backward_scratch(const BackwardArgs<Real>& a, int32_t threads) noexcept {
+  const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
+  return group.groups * BackwardWorkspace<Real>(Operands(), a, group, nullptr).elements;
+}
+
+template <class Operands, class Real>
+void backward_directions(const BackwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
+  const Group group = group_of(team, a.D);
+  if (group.index >= group.size) return;
+  const int64_t elements = BackwardWorkspace<Real>(Operands(), a, group, nullptr).elements;
+  const BackwardWorkspace<Real> work(Operands(), a, group, scratch + group.group * elements);
+  for (int64_t d = group.directions.begin; d < group.directions.end; ++d) {
+    if (a.form == Form::before) {
+      BackwardWorker<Operands, Form::before>(a, work, group, team, d).run();
+    } else if (a.form == Form::normed) {
+      BackwardWorker<Operands, Form::normed>(a, work, group, team, d).run();
+    } else {
+      BackwardWorker<Operands, Form::after>(a, work, group, team, d).run();
+    }
+  }
+}
 
 template <class Real>
 int64_t backward_scratch(const BackwardArgs<Real>& a, int32_t threads) noexcept {
   if (is_single_step(a)) return step_backward_scratch(a, threads);
-  const Group group = group_of(Team{0, threads, nullptr, {nullptr, nullptr}}, a.D);
-  return group.groups * BackwardWorkspace<Real>(a, group, nullptr).elements;
+  return directions_backward_scratch<RealOperands<Real>>(a, threads);
 }
 
 template <class Real>
 void backward(const BackwardArgs<Real>& a, Real* scratch, const Team& team) noexcept {
   if (is_single_step(a)) return single_step_backward(a, scratch, team);
-  const Group group = group_of(team, a.D);
-  if (group.index >= group.size) return;
-  const int64_t elements = BackwardWorkspace<Real>(a, group, nullptr).elements;
-  const BackwardWorkspace<Real> work(a, group, scratch + group.group * elements);
-  for (int64_t d = group.directions.begin; d < group.directions.end; ++d) {
-    if (a.form == Form::before) {
-      BackwardWorker<Real, Form::before>(a, work, group, team, d).run();
-    } else if (a.form == Form::normed) {
-      BackwardWorker<Real, Form::normed>(a, work, group, team, d).run();
-    } else {
-      BackwardWorker<Real, Form::after>(a, work, group, team, d).run();
-    }
-  }
+  backward_directions<RealOperands<Real>>(a, scratch, team);
 }
 
 template <class Real>

@@ -7,8 +7,10 @@
 namespace fastgru {
 namespace {
 
-template <class Real, Form kForm>
+template <class Operands, Form kForm>
 class BackwardSteps {
+  using Real = typename Operands::Real;
+
  public:
   BackwardSteps(const BackwardPart<Real>& part, InitialGradient<Real>& initial) noexcept
       : p_(part), initial_(initial) {}
@@ -35,9 +37,10 @@ class BackwardSteps {
   void step(int64_t s, Real* dgates) noexcept {
     const int64_t n = p_.rows.below(p_.active(s)), before = p_.rows.below(p_.active(s - 1)), H = p_.a.H;
     if (before > 0) {
-      const Panels<Real, 2> panels(p_.work.w_hh, p_.panels, kForm == Form::before ? 2 * H : 3 * H, 3 * H * W2, nullptr);
+      const int64_t K = kForm == Form::before ? 2 * H : 3 * H;
       multiply_panels<kBackwardRows>(
-          panels, rows_of(previous_ + of_recurrent(kForm) * H, {0, before}), to_products(),
+          Operands::panels(p_.work.w_hh, p_.panels, H, 0, K), rows_of(previous_ + of_recurrent(kForm) * H, before, K),
+          to_products(),
           [&](int64_t panel, int64_t b, int64_t m, Real* dh) { go_on(s, panel, b, m, n, dh, dgates); });
     }
     for (int64_t panel = p_.panels.begin; panel < p_.panels.end; ++panel) {
@@ -59,9 +62,10 @@ class BackwardSteps {
 
   Real* carry(int64_t b) const noexcept { return p_.work.carry + p_.rows.at(b) * p_.work.ldc; }
 
-  // Some of the thread's rows of dgates.
-  Rows<Real> rows_of(const Real* dgates, Range rows) const noexcept {
-    return {dgates + p_.rows.first * p_.work.ldg, p_.rows.stride * p_.work.ldg, rows};
+  // Of the thread's rows of dgates the first n, of K numbers each.
+  auto rows_of(const Real* dgates, int64_t n, int64_t K) const noexcept {
+    const Rows<Real> rows{dgates + p_.rows.first * p_.work.ldg, p_.rows.stride * p_.work.ldg, {0, n}};
+    return Operands::encode(rows, K, p_.work.encoded);
   }
 
   // A tile's W_hh^T dgates of the step before goes into this step, or into dh0 where a sequence (from n on) ends.
@@ -77,9 +81,8 @@ class BackwardSteps {
   // dn of all units must be known before dr.
   void finish_before(int64_t s, int64_t n, Real* dgates) noexcept {
     const int64_t H = p_.a.H, t = p_.time(s);
-    const Panels<Real, 2> panels(p_.work.w_hh + 2 * H * W2, p_.panels, H, 3 * H * W2, nullptr);
     multiply_panels<kBackwardRows>(
-        panels, rows_of(dgates, {0, n}), to_products(),
+        Operands::panels(p_.work.w_hh, p_.panels, H, 2 * H, H), rows_of(dgates, n, H), to_products(),
         [&](int64_t panel, int64_t b, int64_t m, const Real* dh) {
           const Range units = p_.units_of(panel);
           for (int64_t unit = units.begin; unit < units.end; unit += W) {

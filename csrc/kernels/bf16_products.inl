@@ -2,6 +2,7 @@
 // float.
 #pragma once
 
+#include "gru.h"
 #include "range.inl"
 
 namespace fastgru {
@@ -21,7 +22,7 @@ struct Bf16 {
   using Wide = __m512bh;
   static constexpr int64_t kWords = 1;
   static constexpr int kRows = 8;
-  static constexpr bool kRounds = true;
+  static constexpr bool kRounds = true, kTrained = kTrains;
   FASTGRU_INLINE static Wide load(const uint8_t* w) noexcept {
     return reinterpret_cast<Wide>(_mm512_loadu_si512(w));
   }
@@ -54,7 +55,7 @@ struct Bf16 {
 #else
   static constexpr int kRows = 2;
 #endif
-  static constexpr bool kRounds = false;
+  static constexpr bool kRounds = false, kTrained = false;
   FASTGRU_INLINE static Wide load(const uint8_t* w) noexcept {
     typedef int32_t Loose __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
     const Int bits = *reinterpret_cast<const Loose*>(w);

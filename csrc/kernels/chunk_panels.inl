@@ -6,19 +6,39 @@
 namespace fastgru {
 namespace {
 
-template <class Real, Form kForm>
+template <class Operands, Form kForm>
 class ChunkPanels {
+  using Real = typename Operands::Real;
+
  public:
-  explicit ChunkPanels(const BackwardPart<Real>& part) noexcept : p_(part), pitch_(part.work.chunk * W2) {}
+  explicit ChunkPanels(const BackwardPart<Real>& part) noexcept : p_(part), pitch_(Operands::row_pitch(part.work.chunk)) {}
 
   // The thread's part of the chunk's rows.
   void pack(const Chunk& chunk) noexcept {
     const ChunkBuffers<Real>& to = p_.work.buffers[chunk.buffer];
-    for_rows(p_, chunk, p_.own_part({0, chunk.rows}), [&](int64_t row, int64_t t, int64_t b) {
-      if (p_.gradients.w_ih) copy_to_panels(row_of(p_.a.x, p_.a.steps, t, b), p_.a.I, pitch_, to.x + row * W2);
-      if (!p_.gradients.w_hh) return;
-      pack_state(t, b, to.h + row * W2);
-      if constexpr (kForm == Form::before) pack_reset(p_.saved_of(kForm, t, b), to.h + row * W2, to.reset + row * W2);
+    const BackwardWorkspace<Real>& work = p_.work;
+    const Range groups = p_.own_part({0, divide_up(chunk.rows, Operands::kTerms)});
+    const Range own{groups.begin * Operands::kTerms, min_of(groups.end * Operands::kTerms, chunk.rows)};
+    const auto finish = [&](Real* panels, Real* held, int64_t count, int64_t row) {
+      Operands::finish_row(panels, held, count, work.chunk, row, row + 1 == chunk.rows);
+    };
+    if (p_.gradients.w_ih) {
+      for_rows(p_, chunk, own, [&](int64_t row, int64_t t, int64_t b) {
+        Real* x = Operands::row_at(to.x, work.held, row);
+        copy_to_panels(row_of(p_.a.x, p_.a.steps, t, b), p_.a.I, pitch_, x);
+        finish(to.x, work.held, work.x_panels, row);
+      });
+    }
+    if (!p_.gradients.w_hh) return;
+    Real* reset_held = work.held + Operands::kTerms * work.h_panels * W2;
+    for_rows(p_, chunk, own, [&](int64_t row, int64_t t, int64_t b) {
+      Real* h = Operands::row_at(to.h, work.held, row);
+      pack_state(t, b, h);
+      if constexpr (kForm == Form::before) {
+        pack_reset(p_.saved_of(kForm, t, b), h, Operands::row_at(to.reset, reset_held, row));
+        finish(to.reset, reset_held, work.h_panels, row);
+      }
+      finish(to.h, work.held, work.h_panels, row);
     });
   }
 

@@ -18,7 +18,7 @@ struct ForwardWorkspace {
   ForwardWorkspace(const ForwardArgs<Real>& a, const Group& group, Real* memory) noexcept {
     constexpr int64_t kPart = sizeof(uint64_t) / sizeof(Real);
     Pieces<Real> pieces(memory);
-    packed = pieces.take(a.trusted ? 0 : Packed<Real>::elements(a.I, a.H));
+    packed = pieces.take(a.trusted ? 0 : Weights::elements(a.I, a.H));
     parts = reinterpret_cast<uint64_t*>(pieces.take(2 * group.size * kPart));
     state = pieces.take(states_of(a) * group.size * kBatchBlock * state_pitch<Real>(a.H));
     own = pieces.take_own(own_elements(a), group);
@@ -103,7 +103,7 @@ void forward(const ForwardArgs<Real>& a, Real* scratch, const Team& team) noexce
   }
   using Workspace = ForwardWorkspace<Real, Packed<Real>>;
   const auto weights_of = [&](const Group& group, int64_t d, const Workspace& work) {
-    return packed_weights(a, group, d, work.packed, work.parts);
+    return packed_weights<Packed<Real>>(a, group, d, work.packed, work.parts);
   };
   forward_directions<Packed<Real>>(a, scratch, team, weights_of);
 }

@@ -20,7 +20,7 @@ struct Int8 {
   using Element = int8_t;  // of weights
   using Sum = typename Simd<float>::Int;
   static constexpr int64_t W = kLanes<float>;
-  static constexpr bool kScaled = true;
+  static constexpr bool kScaled = true, kTrained = false;
 
 #if defined(__AVX512VNNI__)
   using Word = int32_t;

@@ -1,5 +1,5 @@
 // All kernels of one instruction set for weights of few bits, as a LowKernelSet. The including file defines
-// FASTGRU_LOW_KERNELS, the name of the function that returns it.
+// FASTGRU_LOW_KERNELS, the name of the function that returns it, and FASTGRU_ROUNDING_KERNELS if it has those.
 #include "forward.inl"
 #include "low_weights.inl"
 
@@ -66,7 +66,11 @@ constexpr LowKernels low_kernels() noexcept {
   return kernels;
 }
 
-constexpr LowKernelSet kLowKernelSet = {low_kernels<Int8>(), low_kernels<Bf16>()};
+#ifdef FASTGRU_ROUNDING_KERNELS
+constexpr LowKernelSet kLowKernelSet = {low_kernels<Int8>(), low_kernels<Bf16>(), &FASTGRU_ROUNDING_KERNELS};
+#else
+constexpr LowKernelSet kLowKernelSet = {low_kernels<Int8>(), low_kernels<Bf16>(), nullptr};
+#endif
 
 }  // namespace
 

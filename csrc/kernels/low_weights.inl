@@ -18,7 +18,7 @@ class LowPacked {
  public:
   static constexpr int64_t W = kLanes<float>, kRow = 3 * W;
   static constexpr int kRows = Format::kRows;
-  static constexpr bool kTrained = false;
+  static constexpr bool kTrained = Format::kTrained;
 
   static int64_t blocks(int64_t H) noexcept { return divide_up(H, W); }
   static int64_t groups(int64_t K) noexcept { return divide_up(K, Format::kTerms); }
@@ -97,11 +97,11 @@ class LowPacked {
         }
       }
     }
-    pack_biases(from.b_ih, from.b_hh, form, H, const_cast<float*>(to.b_ih), const_cast<float*>(to.b_hh));
-    if (form != Form::normed) return;
-    pack_vector(from.g_ih, H, const_cast<float*>(to.g_ih));
-    pack_vector(from.g_hh, H, const_cast<float*>(to.g_hh));
+    to.pack_vectors(from, form, {0, blocks(H)});
   }
+  // Unit blocks `own` of a direction whose weights are float: of Bf16, where it rounds.
+  static void pack_blocks(const Parameters<const float>& from, Form form, int64_t I, int64_t H, Range own,
+                          float* packed) noexcept;
 
  private:
   using Element = typename Format::Element;
@@ -153,23 +153,29 @@ class LowPacked {
     }
   }
 
-  // [3H] to [blocks][3][kLanes], null for zero.
-  static void pack_vector(const float* from, int64_t H, float* to) noexcept {
-    for (int64_t j = 0; j < blocks(H); ++j) {
-      for (int64_t gate = 0; gate < 3; ++gate) {
-        const int64_t units = min_of(W, H - j * W);
-        store(to + j * kRow + gate * W, from ? load_lanes(from + gate * H + j * W, units) : Vec<float>{});
-      }
-    }
-  }
-
-  static void pack_biases(const float* b_ih, const float* b_hh, Form form, int64_t H, float* of_x, float* of_h) noexcept {
-    pack_vector(b_ih, H, of_x);
-    pack_vector(b_hh, H, of_h);
-    for (int64_t i = 0; i < blocks(H) * 3; ++i) {
+  // Of blocks `own` the biases and gains of Parameters.
+  template <class From>
+  void pack_vectors(const From& from, Form form, Range own) const noexcept {
+    auto *of_x = const_cast<float*>(b_ih), *of_h = const_cast<float*>(b_hh);
+    pack_vector(from.b_ih, own, of_x);
+    pack_vector(from.b_hh, own, of_h);
+    for (int64_t i = own.begin * 3; i < own.end * 3; ++i) {
       if (form != Form::before && i % 3 == 2) continue;  // b_hn is multiplied by r
       store(of_x + i * W, load(of_x + i * W) + load(of_h + i * W));
       store(of_h + i * W, Vec<float>{});
+    }
+    if (form != Form::normed) return;
+    pack_vector(from.g_ih, own, const_cast<float*>(g_ih));
+    pack_vector(from.g_hh, own, const_cast<float*>(g_hh));
+  }
+
+  // Of [3H] to [blocks][3][kLanes], null for zero.
+  void pack_vector(const float* from, Range own, float* to) const noexcept {
+    for (int64_t j = own.begin; j < own.end; ++j) {
+      for (int64_t gate = 0; gate < 3; ++gate) {
+        const int64_t units = min_of(W, H_ - j * W);
+        store(to + j * kRow + gate * W, from ? load_lanes(from + gate * H_ + j * W, units) : Vec<float>{});
+      }
     }
   }
 

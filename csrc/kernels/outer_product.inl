@@ -27,8 +27,9 @@ void pack_units(const Real* from, int64_t pitch, int64_t rows, int64_t units, in
 }
 
 // out [units, columns] = or += sum over rows of packed units with panels of columns, whose rows have the same room. A
-// panel is in L1 while all of the units go over it: it is read from beyond once for them together.
-template <class Real>
+// panel is in L1 while all of the units go over it: it is read from beyond once for them together. Operands: as in
+// operands.inl.
+template <class Operands, class Real>
 void add_outer_product(const Real* packed, const Real* panels, int64_t rows, int64_t room, int64_t units,
                        int64_t columns, Real* out, bool adds) noexcept {
   constexpr int64_t W2 = 2 * kLanes<Real>;
@@ -36,7 +37,7 @@ void add_outer_product(const Real* packed, const Real* panels, int64_t rows, int
   for (int64_t column = 0; column < columns; column += W2) {
     for (int64_t unit = 0; unit < units; unit += kOuterRows) {
       Real* to = out + unit * columns + column;
-      outer_tile<Real, kOuterRows>(packed + unit * room, panels + column * room, rows, c, to, columns);
+      Operands::multiply_outer(packed + unit * room, panels + column * room, rows, c, to, columns);
       for (int64_t i = 0; i < min_of(kOuterRows, units - unit); ++i) {
         write_row(to + i * columns, c + i * W2, columns - column, adds);
       }

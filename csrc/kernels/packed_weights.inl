@@ -21,10 +21,10 @@ uint64_t fingerprint_together(const Parameters<const Real>& parameters, int64_t 
 
 // Packed weights of a direction that can be used: those of an earlier call if they still are the parameters,
 // otherwise packed here and now. All of a group's threads come here together. parts: [2 * group.size].
-template <class Real>
-Packed<Real> packed_weights(const ForwardArgs<Real>& a, const Group& group, int64_t d, Real* scratch,
+template <class Weights, class Real>
+Weights packed_weights(const ForwardArgs<Real>& a, const Group& group, int64_t d, Real* scratch,
                             uint64_t* parts) noexcept {
-  if (a.trusted) return Packed<Real>(a.packed[d], a.I, a.H);
+  if (a.trusted) return Weights(a.packed[d], a.I, a.H);
   const Parameters<const Real>& parameters = a.parameters[d];
   const bool keeps = !a.packed[d] && a.pack_into[d];
   Real* fresh = keeps ? a.pack_into[d] : scratch;
@@ -33,15 +33,16 @@ Packed<Real> packed_weights(const ForwardArgs<Real>& a, const Group& group, int6
   if (a.packed[d]) {
     const bool stale = before != a.fingerprint[d];
     if (group.index == 0) a.packing[d] = {stale, false, 0};
-    if (!stale) return Packed<Real>(a.packed[d], a.I, a.H);
+    if (!stale) return Weights(a.packed[d], a.I, a.H);
   }
-  pack_blocks(parameters, a.form, a.I, a.H, part_of({0, Packed<Real>::blocks(a.H)}, group.index, group.size), fresh);
+  const Range own = part_of({0, Weights::blocks(a.H)}, group.index, group.size);
+  Weights::pack_blocks(parameters, a.form, a.I, a.H, own, fresh);
   wait_for(group);
   if (keeps) {  // another thread may write to the parameters meanwhile
     const uint64_t after = fingerprint_together(parameters, a.I, a.H, group, parts + group.size);
     if (group.index == 0) a.packing[d] = {false, before == after, after};
   }
-  return Packed<Real>(fresh, a.I, a.H);
+  return Weights(fresh, a.I, a.H);
 }
 
 }  // namespace

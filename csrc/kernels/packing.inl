@@ -23,6 +23,9 @@ struct Packed {
 
   static int64_t blocks(int64_t H) noexcept { return divide_up(H, kLanes<Real>); }
   static int64_t elements(int64_t I, int64_t H) noexcept { return blocks(H) * kRow * (I + H + 4); }
+  // Unit blocks `own` of a direction.
+  static void pack_blocks(const Parameters<const Real>& from, Form form, int64_t I, int64_t H, Range own,
+                          Real* packed) noexcept;
 
   Packed(const Real* at, int64_t inputs, int64_t units) noexcept
       : I(inputs),
@@ -144,13 +147,12 @@ void pack_recurrent(const Real* w, Form form, int64_t H, int64_t j, int64_t gate
   pack_gate(w, H, units, W, const_cast<Real*>(to.w_hn) + j * W * H);
 }
 
-// Unit blocks [blocks.begin, blocks.end) of a direction.
 template <class Real>
-void pack_blocks(const Parameters<const Real>& from, Form form, int64_t I, int64_t H, Range blocks,
-                 Real* packed) noexcept {
-  constexpr int64_t W = kLanes<Real>, kRow = 3 * W;
+void Packed<Real>::pack_blocks(const Parameters<const Real>& from, Form form, int64_t I, int64_t H, Range own,
+                               Real* packed) noexcept {
+  constexpr int64_t W = kLanes<Real>;
   const Packed<Real> at(packed, I, H);
-  for (int64_t j = blocks.begin; j < blocks.end; ++j) {
+  for (int64_t j = own.begin; j < own.end; ++j) {
     const int64_t units = min_of(W, H - j * W);
     for (int64_t gate = 0; gate < 3; ++gate) {
       const int64_t row = gate * H + j * W, column = j * kRow + gate * W;
@@ -171,7 +173,7 @@ void pack_blocks(const Parameters<const Real>& from, Form form, int64_t I, int64
 // All of a direction.
 template <class Real>
 void pack(const Parameters<const Real>& from, Form form, int64_t I, int64_t H, Real* packed) noexcept {
-  pack_blocks(from, form, I, H, {0, Packed<Real>::blocks(H)}, packed);
+  Packed<Real>::pack_blocks(from, form, I, H, {0, Packed<Real>::blocks(H)}, packed);
 }
 
 }  // namespace

@@ -7,8 +7,10 @@
 namespace fastgru {
 namespace {
 
-template <class Real, Form kForm>
+template <class Operands, Form kForm>
 class WeightGradients {
+  using Real = typename Operands::Real;
+
  public:
   explicit WeightGradients(const BackwardPart<Real>& part) noexcept : p_(part) {}
 
@@ -41,12 +43,13 @@ class WeightGradients {
   // Column `which` of H in dgates.
   void pack_gradients(const Chunk& chunk, int64_t which, Range units) noexcept {
     const Real* dgates = p_.work.buffers[chunk.buffer].dgates + which * p_.a.H + units.begin;
-    pack_units(dgates, p_.work.ldg, chunk.rows, units.size(), p_.work.chunk, p_.work.own);
+    Operands::pack_units(dgates, p_.work.ldg, chunk.rows, units.size(), p_.work.chunk, p_.work.own);
   }
 
   void add_product(const Chunk& chunk, const Real* panels, int64_t columns, Real* out, int64_t units) noexcept {
     const bool adds = p_.batch.begin > 0 || chunk.begin > 0;
-    add_outer_product(p_.work.own, panels, chunk.rows, p_.work.chunk, units, columns, out, adds);
+    const int64_t groups = divide_up(chunk.rows, Operands::kTerms), room = p_.work.chunk / Operands::kTerms;
+    add_outer_product<Operands>(p_.work.own, panels, groups, room, units, columns, out, adds);
   }
 
   const BackwardPart<Real>& p_;

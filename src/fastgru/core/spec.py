@@ -19,6 +19,7 @@ class Variant(NamedTuple):
     `layer_norm`: `W_ih x` and `W_hh h` are normalised before the biases are added.
     `reverse`: the one direction runs from the last step to the first.
     `memory`: what backward finds, one of MEMORIES (`fastgru.ops.memory`).
+    `bf16`: a float32 layer's products are of bfloat16 where the processor multiplies it (`fastgru.ops.precision`).
     """
 
     bias: bool = True
@@ -29,6 +30,7 @@ class Variant(NamedTuple):
     layer_norm: bool = False
     reverse: bool = False
     memory: str = "gates"
+    bf16: bool = False
 
     @property
     def directions(self) -> int:

@@ -62,7 +62,7 @@ class Traced:
 LAYER = (
     "Tensor x, Tensor? h0, Tensor? initial, Tensor[] weights, Tensor? batch_sizes, Tensor? offsets, Tensor? lengths, "
     "Tensor? resets, Tensor? recurrent, Tensor? zoneout, bool bias, bool bidirectional, bool reset_after, float keep, "
-    "int tbptt, bool layer_norm, bool reverse, str memory"
+    "int tbptt, bool layer_norm, bool reverse, str memory, bool bf16"
 )
 _COUNT = 4 + FIXED + len(Variant._fields)  # the arguments that are a layer
 

@@ -43,7 +43,8 @@ def cast_layer(dtype: torch.dtype, given: Layer) -> Layer:
     initial = None if given.initial is None else given.initial.to(dtype)
     noise = Noise(*(None if mask is None else mask.to(dtype) for mask in given.noise))
     packed = None if given.packed is None else given.packed.of_copies
-    return given._replace(x=x, h0=h0, initial=initial, weights=weights, noise=noise, packed=packed)
+    variant = given.variant._replace(bf16=dtype is torch.float32 and given.x.dtype is torch.bfloat16)
+    return given._replace(variant=variant, x=x, h0=h0, initial=initial, weights=weights, noise=noise, packed=packed)
 
 
 def of_copies(stack: Stack) -> Stack:
