@@ -1,6 +1,7 @@
 """The classifier's accuracy on the movie reviews, over several seeds: `python -m benchmarks.classify_seeds`.
 
-`--pooling max mean` compares such poolings, as `fastgru train classify --pooling` takes them.
+`--pooling max mean` compares such poolings, as `fastgru train classify --pooling` takes them, and `--precision bf16`
+trains as that command's `--precision bf16` does.
 
 Every seed trains with the command's own defaults on the same fixed split; the test part is looked at once, by the
 model of the best validation epoch. Times are wall-clock, of the training alone.
@@ -27,11 +28,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
     parser.add_argument("--pooling", nargs="+", default=[ClassifyOptions.pooling], help="default: the command's own")
+    parser.add_argument("--precision", default=ClassifyOptions.precision, help="default: the command's own")
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"), help="folder for the runs")
     arguments = parser.parse_args()
     test = load_splits("reviews", "text", "label").test
     for pooling in arguments.pooling:
-        options = [ClassifyOptions(seed=seed, pooling=pooling) for seed in range(arguments.seeds)]
+        given = {"pooling": pooling, "precision": arguments.precision}
+        options = [ClassifyOptions(seed=seed, **given) for seed in range(arguments.seeds)]
         _print(pooling, [_one(one, arguments.out / f"{pooling}-{one.seed}", test) for one in options])
 
 

@@ -1,7 +1,8 @@
 """The accuracy on the Japanese vowels' standard test part, over several seeds: `python -m benchmarks.signals_seeds`.
 
 Every seed trains with the command's own defaults; the test part is looked at once. Times are wall-clock, of the
-training alone. `--data FILE_TRAIN.ts --test FILE_TEST.ts` measures another data set so.
+training alone. `--data FILE_TRAIN.ts --test FILE_TEST.ts` measures another data set so, `--precision bf16` training in
+bfloat16.
 """
 
 import argparse
@@ -25,13 +26,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
     parser.add_argument("--data", default="vowels", help="default: vowels")
     parser.add_argument("--test", help="where the data is not the vowels")
+    parser.add_argument("--precision", default=SignalsOptions.precision, help="default: the command's own")
     parser.add_argument("--out", type=Path, default=Path("runs/signals-seeds"), help="folder for the runs")
     arguments = parser.parse_args()
     test, found = load_signals(arguments.data, arguments.test).test, []
     print("seed  best epoch  test accuracy  seconds")
     for seed in range(arguments.seeds):
         started = time.perf_counter()
-        options = SignalsOptions(seed=seed, data=arguments.data, test=arguments.test)
+        given = {"data": arguments.data, "test": arguments.test, "precision": arguments.precision}
+        options = SignalsOptions(seed=seed, **given)
         history = train(options, RunFolder(arguments.out / str(seed)), Console(quiet=True), overwrite=True)
         seconds = time.perf_counter() - started
         model = SequenceClassifier.from_pretrained(arguments.out / str(seed))

@@ -60,13 +60,16 @@ void pack_rounded(const Parameters<const float>& from, Form form, int64_t I, int
   RoundedWeights::pack_blocks(from, form, I, H, {0, RoundedWeights::blocks(H)}, to);
 }
 
+// Single steps are computed from the weights as they lie, unless they must have the bits of a call of many steps.
+bool is_unrounded(const ForwardArgs<float>& a) noexcept { return is_single_step(a) && !a.batch_invariant; }
+
 int64_t rounded_forward_scratch(const ForwardArgs<float>& a, int32_t threads) noexcept {
-  if (is_single_step(a)) return unrounded().forward_scratch(a, threads);
+  if (is_unrounded(a)) return unrounded().forward_scratch(a, threads);
   return directions_scratch<float, RoundedWeights>(a, threads);
 }
 
 void rounded_forward(const ForwardArgs<float>& a, float* scratch, const Team& team) noexcept {
-  if (is_single_step(a)) return unrounded().forward(a, scratch, team);
+  if (is_unrounded(a)) return unrounded().forward(a, scratch, team);
   using Workspace = ForwardWorkspace<float, RoundedWeights>;
   const auto weights_of = [&](const Group& group, int64_t d, const Workspace& work) {
     return packed_weights<RoundedWeights>(a, group, d, work.packed, work.parts);

@@ -2,7 +2,8 @@
 //
 //   kernel_tests [--seed S] [--isa NAME] [COUNT]
 //
-// COUNT cases on each instruction set, or on the one named, with seeds from S on. Each line says which case begins, so
+// COUNT cases on each instruction set, or on the one named, with seeds from S on; avx512+bf16 is AVX-512 with products
+// that are rounded to bfloat16, in float alone. Each line says which case begins, so
 // that the last one tells where a sanitizer stopped; a difference returns 1 and says with which arguments to see it
 // again.
 #include <algorithm>
@@ -11,11 +12,13 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "arguments.h"
 #include "comparison.h"
 #include "dispatch.h"
 #include "layer.h"
+#include "low_dispatch.h"
 
 namespace fastgru::tests {
 namespace {
@@ -123,10 +126,11 @@ bool second_derivatives_agree(const Problem& p, Layer<Real>& layer, int32_t thre
   return false;
 }
 
-// With packed weights that are another layer's, none, and kept ones; then training.
+// With packed weights that are another layer's, none, and kept ones; then training. rounding: of what is multiplied.
 template <class Real>
-bool agrees(const Problem& p, const Kernels<Real>& kernels, int32_t threads, Bounds bounds) {
-  const Expected expected(p, std::numeric_limits<Real>::epsilon());
+bool agrees(const Problem& p, const Kernels<Real>& kernels, int32_t threads, Bounds bounds,
+            double rounding = std::numeric_limits<Real>::epsilon()) {
+  const Expected expected(p, rounding);
   bounds = scaled(p, bounds);
   Layer<Real> layer(p, kernels);
   layer.infer_with_others(threads);
@@ -147,47 +151,65 @@ bool agrees(const Problem& p, const Kernels<Real>& kernels, int32_t threads, Bou
   return second_derivatives_agree(p, layer, threads, bounds);
 }
 
+struct Set {
+  std::string name;
+  const Kernels<float>& f32;
+  const Kernels<double>* f64;  // null where all of it is rounded
+};
+
+// Rounding to bfloat16 makes errors of 2^-9 in each factor.
+constexpr double kBf16Epsilon = 1.0 / 128;
+
 // One case, on 1 to 4 threads as its seed has it.
-bool test_case(Isa isa, uint32_t seed, const std::string& place) {
-  const KernelSet& set = kernels_of(isa);
+bool test_case(const Set& set, uint32_t seed, const std::string& place) {
   const Problem p = draw(seed);
   const auto threads = static_cast<int32_t>(1 + seed % 4);
-  const bool single = agrees(p, set.f32, threads, {1e-6, 3e-6});
-  if (single && agrees(p, set.f64, threads, {1e-14, 1e-13})) return true;
+  const bool single = set.f64 ? agrees(p, set.f32, threads, {1e-6, 3e-6})
+                              : agrees(p, set.f32, threads, {kBf16Epsilon / 2, 2 * kBf16Epsilon}, kBf16Epsilon);
+  if (single && (!set.f64 || agrees(p, *set.f64, threads, {1e-14, 1e-13}))) return true;
   std::printf("  %s, %s, %d threads; again: kernel_tests --isa %s --seed %u 1\n", place.c_str(),
-              single ? "float64" : "float32", threads, isa_name(isa), seed);
+              single ? "float64" : "float32", threads, set.name.c_str(), seed);
   describe(p);
   return false;
 }
 
-bool test_cases(Isa isa, uint32_t seed, int64_t count) {
+bool test_cases(const Set& set, uint32_t seed, int64_t count) {
   for (int64_t i = 0; i < count; ++i, ++seed) {
-    const std::string place = std::string(isa_name(isa)) + ", case " + std::to_string(i + 1) + " of " +
-                              std::to_string(count) + ", seed " + std::to_string(seed);
+    const std::string place =
+        set.name + ", case " + std::to_string(i + 1) + " of " + std::to_string(count) + ", seed " + std::to_string(seed);
     std::printf("%s\n", place.c_str());
     std::fflush(stdout);
-    if (!test_case(isa, seed, place)) return false;
+    if (!test_case(set, seed, place)) return false;
   }
   return true;
 }
 
 // Two callers at once: nothing but the cache of packed weights is shared between them.
-bool test_isa(Isa isa, uint32_t seed, int64_t count) {
+bool test_set(const Set& set, uint32_t seed, int64_t count) {
   bool other = true;
-  std::thread caller([&] { other = test_cases(isa, seed + static_cast<uint32_t>(count), count / 2); });
-  const bool good = test_cases(isa, seed, count);
+  std::thread caller([&] { other = test_cases(set, seed + static_cast<uint32_t>(count), count / 2); });
+  const bool good = test_cases(set, seed, count);
   caller.join();
-  std::printf("%s: %s\n", isa_name(isa), good && other ? "good" : "BAD");
+  std::printf("%s: %s\n", set.name.c_str(), good && other ? "good" : "BAD");
   return good && other;
+}
+
+std::vector<Set> sets() {
+  std::vector<Set> found;
+  for (int32_t i = 0; i < kIsaCount; ++i) {
+    const auto isa = static_cast<Isa>(i);
+    if (isa_supported(isa)) found.push_back({isa_name(isa), kernels_of(isa).f32, &kernels_of(isa).f64});
+  }
+  if (rounding_kernels()) found.push_back({low_precision_set(), *rounding_kernels(), nullptr});
+  return found;
 }
 
 int run_tests(const Arguments& arguments) {
   bool good = true, any = false;
-  for (int32_t i = 0; i < kIsaCount; ++i) {
-    const auto isa = static_cast<Isa>(i);
-    if (!isa_supported(isa) || (!arguments.set.empty() && arguments.set != isa_name(isa))) continue;
+  for (const Set& set : sets()) {
+    if (!arguments.set.empty() && arguments.set != set.name) continue;
     any = true;
-    good = test_isa(isa, arguments.seed, arguments.count) && good;
+    good = test_set(set, arguments.seed, arguments.count) && good;
   }
   if (!any) throw std::invalid_argument("this machine has no instruction set '" + arguments.set + "'");
   return good ? 0 : 1;

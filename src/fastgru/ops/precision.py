@@ -5,7 +5,9 @@ half, its parameters and their gradients keep their dtype. (torch.nn.GRU gives f
 
 A kernel takes a half layer in float32: products of half inputs and weights are exact there, and sums, gates and the
 carried state are float32, as the definition has it. Where the definition rounds each product's result, and the state
-before each product, a kernel does not: its only rounding to half is that of the outputs.
+before each product, a kernel does not: its only rounding to half is that of the outputs. With one exception: where the
+processor multiplies bfloat16, the kernels of a bfloat16 layer round what they multiply, the state and the gates'
+gradients among it (`Variant.bf16`); single steps, which wait for memory, they leave as they are.
 """
 
 from collections.abc import Sequence
