@@ -116,7 +116,7 @@ def test_the_operators_check_what_they_are_given() -> None:
     weights = [torch.randn(3 * H, I), torch.randn(3 * H, H), torch.randn(3 * H), torch.randn(3 * H)]
     good = dict(kernel="cpu", x=x, h0=h0, initial=None, weights=weights, batch_sizes=None, offsets=None, lengths=None,
                 resets=None, recurrent=None, zoneout=None, bias=True, bidirectional=False, reset_after=True, keep=1.0,
-                tbptt=0, layer_norm=False, reverse=False, memory="gates")
+                tbptt=0, layer_norm=False, reverse=False, memory="gates", bf16=False)
     y, h_n, saved = layer(**good, batch=B, save=True)
     wanted = [True, True, False] + 4 * [True]
     rest = dict(y=y, saved=saved, dy=torch.randn_like(y), dh_n=torch.randn_like(h_n), wanted=wanted)

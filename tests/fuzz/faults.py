@@ -157,7 +157,7 @@ FAULTS: dict[str, dict[str, Fault]] = {
 }
 KIND_OF = {
     **dict.fromkeys(("lengths", "offsets", "batch_sizes"), "integers"),
-    **dict.fromkeys(("bias", "bidirectional", "reset_after", "layer_norm", "reverse", "save"), "flag"),
+    **dict.fromkeys(("bias", "bidirectional", "reset_after", "layer_norm", "reverse", "bf16", "save"), "flag"),
     **dict.fromkeys(("kernel", "memory"), "name"),
     **dict.fromkeys(("tbptt", "batch"), "number"),
     "resets": "flags",

@@ -41,7 +41,7 @@ def _layer(kernel: str, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
             "sequences of different lengths have no form in torch's own operators where a program is written down: "
             "export the model without lengths, or as ONNX by fastgru.export_onnx, which has them"
         )
-    variant = given.variant._replace(memory="gates")
+    variant = given.variant._replace(memory="gates", bf16=False)
     is_torchs = variant == type(variant)(bias=variant.bias, bidirectional=variant.bidirectional)
     if is_torchs and given.steps == PLAIN and given.noise == NO_NOISE:
         y, h_n = _ATEN.layer(given)
