@@ -41,8 +41,8 @@ VARIANTS: dict[str, Variant] = {
     "tbptt": Variant(tbptt=2),
 }
 # Sums in another order, and numbers on the edge between two of bfloat16 that fall to the other side: of 1,344 such
-# layers the largest distance was 1.8e-3, the largest median of one parameter set 5.5e-5. Without rounding their medians
-# are 4e-4 to 3e-3.
+# layers the largest distance was 1.8e-3, the largest median of one parameter set 5.5e-5. Without rounding their
+# medians are 4e-4 to 3e-3.
 MEDIAN, MOST = 1e-4, 3e-3
 
 
@@ -142,7 +142,8 @@ def test_layer_is_the_definition_with_rounded_products(
         found.append(distances(computed(rounding, cotangents), expected))
         unrounded.append(distances(computed(given, cotangents), expected))
     assert torch.cat(found).max() <= MOST
-    assert torch.cat(found).median() <= MEDIAN < torch.cat(unrounded).median() / 2
+    assert torch.cat(found).median() <= MEDIAN
+    assert torch.cat(found).mean() < torch.cat(unrounded).mean() / 4
 
 
 @pytest.mark.parametrize("variant", [VARIANTS["plain"], VARIANTS["reset_after=False"]], ids=["after", "before"])
