@@ -1,7 +1,8 @@
 """A saved model, read from its folder or from the Hub and checked, before anything is built of it."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from fastgru.inference.arrays import Array
 from fastgru.inference.entries import quantized_entries
@@ -18,9 +19,6 @@ from fastgru.inference.folder import (
 from fastgru.inference.tokens import load_tokenizer
 from fastgru.inference.weights import read_weights
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 
 class Saved(NamedTuple):
     """What a model is made of: its configuration, its tokenizers as `config.own_files` names them, its weights.
@@ -29,14 +27,21 @@ class Saved(NamedTuple):
     """
 
     config: Config
-    tokenizers: "list[Tokenizer]"
+    tokenizers: list[Any]
     weights: dict[str, Array]
     quantization: str = ""
 
 
-def read_saved(name: str | Path, wanted: type[Config] | None = None, **options: Any) -> Saved:
+def read_saved(
+    name: str | Path,
+    wanted: type[Config] | None = None,
+    *,
+    read_tokenizer: Callable[[str, int], Any] = load_tokenizer,
+    **options: Any,
+) -> Saved:
     """Read the model of this name, of the kind that is wanted, or of any; `options`: of `locate`.
 
+    `read_tokenizer`: takes a tokenizer's path and the size of its vocabulary.
     InputError where a folder lacks one of the files; OSError, ValueError or TypeError where a file cannot be had, or
     what is there is no such model.
     """
@@ -45,7 +50,7 @@ def read_saved(name: str | Path, wanted: type[Config] | None = None, **options: 
     config, quantization = read_config(place, wanted), read_quantization(place)
     check_folder(str(name), files_of(type(config)))
     tokenizers = [
-        load_tokenizer(locate(name, file, **options), size)
+        read_tokenizer(locate(name, file, **options), size)
         for file, size in zip(config.own_files, config.vocabularies, strict=True)
     ]
     entries = quantized_entries(config.entries(), quantization)

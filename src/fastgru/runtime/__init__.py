@@ -1,6 +1,7 @@
 """Trained GRUs without torch: from NumPy arrays, as a stream, and the saved models.
 
-It imports NumPy and safetensors alone; a model of texts also needs `tokenizers` (`pip install 'fastgru[text]'`).
+It imports NumPy and safetensors alone; a model of texts also needs `tokenizers` (`pip install 'fastgru[text]'`), but
+not where its tokens are characters or words between spaces, as those of sequence-to-sequence models can be.
 """
 
 from pathlib import Path

@@ -8,6 +8,7 @@ from fastgru.common.errors import InputError, reason_of
 from fastgru.inference.classifier_config import SequenceClassifierConfig, TextClassifierConfig
 from fastgru.inference.saved import read_saved
 from fastgru.inference.seq2seq_config import Seq2SeqConfig
+from fastgru.inference.tokens import read_tokenizer
 
 if TYPE_CHECKING:
     from fastgru.runtime.classifiers import SequenceClassifier, TextClassifier
@@ -49,7 +50,7 @@ def load_model(name: str | Path, *, threads: int = 1) -> "TextClassifier | Seque
     ['down', 'up']
     """
     try:
-        saved = read_saved(name)
+        saved = read_saved(name, read_tokenizer=read_tokenizer)
         kind = __getattr__(KINDS[saved.config.model_type])
         return kind(saved.config, *saved.tokenizers, saved.weights, threads)  # type: ignore[no-any-return]
     except InputError:

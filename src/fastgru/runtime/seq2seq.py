@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,13 +10,11 @@ from fastgru.inference.ensemble import Ensemble, check_together
 from fastgru.inference.generation import Alignment, Step, TextGenerator
 from fastgru.inference.seq2seq_config import Seq2SeqConfig
 from fastgru.inference.tokens import encode_texts
+from fastgru.inference.word_level import AnyTokenizer
 from fastgru.runtime.decoder import Source, decoder_of
 from fastgru.runtime.embedding import Embedding
 from fastgru.runtime.functions import Linear, Vectors, Weights, log_softmax
 from fastgru.runtime.gru import GRU
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 
 class _Generator(TextGenerator):
@@ -50,8 +47,8 @@ class Seq2Seq(_Generator):
     def __init__(
         self,
         config: Seq2SeqConfig,
-        source_tokenizer: "Tokenizer",
-        target_tokenizer: "Tokenizer",
+        source_tokenizer: AnyTokenizer,
+        target_tokenizer: AnyTokenizer,
         weights: Weights,
         threads: int = 1,
     ) -> None:
