@@ -8,11 +8,12 @@ from typing import Any
 
 from fastgru.common.errors import InputError
 from fastgru.inference.classifier_config import SequenceClassifierConfig, TextClassifierConfig
-from fastgru.inference.entries import QUANTIZATIONS
+from fastgru.inference.entries import MATRICES, QUANTIZATIONS
 from fastgru.inference.seq2seq_config import Seq2SeqConfig
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-QUANTIZATION = "quantization"  # its name in CONFIG, whatever the kind of the model
+# Their names in CONFIG, whatever the kind of the model: of the GRUs' matrices, and of the others in the file.
+QUANTIZATION, STORED = "quantization", "matrices"
 
 Config = TextClassifierConfig | SequenceClassifierConfig | Seq2SeqConfig
 # Their model_type and own_files have no annotation: huggingface_hub takes what has one for a field.
@@ -62,7 +63,7 @@ def read_config(path: str | Path, wanted: type[Config] | None = None) -> Config:
     if kind not in CONFIGS:
         raise ValueError(f"{CONFIG} is that of a {kind}; there are: {', '.join(CONFIGS)}")
     known = fields(CONFIGS[kind])
-    values = {name: value for name, value in content.items() if name not in ("model_type", QUANTIZATION)}
+    values = {name: value for name, value in content.items() if name not in ("model_type", QUANTIZATION, STORED)}
     unknown = sorted(values.keys() - {field.name for field in known})
     if unknown:
         raise ValueError(f"{CONFIG} has {unknown[0]!r}, which is nothing that a {kind} has")
@@ -72,15 +73,19 @@ def read_config(path: str | Path, wanted: type[Config] | None = None) -> Config:
     return CONFIGS[kind](**values)
 
 
-def read_quantization(path: str | Path) -> str:
-    """How the GRUs of the model with this config.json are quantized: one of QUANTIZATIONS, or "" for not at all.
+def read_quantization(path: str | Path) -> tuple[str, str]:
+    """How the model with this config.json is quantized, "" for not at all.
 
+    Its GRUs, one of QUANTIZATIONS; and the matrices of its other layers in the file, one of MATRICES.
     ValueError for another.
     """
-    given = _read(path).get(QUANTIZATION, "")
-    if given not in ("", *QUANTIZATIONS):
-        raise ValueError(f"{CONFIG} has {QUANTIZATION}={given!r}; there are: {', '.join(QUANTIZATIONS)}")
-    return str(given)
+    content, found = _read(path), []
+    for name, known in ((QUANTIZATION, QUANTIZATIONS), (STORED, MATRICES)):
+        given = content.get(name, "")
+        if given not in ("", *known):
+            raise ValueError(f"{CONFIG} has {name}={given!r}; there are: {', '.join(known)}")
+        found.append(str(given))
+    return found[0], found[1]
 
 
 def _read(path: str | Path) -> Mapping[str, Any]:
