@@ -22,13 +22,14 @@ class _Generator(TextGenerator):
 
     def likeliest(self, log_probabilities: Vectors, count: int) -> tuple[Vectors, Ids]:
         """Give the `count` highest of each row, and where they stand."""
+        rows = np.arange(len(log_probabilities))[:, None]
         if count == 1:
             ids = log_probabilities.argmax(1)[:, None]
-            return np.take_along_axis(log_probabilities, ids, 1), ids
+            return log_probabilities[rows, ids], ids
         ids = np.argpartition(log_probabilities, -count, axis=1)[:, -count:]
-        values = np.take_along_axis(log_probabilities, ids, 1)
+        values = log_probabilities[rows, ids]
         order = np.argsort(-values, axis=1, kind="stable")
-        return np.take_along_axis(values, order, 1), np.take_along_axis(ids, order, 1)
+        return values[rows, order], ids[rows, order]
 
 
 class Seq2Seq(_Generator):
