@@ -12,6 +12,7 @@ from fastgru.inference.entries import MATRICES, QUANTIZATIONS
 from fastgru.inference.seq2seq_config import Seq2SeqConfig
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+READY = Path(__file__).parents[1] / "pretrained"  # a folder for each ready model, by its name
 # Their names in CONFIG, whatever the kind of the model: of the GRUs' matrices, and of the others in the file.
 QUANTIZATION, STORED = "quantization", "matrices"
 
@@ -27,6 +28,30 @@ def files_of(config: type[Config]) -> tuple[str, ...]:
     return (CONFIG, WEIGHTS, *config.own_files)
 
 
+def ready_models() -> list[str]:
+    """Give the names of the trained models that come with the package, which stand wherever a model's folder does.
+
+    >>> from fastgru.runtime.models import ready_models
+    >>> "pronunciation" in ready_models()
+    True
+    """
+    return sorted(path.parent.name for path in READY.glob(f"*/{CONFIG}"))
+
+
+def place_of(name: str | Path) -> str | Path:
+    """Give the folder of a ready model by its name; a path that is there, and a name on the Hub, as they are.
+
+    InputError, with the ready models, for a name that is none of these.
+    """
+    if Path(name).exists() or len(Path(name).parts) != 1:
+        return name
+    if str(name) not in ready_models():
+        raise InputError(
+            f"{name}: there is no such folder, and no ready model of this name; there are: {', '.join(ready_models())}"
+        )
+    return READY / name
+
+
 def check_folder(name: str, files: Iterable[str]) -> None:
     """InputError where `name` is a folder and one of these files is not in it."""
     for file in files:
@@ -35,8 +60,8 @@ def check_folder(name: str, files: Iterable[str]) -> None:
 
 
 def locate(model: str | Path, file: str, **options: Any) -> str:
-    """Give the path of a model's file: in its folder, or fetched from the Hub."""
-    local = Path(model) / file
+    """Give the path of a model's file: in its folder, or that of a ready model, or fetched from the Hub."""
+    local = Path(place_of(model)) / file
     if local.is_file():
         return str(local)
     try:

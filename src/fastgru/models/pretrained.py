@@ -22,6 +22,7 @@ from fastgru.inference.folder import (
     Config,
     check_folder,
     files_of,
+    place_of,
     read_config,
 )
 from fastgru.inference.saved import read_saved
@@ -35,7 +36,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
     """The base of our models: `config`, a frozen dataclass, and what `save_pretrained` and `from_pretrained` do.
 
     `save_pretrained(folder)` writes config.json, model.safetensors, the model's own files and a model card.
-    `from_pretrained(folder or name on the Hub)` reads them and checks all of them.
+    `from_pretrained(folder, or name of a ready model or on the Hub)` reads them and checks all of them.
 
     A model gives `config_type`, the dataclass of its configuration, and is made of it and of the tokenizers that it
     names; it extends `_save_pretrained` to write these.
@@ -62,12 +63,12 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "Self":
-        """Load a model from a folder, or from the Hub by its name; it comes in eval mode.
+        """Load a model from a folder, or by its name a ready one or one on the Hub; it comes in eval mode.
 
         `options`: those of the mixin (`revision`, `token`, `cache_dir`, ...) and `map_location`.
         InputError where there is no such model, or what is there is a model of another kind.
         """
-        name = str(pretrained_model_name_or_path)
+        name = str(place_of(pretrained_model_name_or_path))
         check_folder(name, files_of(cls.config_type))
         if isinstance(options.get("map_location"), torch.device):
             options["map_location"] = str(options["map_location"])
