@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
 LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 MATH = re.compile(r"^``` ?math\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
-LANGUAGES = {".h": "cpp", ".c": "c", ".rs": "rust", ".py": "python", "": "docker"}
+LANGUAGES = {".h": "cpp", ".c": "c", ".md": "markdown", ".rs": "rust", ".py": "python", "": "docker"}
 
 
 def write(folder: Path, root: Path = ROOT) -> None:

@@ -1,7 +1,7 @@
 """QuantizedGRU and QuantizedGRUCell: layers for inference whose weights have few bits, as `fastgru.quantize` makes."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard, TypeVar
 
 import torch
@@ -13,7 +13,7 @@ from fastgru.cell import OWN_STATE, GRUCell, KeepsStack
 from fastgru.core.low_precision import quantized
 from fastgru.core.stack import Stack
 from fastgru.core.steps import PLAIN, Steps
-from fastgru.inference.entries import MOST_INT8_TERMS, SCALE
+from fastgru.inference.entries import MOST_INT8_TERMS, SCALE, is_other_matrix
 from fastgru.nn import GRU
 from fastgru.ops.low_precision import low_gru
 from fastgru.ops.precision import HALF
@@ -248,6 +248,29 @@ def quantize_layers(model: torch.nn.Module, weights: str) -> list[str]:
             except ValueError as error:
                 raise ValueError(f"{path}: {error}" if path else str(error)) from error
             found.append(path)
+    return found
+
+
+def round_matrices(model: torch.nn.Module) -> None:
+    """Give the matrices of other layers than GRUs, in place, the float32 numbers that their int8 would stand for.
+
+    Raises ValueError where one is not finite.
+    """
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if is_other_matrix(name, weight.shape):
+                if not bool(weight.isfinite().all()):
+                    raise ValueError(f"{name} holds numbers that are not finite")
+                values, scale = quantized(weight)
+                weight.copy_(values * scale[:, None])
+
+
+def int8_matrices(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state_dict with the matrices of other layers than GRUs in int8, each with its `name_scale`."""
+    found = {**state}
+    for name, weight in state.items():
+        if weight.is_floating_point() and is_other_matrix(name, weight.shape):
+            found[name], found[name + SCALE] = quantized(weight)
     return found
 
 

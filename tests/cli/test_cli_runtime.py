@@ -119,3 +119,83 @@ def test_a_page_of_explanations_needs_torch(folder: Path, tmp_path: Path) -> Non
     result = run("predict", folder / "text", "a film", "--explain", tmp_path / "page.html", "--runtime")
     assert result.exit_code == 2
     assert result.stderr == "fastgru: --explain needs torch: leave out --runtime\n"
+
+
+PLAIN = WITHOUT_TORCH.replace('"huggingface_hub")', '"huggingface_hub", "typer", "rich", "click", "pandas", "pyarrow")')
+
+
+def run_plain(*arguments: object, given: str = "", missing: str = PLAIN) -> subprocess.CompletedProcess[str]:
+    """The command where NumPy, safetensors and tokenizers are all there is."""
+    words = [sys.executable, "-W", "error", "-c", missing, *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, input=given)
+
+
+@pytest.mark.parametrize("case", ["text", "text, as JSON", "words", "words, as JSON"])
+def test_predict_without_its_packages_prints_the_same(folder: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    given = "predict", case.split(",")[0], *GIVEN[case]
+    done, whole = run_plain(*given), run(*given, "--runtime")
+    assert (done.returncode, done.stderr, whole.exit_code) == (0, "", 0)
+    assert done.stdout == whole.stdout
+
+
+def test_predict_without_its_packages_reads_files(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("cab\n\na\n")
+    (tmp_path / "words.csv").write_text("word,n\ncab,1\na,2\n")
+    expected = run("predict", folder / "words", "cab", "a", "--runtime").stdout
+    assert len(expected.splitlines()) == 2
+    for given in (["--file", tmp_path / "words.txt"], ["--file", tmp_path / "words.csv", "--text", "word"], ["-"]):
+        assert run_plain("predict", folder / "words", *given, given="cab\na\n").stdout == expected
+
+
+PLAIN_REFUSALS = {
+    "typo cat": "typo: there is no such folder, and no ready model of this name; there are: pronunciation",
+    "words": "give texts, or a file of them with --file: one of the two",
+    "words cab --out x": "unrecognized arguments: --out x; fastgru predict --help tells what there is",
+    "words cab --beam 0": "argument --beam: '0' is no whole number from 1 on",
+    "text fine --best 2": "--beam and --best are no options for a model of classify",
+    "moves one.npy": "moves is a sequence_classifier, whose inputs are read with more packages: pip install",
+    "words --file none.txt": "none.txt cannot be read",
+}
+
+
+@pytest.mark.parametrize("words", PLAIN_REFUSALS)
+def test_predict_without_its_packages_refuses_in_a_line(
+    folder: Path, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    done = run_plain("predict", *words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"fastgru: {PLAIN_REFUSALS[words]}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_predict_without_tokenizers_says_what_to_install(folder: Path) -> None:
+    less = PLAIN.replace('"pandas"', '"pandas", "tokenizers"')
+    assert run_plain("predict", folder / "words", "cab", missing=less).returncode == 0
+    done = run_plain("predict", folder / "text", "fine", missing=less)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "fastgru: texts need tokenizers, which is not installed here. Install it with: pip install 'fastgru[text]'\n"
+    )
+
+
+def test_a_ready_model_is_predicted_by_and_measured(tmp_path: Path) -> None:
+    asked = "predict", "pronunciation", "cat", "world"
+    for said in (run(*asked).stdout, run(*asked, "--runtime").stdout, run_plain(*asked).stdout):
+        assert said == "K AE T\nW ER L D\n"
+    table = tmp_path / "words.csv"
+    table.write_text("source,target\ncat,K AE T\ncat,K IY T\nworld,W ER L D\nhello,W\n")
+    asked = "evaluate", "pronunciation", "--data", str(table), "--json"
+    found = [json.loads(run(*asked, *more).stdout) for more in ([], ["--runtime"])]
+    assert found[0] == found[1]
+    assert (found[0]["sources"], found[0]["sequence_error"]) == (3, pytest.approx(1 / 3))
+    refused = run("evaluate", "pronunciation", "--card")
+    assert refused.exit_code == 2
+    assert "metrics.csv cannot be read" in refused.stderr
+
+
+def test_where_there_is_no_torch_predict_answers_without(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run("predict", folder / "words", "cab", "--runtime").stdout
+    gone = WITHOUT_TORCH.replace("sys.meta_path", "sys.modules['torch'] = None\nsys.meta_path")
+    assert run_plain("predict", folder / "words", "cab", missing=gone).stdout == expected

@@ -366,5 +366,6 @@ def test_the_command_without_its_packages_says_what_to_install(tmp_path: Path) -
         [sys.executable, "-m", "fastgru", "--help"], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 2
-    assert done.stderr == "fastgru: typer is not installed. Install it with: pip install 'fastgru[train]'\n"
+    said = "fastgru: typer is not installed. Install it with: pip install 'fastgru[train]'; "
+    assert done.stderr == f"{said}without it there are fastgru predict and fastgru run\n"
     assert done.stdout == ""

@@ -30,7 +30,7 @@ FLOORS = [
     ["fastgru.data"],
     ["fastgru.training"],
     ["fastgru.predict", "fastgru.sklearn"],
-    ["fastgru.launch"],
+    ["fastgru.launch", "fastgru.predict_texts"],
     ["fastgru.startup"],
     ["fastgru.cli"],
     ["fastgru.__main__"],

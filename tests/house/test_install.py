@@ -79,6 +79,13 @@ def test_run_needs_nothing_but_what_the_program_needs(clean: Environment) -> Non
     assert done.stderr.splitlines()[-1] == "NameError: name 'x' is not defined"
 
 
+def test_the_ready_model_speaks_at_once(clean: Environment) -> None:
+    done = clean.run("fastgru", "predict", "pronunciation", "cat", "world")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "K AE T\nW ER L D\n", "")
+    ask = "from fastgru import runtime; print(runtime.load('pronunciation').predict(['cat'])[0][0].text)"
+    assert clean.run("python", "-W", "error", "-c", ask).stdout == "K AE T\n"
+
+
 def test_without_its_extra_the_command_says_what_to_install(clean: Environment) -> None:
     done = clean.run("fastgru", "info")
     assert done.returncode == 2

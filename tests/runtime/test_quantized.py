@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import fastgru
 from fastgru import runtime
@@ -153,3 +154,65 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     }
     with pytest.raises(InputError, match="weight_ih_l0 holds numbers that are not finite"):
         runtime.GRU(bits)
+
+
+def spelling_model(**options: Any) -> Seq2Seq:
+    source, target = source_tokenizer("characters", "abc", fold=True), target_tokenizer("words", ["X", "Y", "Z"])
+    sizes = {"encoder_size": 16, "decoder_size": 24, "attention": "gnmt", "decoder_layers": 2}
+    return Seq2Seq(Seq2SeqConfig(6, 7, **{**sizes, **options}), source, target).eval()
+
+
+@pytest.mark.parametrize("options", [{}, {"ngrams": 4}, {"attention": "bahdanau", "decoder_layers": 1}])
+def test_other_matrices_are_rounded_and_stored_in_int8(options: dict[str, Any], tmp_path: Path) -> None:
+    model, words = spelling_model(**options), ["abc", "a", "cab", "bbca"]
+    small = fastgru.quantize(model, matrices="int8")
+    bound = model.output.weight.abs().amax(1, keepdim=True) / 254 * (1 + 1e-6)
+    change = (small.output.weight - model.output.weight).abs()
+    assert (change <= bound).all()
+    assert change.max() > 0
+    small.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["matrices"] == "int8"
+    stored = load_file(tmp_path / "model.safetensors")
+    narrow = {name for name, value in stored.items() if value.dtype is torch.int8}
+    assert narrow == {name for name, value in stored.items() if value.dim() == 2}
+    again, found = Seq2Seq.from_pretrained(tmp_path), runtime.load(tmp_path)
+    assert again.matrices == "int8"
+    torch.testing.assert_close(again.output.weight, small.output.weight, rtol=1e-6, atol=0)
+    expected = [several[0] for several in small.predict(words)]
+    for other in (again, found):
+        assert [several[0].text for several in other.predict(words)] == [one.text for one in expected]
+        scores = [several[0].score for several in other.predict(words)]
+        assert scores == pytest.approx([one.score for one in expected], abs=1e-5)
+    again.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+    fastgru.to_float(again).save_pretrained(tmp_path / "float")
+    assert not {"matrices", "quantization"} & json.loads((tmp_path / "float" / "config.json").read_text()).keys()
+
+
+def test_other_matrices_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
+    model = spelling_model()
+    for matrices in ("bf16", ""):
+        with pytest.raises(InputError, match=r"matrices is 'int8', for a model of fastgru\.models, got '"):
+            fastgru.quantize(model, matrices=matrices)
+    with pytest.raises(InputError, match="got 'int8' and a GRU"):
+        fastgru.quantize(torch.nn.GRU(3, 4), matrices="int8")
+    with torch.no_grad():
+        model.output.weight[0, 0] = float("inf")
+    with pytest.raises(InputError, match=r"output\.weight holds numbers that are not finite"):
+        fastgru.quantize(model, matrices="int8")
+
+
+def test_a_file_of_other_matrices_than_its_configuration_says_is_refused(tmp_path: Path) -> None:
+    fastgru.quantize(spelling_model(), matrices="int8").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for given, words in (("int4", "matrices='int4'; there are: int8"), ("", "expected float64 or float32")):
+        (tmp_path / "config.json").write_text(json.dumps({**config, "matrices": given}))
+        with pytest.raises(InputError, match=words):
+            runtime.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["output.weight_scale"][0] = 0
+    save_file(weights, tmp_path / "model.safetensors")
+    for load in (runtime.load, Seq2Seq.from_pretrained):
+        with pytest.raises(InputError, match=r"output\.weight_scale must be above 0"):
+            load(tmp_path)

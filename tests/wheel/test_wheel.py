@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastgru
 from fastgru import _native, runtime
 
 HAS_LOCK = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -80,6 +81,21 @@ def test_a_file_is_loaded_and_streamed(tmp_path: Path) -> None:
     gru = runtime.load(tmp_path / "gru.npz", batch_first=False)
     stream = gru.stream(3)
     np.testing.assert_allclose(np.stack([stream.step(x_t) for x_t in x]), gru(x)[0], rtol=0, atol=2e-6)
+
+
+def test_the_pronunciation_model_is_in_it_and_speaks() -> None:
+    folder = Path(fastgru.__file__).parent / "pretrained" / "pronunciation"
+    files = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert {"LICENSE", "README.md", "config.json", "model.safetensors", "train.json"} <= set(files)
+    assert sum(files.values()) <= 3_000_000
+    found = runtime.load("pronunciation").predict(["cat", "world"])
+    assert [several[0].text for several in found] == ["K AE T", "W ER L D"]
+
+
+def test_its_command_needs_no_other_package() -> None:
+    command = [sys.executable, "-W", "error", "-m", "fastgru", "predict", "pronunciation", "cat", "world"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "K AE T\nW ER L D\n", "")
 
 
 def test_threads_share_a_gru_and_have_streams_of_their_own() -> None:

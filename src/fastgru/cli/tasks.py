@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -33,13 +34,16 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the run in --out, with its options; with more --epochs for longer.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
-Run = Annotated[str, typer.Argument(help="Folder of a run or of a saved model, or a model's name on the Hub.")]
+Run = Annotated[
+    str, typer.Argument(help="Folder of a run or of a saved model, a ready model's name, or one on the Hub.")
+]
 Ensemble = Annotated[
     list[str] | None,
     typer.Option(help="Another model, which answers together with the first; may be given several times."),
 ]
 Runtime = Annotated[
-    bool, typer.Option("--runtime", help="Answer without torch, on NumPy: the same, and it starts sooner.")
+    bool,
+    typer.Option("--runtime", help="Answer on NumPy, as is done without torch: the same, and it starts sooner."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -135,6 +139,7 @@ def evaluate(
     reliability: Path | None,
     errors: Path | None,
     card: bool,
+    runtime: bool,
     **columns: str | None,
 ) -> None:
     """Measure a trained model on texts, pairs or series that it has not seen."""
@@ -148,7 +153,7 @@ def evaluate(
     wanted.check()
     task = task_of_run(run)
     given = _given(columns, task.reads, task)
-    measures, source = evaluate_run(task, run, data, given, ensemble or (), card=card)
+    measures, source = evaluate_run(task, run, data, given, ensemble or (), card=card, runtime=runtime)
     wanted.write(measures, source, task)
     if as_json:
         content = dataclasses.asdict(measures)
@@ -172,6 +177,7 @@ def predict(
     **options: Any,
 ) -> None:
     """Tell what a trained model says of new inputs; with --out, of every row of a table."""
+    runtime = runtime or find_spec("torch") is None
     if runtime:  # a step's products are so small that a second thread of NumPy's costs more than it gives
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     task = task_of_run(run)
@@ -261,6 +267,11 @@ _set_parameters(
     ),
     _parameter(
         "card", Annotated[bool, typer.Option("--card", help="Write the measures into the run's model card.")], False
+    ),
+    _parameter(
+        "runtime",
+        Annotated[bool, typer.Option("--runtime", help="Measure what it answers on NumPy, without torch.")],
+        False,
     ),
     *_unique(
         parameter for task in TASKS.values() for parameter in _parameters(task.options, named=task.reads, optional=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 from fastgru.common.errors import InputError
 from fastgru.common.eval_mode import eval_mode
 from fastgru.convert.modules import accelerate, check_module, check_own_weights, shown_path
-from fastgru.inference.entries import QUANTIZATIONS
-from fastgru.quantized import KeepsLowWeights, float_weights, is_float_layer, quantize_layers
+from fastgru.inference.entries import MATRICES, QUANTIZATIONS
+from fastgru.quantized import KeepsLowWeights, float_weights, is_float_layer, quantize_layers, round_matrices
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 
@@ -94,6 +94,7 @@ def quantize(
     model: _Module,
     weights: str = "int8",
     *,
+    matrices: str | None = None,
     check: Iterable[Any] | None = None,
     at_least: float | None = None,
     report: Callable[[QuantizationReport], object] | None = None,
@@ -104,6 +105,8 @@ def quantize(
         copy is in eval, and its other parts are as they were.
     weights: "int8", a quarter of the size, with activations of 8 bits inside the products; or "bf16", half the size
         and more exact.
+    matrices: "int8" for the matrices of the other layers too, of a model of `fastgru.models`: embeddings and linear
+        layers. Their numbers are rounded, they are computed in float32, and `save_pretrained` writes them in int8.
     check: batches to compare the two models on: each is what the model is called with, a tensor or a tuple of
         arguments, or for a model of `fastgru.models` whatever its `predict` takes, a list of texts say.
     at_least: the share of answers on `check` that must be alike, from 0 to 1. An answer is what `predict` gives of a
@@ -128,6 +131,10 @@ def quantize(
     check_module(model)
     if weights not in QUANTIZATIONS:
         raise InputError(f"weights must be one of {', '.join(map(repr, QUANTIZATIONS))}, got {weights!r}")
+    if matrices is not None and (matrices not in MATRICES or not hasattr(model, "save_pretrained")):
+        raise InputError(
+            f"matrices is 'int8', for a model of fastgru.models, got {matrices!r} and a {type(model).__name__}"
+        )
     if at_least is not None and (check is None or not 0 <= at_least <= 1):
         raise InputError(
             f"at_least is a share of the answers to check, from 0 to 1, got {at_least!r} and check={check!r}"
@@ -137,6 +144,9 @@ def quantize(
     exact = copy.deepcopy(small)
     try:
         paths = quantize_layers(small, weights)
+        if matrices is not None:
+            round_matrices(small)
+            small.matrices = matrices  # type: ignore[assignment]
     except ValueError as error:
         raise InputError(str(error)) from error
     small.eval()
@@ -168,7 +178,7 @@ def to_float(model: _Module) -> _Module:
     made = copy.deepcopy(model)
     for part in made.modules():
         if hasattr(part, "save_pretrained"):
-            part.quantization = ""  # type: ignore[assignment]
+            part.quantization = part.matrices = ""  # type: ignore[assignment]
     paths = [path for path, part in made.named_modules() if isinstance(part, KeepsLowWeights)]
     if not paths:
         raise InputError(f"{type(model).__name__} has no quantized layer in it")

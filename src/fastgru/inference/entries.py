@@ -22,6 +22,7 @@ class Entry(NamedTuple):
 
 SCALE = "_scale"  # after the name of an int8 matrix: what a whole number is worth in each row
 QUANTIZATIONS = ("int8", "bf16")
+MATRICES = ("int8",)  # what the matrices of other layers may be in a file
 MOST_INT8_TERMS = 1 << 17  # of a sum of int8 products: int32 holds it; gru.h has it as kMostInt8Terms
 _MATRIX = re.compile(r"weight_[ih]h(_l\d+(_reverse)?)?")
 
@@ -35,6 +36,21 @@ def quantized_entries(entries: Iterable[Entry], quantization: str) -> Iterator[E
         yield entry._replace(bits=quantization)
         if quantization == "int8":
             yield Entry(entry.name + SCALE, entry.shape[:1], positive=True)
+
+
+def is_other_matrix(name: str, shape: Shape) -> bool:
+    """Whether a weight is a matrix of a model's other layers than GRUs: of an embedding, say, or a linear layer."""
+    return len(shape) == 2 and not _MATRIX.fullmatch(name.rpartition(".")[2])
+
+
+def stored_entries(entries: Iterable[Entry], matrices: str) -> Iterator[Entry]:
+    """The weights as a file has them whose other matrices are int8 where `matrices` is that, and floats where ""."""
+    for entry in entries:
+        if not matrices or entry.whole or not is_other_matrix(entry.name, entry.shape):
+            yield entry
+            continue
+        yield entry._replace(bits=matrices)
+        yield Entry(entry.name + SCALE, entry.shape[:1], positive=True)
 
 
 def gru_entries(

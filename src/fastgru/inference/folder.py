@@ -8,11 +8,13 @@ from typing import Any
 
 from fastgru.common.errors import InputError
 from fastgru.inference.classifier_config import SequenceClassifierConfig, TextClassifierConfig
-from fastgru.inference.entries import QUANTIZATIONS
+from fastgru.inference.entries import MATRICES, QUANTIZATIONS
 from fastgru.inference.seq2seq_config import Seq2SeqConfig
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-QUANTIZATION = "quantization"  # its name in CONFIG, whatever the kind of the model
+READY = Path(__file__).parents[1] / "pretrained"  # a folder for each ready model, by its name
+# Their names in CONFIG, whatever the kind of the model: of the GRUs' matrices, and of the others in the file.
+QUANTIZATION, STORED = "quantization", "matrices"
 
 Config = TextClassifierConfig | SequenceClassifierConfig | Seq2SeqConfig
 # Their model_type and own_files have no annotation: huggingface_hub takes what has one for a field.
@@ -26,6 +28,30 @@ def files_of(config: type[Config]) -> tuple[str, ...]:
     return (CONFIG, WEIGHTS, *config.own_files)
 
 
+def ready_models() -> list[str]:
+    """Give the names of the trained models that come with the package, which stand wherever a model's folder does.
+
+    >>> from fastgru.runtime.models import ready_models
+    >>> "pronunciation" in ready_models()
+    True
+    """
+    return sorted(path.parent.name for path in READY.glob(f"*/{CONFIG}"))
+
+
+def place_of(name: str | Path) -> str | Path:
+    """Give the folder of a ready model by its name; a path that is there, and a name on the Hub, as they are.
+
+    InputError, with the ready models, for a name that is none of these.
+    """
+    if Path(name).exists() or len(Path(name).parts) != 1:
+        return name
+    if str(name) not in ready_models():
+        raise InputError(
+            f"{name}: there is no such folder, and no ready model of this name; there are: {', '.join(ready_models())}"
+        )
+    return READY / name
+
+
 def check_folder(name: str, files: Iterable[str]) -> None:
     """InputError where `name` is a folder and one of these files is not in it."""
     for file in files:
@@ -34,8 +60,8 @@ def check_folder(name: str, files: Iterable[str]) -> None:
 
 
 def locate(model: str | Path, file: str, **options: Any) -> str:
-    """Give the path of a model's file: in its folder, or fetched from the Hub."""
-    local = Path(model) / file
+    """Give the path of a model's file: in its folder, or that of a ready model, or fetched from the Hub."""
+    local = Path(place_of(model)) / file
     if local.is_file():
         return str(local)
     try:
@@ -62,7 +88,7 @@ def read_config(path: str | Path, wanted: type[Config] | None = None) -> Config:
     if kind not in CONFIGS:
         raise ValueError(f"{CONFIG} is that of a {kind}; there are: {', '.join(CONFIGS)}")
     known = fields(CONFIGS[kind])
-    values = {name: value for name, value in content.items() if name not in ("model_type", QUANTIZATION)}
+    values = {name: value for name, value in content.items() if name not in ("model_type", QUANTIZATION, STORED)}
     unknown = sorted(values.keys() - {field.name for field in known})
     if unknown:
         raise ValueError(f"{CONFIG} has {unknown[0]!r}, which is nothing that a {kind} has")
@@ -72,15 +98,19 @@ def read_config(path: str | Path, wanted: type[Config] | None = None) -> Config:
     return CONFIGS[kind](**values)
 
 
-def read_quantization(path: str | Path) -> str:
-    """How the GRUs of the model with this config.json are quantized: one of QUANTIZATIONS, or "" for not at all.
+def read_quantization(path: str | Path) -> tuple[str, str]:
+    """How the model with this config.json is quantized, "" for not at all.
 
+    Its GRUs, one of QUANTIZATIONS; and the matrices of its other layers in the file, one of MATRICES.
     ValueError for another.
     """
-    given = _read(path).get(QUANTIZATION, "")
-    if given not in ("", *QUANTIZATIONS):
-        raise ValueError(f"{CONFIG} has {QUANTIZATION}={given!r}; there are: {', '.join(QUANTIZATIONS)}")
-    return str(given)
+    content, found = _read(path), []
+    for name, known in ((QUANTIZATION, QUANTIZATIONS), (STORED, MATRICES)):
+        given = content.get(name, "")
+        if given not in ("", *known):
+            raise ValueError(f"{CONFIG} has {name}={given!r}; there are: {', '.join(known)}")
+        found.append(str(given))
+    return found[0], found[1]
 
 
 def _read(path: str | Path) -> Mapping[str, Any]:

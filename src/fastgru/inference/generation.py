@@ -4,16 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastgru.inference.batches import Ids, in_batches, pad_ids
 from fastgru.inference.search import Scores, beam_search
 from fastgru.inference.tokens import BEGIN_ID, END_ID, PAD_ID, encode_texts
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from fastgru.inference.word_level import AnyTokenizer
 
 Array = Any  # NumPy's or torch's
 # Takes tokens [N], and which of the hypotheses before each came from [N]; gives the log-probabilities [N, V] of the
@@ -63,8 +61,8 @@ class TextGenerator(ABC):
     True
     """
 
-    source_tokenizer: "Tokenizer"
-    target_tokenizer: "Tokenizer"
+    source_tokenizer: AnyTokenizer
+    target_tokenizer: AnyTokenizer
 
     @property
     @abstractmethod

@@ -42,16 +42,21 @@ def beam_search(
     scores[:, 0] = 0  # all hypotheses are equal at first: one of them counts
     tokens, came_from = np.full(batch * beam, begin, np.int64), np.arange(batch * beam)
     written, ended = np.empty((batch * beam, 0), np.int64), np.zeros(batch * beam, bool)
-    first = came_from[::beam, None]
+    first, rows = came_from[::beam, None], np.arange(batch)[:, None]
     for _ in range(max_length):
         likely, ids = _stay(*step(tokens, came_from), ended)
-        candidates = (scores.reshape(-1, 1) + likely).reshape(batch, -1)
-        best = np.argsort(-candidates, axis=1, kind="stable")[:, :beam]
-        scores = np.take_along_axis(candidates, best, 1)
-        came_from = (first + best // likely.shape[1]).ravel()
-        tokens = np.take_along_axis(ids.reshape(batch, -1), best, 1).ravel()
-        written = np.concatenate([written[came_from], tokens[:, None]], axis=1)
-        ended = ended[came_from] | (tokens == end)
+        if beam == 1:  # nothing to choose among, which would take half of a short word's time
+            scores, tokens = scores + likely, ids[:, 0]
+            written = np.concatenate([written, ids], axis=1)
+            ended = ended | (tokens == end)
+        else:
+            candidates = (scores.reshape(-1, 1) + likely).reshape(batch, -1)
+            best = np.argsort(-candidates, axis=1, kind="stable")[:, :beam]
+            scores = candidates[rows, best]
+            came_from = (first + best // likely.shape[1]).ravel()
+            tokens = ids.reshape(batch, -1)[rows, best].ravel()
+            written = np.concatenate([written[came_from], tokens[:, None]], axis=1)
+            ended = ended[came_from] | (tokens == end)
         if ended.reshape(batch, beam)[:, :wanted].all():
             break
     return [

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastgru.common.errors import InputError
+from fastgru.inference.word_level import AnyTokenizer, read_word_level
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -15,6 +16,9 @@ PAD_ID, UNKNOWN_ID = 0, 1
 BEGIN_ID, END_ID = 2, 3  # of what is written
 SOURCE_SPECIAL = (PAD, UNKNOWN, END)
 TARGET_SPECIAL = (PAD, UNKNOWN, BEGIN, END)
+
+
+_Tokenizer = TypeVar("_Tokenizer", bound=AnyTokenizer)
 
 
 def library() -> Any:
@@ -35,6 +39,16 @@ def load_tokenizer(path: str | Path, vocab_size: int) -> "Tokenizer":
         tokenizer.encode("a word that nobody has seen, qxzvyk")
     except Exception as error:  # tokenizers raises no narrower class
         raise ValueError(f"{name}: {error}") from error
+    return _checked(tokenizer, name, vocab_size)
+
+
+def read_tokenizer(path: str | Path, vocab_size: int) -> AnyTokenizer:
+    """As `load_tokenizer`; one of characters, or of words between spaces, without the package tokenizers."""
+    found = read_word_level(path)
+    return load_tokenizer(path, vocab_size) if found is None else _checked(found, Path(path).name, vocab_size)
+
+
+def _checked(tokenizer: _Tokenizer, name: str, vocab_size: int) -> _Tokenizer:
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= vocab_size:
         raise ValueError(f"{name} has token ids up to {largest}, and the model a vocabulary of {vocab_size}")
@@ -117,7 +131,7 @@ def _frame(tokenizer: "Tokenizer", template: str, special: tuple[str, ...]) -> "
     return tokenizer
 
 
-def encode_texts(tokenizer: "Tokenizer", texts: list[str]) -> list[list[int]]:
+def encode_texts(tokenizer: AnyTokenizer, texts: list[str]) -> list[list[int]]:
     """Give the token ids of each text, `[UNK]` alone where there is none; InputError for what is no text."""
     for row, text in enumerate(texts):
         if not isinstance(text, str) or (not text.isprintable() and not _encodes(text)):

@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors.torch import save_file
 from torch import nn
 
 from fastgru.common.errors import InputError, reason_of
 from fastgru.common.eval_mode import eval_mode
 from fastgru.common.files import open_to_others
-from fastgru.inference.folder import CONFIG, QUANTIZATION, WEIGHTS, Config, check_folder, files_of, read_config
+from fastgru.inference.folder import (
+    CONFIG,
+    QUANTIZATION,
+    STORED,
+    WEIGHTS,
+    Config,
+    check_folder,
+    files_of,
+    place_of,
+    read_config,
+)
 from fastgru.inference.saved import read_saved
-from fastgru.quantized import quantize_layers
+from fastgru.quantized import int8_matrices, quantize_layers
 
 if TYPE_CHECKING:
     from typing import Self
@@ -25,7 +36,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
     """The base of our models: `config`, a frozen dataclass, and what `save_pretrained` and `from_pretrained` do.
 
     `save_pretrained(folder)` writes config.json, model.safetensors, the model's own files and a model card.
-    `from_pretrained(folder or name on the Hub)` reads them and checks all of them.
+    `from_pretrained(folder, or name of a ready model or on the Hub)` reads them and checks all of them.
 
     A model gives `config_type`, the dataclass of its configuration, and is made of it and of the tokenizers that it
     names; it extends `_save_pretrained` to write these.
@@ -34,6 +45,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
     config_type: ClassVar[type[Config]]
     config: Any
     quantization: str = ""  # of its GRUs: "int8", "bf16", or "" for not at all
+    matrices: str = ""  # what those of its other layers are in a file: "int8", or "" for floats
 
     def in_eval_mode(self) -> AbstractContextManager[None]:
         """Keep the whole model in eval mode in here; afterwards each part is as it was."""
@@ -41,20 +53,22 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
+        if self.matrices:
+            save_file(int8_matrices(self.state_dict()), save_directory / WEIGHTS, {"format": "pt"})
         open_to_others(save_directory / WEIGHTS)
         content = {"model_type": self.config_type.model_type, **asdict(self.config)}
-        if self.quantization:
-            content[QUANTIZATION] = self.quantization
+        content |= {QUANTIZATION: self.quantization} if self.quantization else {}
+        content |= {STORED: self.matrices} if self.matrices else {}
         (save_directory / CONFIG).write_text(json.dumps(content, sort_keys=True, indent=2), encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "Self":
-        """Load a model from a folder, or from the Hub by its name; it comes in eval mode.
+        """Load a model from a folder, or by its name a ready one or one on the Hub; it comes in eval mode.
 
         `options`: those of the mixin (`revision`, `token`, `cache_dir`, ...) and `map_location`.
         InputError where there is no such model, or what is there is a model of another kind.
         """
-        name = str(pretrained_model_name_or_path)
+        name = str(place_of(pretrained_model_name_or_path))
         check_folder(name, files_of(cls.config_type))
         if isinstance(options.get("map_location"), torch.device):
             options["map_location"] = str(options["map_location"])
@@ -77,6 +91,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         if saved.quantization:
             quantize_layers(model, saved.quantization)
             model.quantization = saved.quantization
+        model.matrices = saved.matrices
         model.load_state_dict({name: _tensor(array) for name, array in saved.weights.items()})
         return model.to(map_location).eval()
 

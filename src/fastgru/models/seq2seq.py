@@ -52,6 +52,8 @@ class Seq2Seq(Pretrained, TorchTextGenerator, model_card_template=MODEL_CARD, li
     """
 
     config_type = Seq2SeqConfig
+    source_tokenizer: "Tokenizer"
+    target_tokenizer: "Tokenizer"
 
     def __init__(self, config: Seq2SeqConfig, source_tokenizer: "Tokenizer", target_tokenizer: "Tokenizer") -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Trained GRUs without torch: from NumPy arrays, as a stream, and the saved models.
 
-It imports NumPy and safetensors alone; a model of texts also needs `tokenizers` (`pip install 'fastgru[text]'`).
+It imports NumPy and safetensors alone; a model of texts also needs `tokenizers` (`pip install 'fastgru[text]'`), but
+not where its tokens are characters or words between spaces, as those of sequence-to-sequence models can be.
 """
 
 from pathlib import Path
@@ -15,10 +16,11 @@ __all__ = ["GRU", "Stream", "load"]
 def load(
     path: str | Path, *, prefix: str = "", batch_first: bool | None = None, threads: int = 1, **options: Any
 ) -> Any:
-    """Load a GRU from a file of weights, or a model from the folder that its `save_pretrained` wrote.
+    """Load a GRU from a file of weights, a model from the folder that its `save_pretrained` wrote, or a ready model.
 
     path: a `.safetensors` or `.npz` file with torch's names (of `fastgru.save`, or of any state_dict), or a folder with
-        config.json and model.safetensors.
+        config.json and model.safetensors, or the name of a ready model, such as "pronunciation"
+        (`fastgru.runtime.models.ready_models`). A path that is there wins over such a name.
     prefix: where in the file the GRU is, such as "encoder.rnn.".
     batch_first, reset_after, layer_norm, zoneout: what `fastgru.save` did not write into the file's metadata.
     threads: how many a call may use.
@@ -37,6 +39,10 @@ def load(
     GRU(3, 4, num_layers=1, batch_first=True, dtype=float32)
     """
     path = Path(path)
+    if not path.suffix:
+        from fastgru.inference.folder import place_of
+
+        path = Path(place_of(path))
     if not path.is_dir():
         from fastgru.runtime.files import load_gru
 

@@ -1,7 +1,7 @@
 """TextClassifier and SequenceClassifier of `fastgru.models`, without torch."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,12 +10,10 @@ from fastgru.inference.classifier_config import SequenceClassifierConfig, TextCl
 from fastgru.inference.prediction import Prediction, other_answers, predictions
 from fastgru.inference.problem import SINGLE
 from fastgru.inference.tokens import encode_texts
+from fastgru.inference.word_level import AnyTokenizer
 from fastgru.runtime.embedding import Embedding
 from fastgru.runtime.functions import Linear, Vectors, Weights, softmax
 from fastgru.runtime.gru import GRU
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 
 class _Head:
@@ -70,7 +68,7 @@ class TextClassifier:
     """
 
     def __init__(
-        self, config: TextClassifierConfig, tokenizer: "Tokenizer", weights: Weights, threads: int = 1
+        self, config: TextClassifierConfig, tokenizer: AnyTokenizer, weights: Weights, threads: int = 1
     ) -> None:
         self.config, self.tokenizer = config, tokenizer
         self.embedding = Embedding(weights, "embedding", config.longest_ngram)

@@ -25,12 +25,14 @@ class Linear:
     """y = x W' + b, over the last dimension of x; without a bias among the weights, y = x W'."""
 
     def __init__(self, weights: Weights, name: str) -> None:
-        self.weight, self.bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+        # OpenBLAS takes a fourth of the time for a few rows where W' lies in one piece (9 rows of 384 to 256 features).
+        self.transposed = np.ascontiguousarray(weights[f"{name}.weight"].T)
+        self.bias = weights.get(f"{name}.bias")
 
     def __call__(self, x: Vectors) -> Vectors:
         """Give y `[..., O]` of x `[..., I]`."""
         # one product: NumPy would make one for each row of the first dimension
-        y = x.reshape(-1, x.shape[-1]) @ self.weight.T
+        y = x.reshape(-1, x.shape[-1]) @ self.transposed
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], -1)

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from fastgru.common.errors import InputError, reason_of
 from fastgru.inference.classifier_config import SequenceClassifierConfig, TextClassifierConfig
+from fastgru.inference.folder import ready_models
 from fastgru.inference.saved import read_saved
 from fastgru.inference.seq2seq_config import Seq2SeqConfig
+from fastgru.inference.tokens import read_tokenizer
 
 if TYPE_CHECKING:
     from fastgru.runtime.classifiers import SequenceClassifier, TextClassifier
     from fastgru.runtime.seq2seq import Seq2Seq, Seq2SeqEnsemble
 
-__all__ = ["Seq2Seq", "Seq2SeqEnsemble", "SequenceClassifier", "TextClassifier", "load_model"]
+__all__ = ["Seq2Seq", "Seq2SeqEnsemble", "SequenceClassifier", "TextClassifier", "load_model", "ready_models"]
 
 # Where each stands: only the one that a folder holds is imported, milliseconds of a program's start.
 _HOMES = {
@@ -36,7 +38,9 @@ def __getattr__(name: str) -> Any:
 
 
 def load_model(name: str | Path, *, threads: int = 1) -> "TextClassifier | SequenceClassifier | Seq2Seq":
-    """Load the model in a folder that `save_pretrained` wrote, or on the Hub by its name (with huggingface_hub).
+    """Load the model in a folder that `save_pretrained` wrote, or by its name a ready one, or one on the Hub.
+
+    A path that is there wins over a ready model's name (`ready_models`); the Hub needs huggingface_hub.
 
     `threads`: how many a GRU may use. InputError where there is no such model, or a file of it is broken, cut, of
     other sizes than config.json tells, or holds what no model of ours can have.
@@ -49,7 +53,7 @@ def load_model(name: str | Path, *, threads: int = 1) -> "TextClassifier | Seque
     ['down', 'up']
     """
     try:
-        saved = read_saved(name)
+        saved = read_saved(name, read_tokenizer=read_tokenizer)
         kind = __getattr__(KINDS[saved.config.model_type])
         return kind(saved.config, *saved.tokenizers, saved.weights, threads)  # type: ignore[no-any-return]
     except InputError:

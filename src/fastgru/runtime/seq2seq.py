@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,13 +10,11 @@ from fastgru.inference.ensemble import Ensemble, check_together
 from fastgru.inference.generation import Alignment, Step, TextGenerator
 from fastgru.inference.seq2seq_config import Seq2SeqConfig
 from fastgru.inference.tokens import encode_texts
+from fastgru.inference.word_level import AnyTokenizer
 from fastgru.runtime.decoder import Source, decoder_of
 from fastgru.runtime.embedding import Embedding
 from fastgru.runtime.functions import Linear, Vectors, Weights, log_softmax
 from fastgru.runtime.gru import GRU
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 
 class _Generator(TextGenerator):
@@ -25,13 +22,14 @@ class _Generator(TextGenerator):
 
     def likeliest(self, log_probabilities: Vectors, count: int) -> tuple[Vectors, Ids]:
         """Give the `count` highest of each row, and where they stand."""
+        rows = np.arange(len(log_probabilities))[:, None]
         if count == 1:
             ids = log_probabilities.argmax(1)[:, None]
-            return np.take_along_axis(log_probabilities, ids, 1), ids
+            return log_probabilities[rows, ids], ids
         ids = np.argpartition(log_probabilities, -count, axis=1)[:, -count:]
-        values = np.take_along_axis(log_probabilities, ids, 1)
+        values = log_probabilities[rows, ids]
         order = np.argsort(-values, axis=1, kind="stable")
-        return np.take_along_axis(values, order, 1), np.take_along_axis(ids, order, 1)
+        return values[rows, order], ids[rows, order]
 
 
 class Seq2Seq(_Generator):
@@ -50,8 +48,8 @@ class Seq2Seq(_Generator):
     def __init__(
         self,
         config: Seq2SeqConfig,
-        source_tokenizer: "Tokenizer",
-        target_tokenizer: "Tokenizer",
+        source_tokenizer: AnyTokenizer,
+        target_tokenizer: AnyTokenizer,
         weights: Weights,
         threads: int = 1,
     ) -> None:

@@ -33,7 +33,8 @@ class Card:
     """The facts of a card.
 
     `name`: of the model, the folder's. `best`: the row of the log of the epoch that is kept. `tested`: what `evaluate`
-    measured on the test part, where it was asked.
+    measured on the test part, where it was asked. `use`: how the model is used, in place of what a folder's card says.
+    `sections`: in Markdown, behind the others.
     """
 
     task: AnyTask
@@ -43,6 +44,8 @@ class Card:
     model: Any
     best: Mapping[str, float]
     tested: Mapping[str, float] | None = None
+    use: str = ""
+    sections: Sequence[str] = ()
 
     def write(self, folder: Path) -> None:
         """Write README.md; a reader never meets half of it."""
@@ -54,14 +57,16 @@ class Card:
         what, kind, inputs = USE[self.task.model_type]
         parts = [
             f"---\n{self._metadata().to_yaml()}\n---\n\n# {self.name}\n\n{what}, made with fastgru.\n",
-            "    pip install 'fastgru[train]'\n\n"
+            self.use
+            or "    pip install 'fastgru[train]'\n\n"
             f"    from fastgru.models import {kind}\n\n"
             f'    model = {kind}.from_pretrained("this folder, or its name on the Hub")\n'
             f"    model.predict({inputs})\n",
             self._labels(),
             self._data(),
-            _table("Measures", ("measure", "value", "of"), [(n, f"{v:.4f}", part) for n, v, part in self._measures()]),
+            table("Measures", ("measure", "value", "of"), [(n, f"{v:.4f}", part) for n, v, part in self._measures()]),
             self._training(),
+            *self.sections,
         ]
         return "\n".join(part for part in parts if part)
 
@@ -118,7 +123,7 @@ class Card:
             return ""
         counts = getattr(self.data, "train").label_counts  # noqa: B009 (not of every kind of data)
         rows = [(name, f"{counts[name]:,}") for name in self.model.config.labels]
-        return _table("Labels", ("label", "rows to train on"), rows)
+        return table("Labels", ("label", "rows to train on"), rows)
 
     def _data(self) -> str:
         parts = [f"{len(getattr(self.data, part)):,} {part}" for part in ("train", "validation", "test")]
@@ -140,7 +145,8 @@ def numbers_of(measures: Any) -> dict[str, float]:
     return found | ({"bleu": corpus.bleu, "chrf": corpus.chrf} if corpus is not None else {})
 
 
-def _table(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def table(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Give a section with a table, in Markdown."""
     lines = [f"## {title}\n", _row(head), _row(("---",) * len(head)), *map(_row, rows)]
     return "\n".join(lines) + "\n"
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fastgru.common.errors import InputError
 from fastgru.common.files import check_image
+from fastgru.inference.folder import place_of
 from fastgru.training.run_folder import RunFolder
 from fastgru.training.task import Calibrated, Data, Drawable, Measures, WithErrors
 from fastgru.training.tasks import AnyTask
@@ -53,18 +54,21 @@ def evaluate_run(
     ensemble: Sequence[str] = (),
     *,
     card: bool = False,
+    runtime: bool = False,
 ) -> tuple[Measures, str]:
     """Measure the model of `run`; gives what it was measured on too, in words.
 
-    `run`: a run's folder; for a `table` also a model's folder or name on the Hub.
+    `run`: a run's folder, or a ready model's name; for a `table` also a model's folder or name on the Hub.
     `reads`: how to read the table, where not as the run's own data, and how to answer, where not as the model does.
     `ensemble`: other models, which answer together with the run's. `card`: write the measures into the model card.
-    InputError for what cannot be measured.
+    `runtime`: measure what `fastgru.runtime` answers. InputError for what cannot be measured.
     """
-    load = partial(task.load_models, [run, *ensemble])
-    folder = RunFolder(Path(run))
+    load = partial(task.load_models, [run, *ensemble], runtime=runtime)
+    folder = RunFolder(Path(place_of(run)))
     if table is None:
         options = folder.read_options()
+        if card:
+            folder.read_log()  # what the card needs, before minutes are spent
         data = task.load_data(options)
         folder.check_data(data.fingerprint())
         model = load()

@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from fastgru.common.errors import InputError
 from fastgru.common.files import atomic_write, locked
 from fastgru.common.processes import torchrun_world
+from fastgru.inference.folder import place_of
 from fastgru.training.options import TrainOptions
 from fastgru.training.tasks import TASKS, AnyTask, task_of_model
 
@@ -190,7 +191,7 @@ def begins(run: RunFolder) -> bool:
 
 def task_of_run(name: str) -> AnyTask:
     """Find the task of a run's folder, or of a model that has none."""
-    run = RunFolder(Path(name))
+    run = RunFolder(Path(place_of(name)))
     return run.task if run.is_run else task_of_model(name)
 
 

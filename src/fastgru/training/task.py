@@ -131,10 +131,19 @@ class Task(ABC, Generic[O, D, M]):
         """Make a model for the data of a saved one; InputError where these do not go together."""
 
     def start_model(self, options: O, data: D) -> M:
-        """Make the model that is trained: a new one, or one that starts from a saved one."""
+        """Make the model that is trained: a new one, or one that starts from a saved one.
+
+        InputError where that one is quantized.
+        """
         if options.start_from is None:
             return self.build_model(options, data)
-        return self.continue_model(self.load_model(options.start_from), options, data)
+        before = self.load_model(options.start_from)
+        if before.quantization:
+            raise InputError(
+                f"--from {options.start_from}: its weights are {before.quantization}, and only floats are trained; "
+                "fastgru.to_float(model).save_pretrained(folder) makes a folder that can be"
+            )
+        return self.continue_model(before, options, data)
 
     @abstractmethod
     def module(self, model: M, options: O) -> "TaskModule[M]":

@@ -15,9 +15,10 @@ TASKS: dict[str, AnyTask] = {task.name: task for task in (Classify(), Translate(
 
 
 def task_of_model(name: str) -> AnyTask:
-    """Find the task of a model, in a folder or on the Hub, by the kind that its config.json tells."""
-    from fastgru.inference.folder import CONFIG, locate, model_type_of
+    """Find the task of a model, in a folder, ready or on the Hub, by the kind that its config.json tells."""
+    from fastgru.inference.folder import CONFIG, locate, model_type_of, place_of
 
+    name = str(place_of(name))
     # A name on the Hub is `owner/name`; where `owner` is a folder here, a folder in it was meant.
     if not Path(name).exists() and (name.count("/") != 1 or Path(name).parent.is_dir()):
         raise InputError(f"{name}: there is no such folder")

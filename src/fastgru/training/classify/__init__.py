@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastgru.common.errors import InputError
 from fastgru.common.processes import rank
-from fastgru.training.answers import AnsweredText, text_answer
+from fastgru.inference.answers import AnsweredText, text_answer
 from fastgru.training.classify.options import ClassifyOptions, ClassifyPredictOptions
 from fastgru.training.classify.threshold import set_threshold
 from fastgru.training.options import TABLE_FIELDS

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastgru.common.errors import InputError
-from fastgru.training.answers import AnsweredSignal, signal_answer
+from fastgru.inference.answers import AnsweredSignal, signal_answer
 from fastgru.training.signals.options import SignalsOptions, SignalsPredictOptions
 from fastgru.training.targets import TARGET_FIELDS, columns_for, configured
 from fastgru.training.task import Task

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastgru.common.errors import InputError
-from fastgru.training.answers import Translation
+from fastgru.inference.answers import Translation, translations
 from fastgru.training.options import TABLE_FIELDS
 from fastgru.training.task import Task
 from fastgru.training.translate.options import TranslateOptions, TranslatePredictOptions
@@ -184,5 +184,4 @@ class Translate(Task[TranslateOptions, "TextSplits", "Seq2Seq"]):
         found = model.predict(inputs, beam=max(options.beam, options.best), best=options.best)
         if options.attention_map is not None:
             draw_attention(model, inputs, [several[0].text for several in found], options.attention_map)
-        for text, (first, *others) in zip(inputs, found, strict=True):
-            yield Translation(text, first.text, first.score, [other.text for other in others])
+        yield from translations(inputs, found)

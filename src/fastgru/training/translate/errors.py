@@ -30,6 +30,12 @@ def count_errors(model: TextGenerator, written: str, references: list[str]) -> E
     return Errors(True, edits, tokens)
 
 
+def error_rates(errors: Sequence[Errors]) -> tuple[float, float]:
+    """Give the share of sequences that are wrong, and the edits over the tokens of the references."""
+    edits, tokens = sum(one.edits for one in errors), sum(one.tokens for one in errors)
+    return sum(one.wrong for one in errors) / len(errors), edits / max(1, tokens)
+
+
 def edit_distance(first: Sequence[str], second: Sequence[str]) -> int:
     """Levenshtein's distance: the fewest insertions, deletions and substitutions from one to the other."""
     row = list(range(len(second) + 1))

@@ -9,7 +9,7 @@ from fastgru.data.labelled import LabelledTexts
 from fastgru.data.pairs import references
 from fastgru.inference.generation import TextGenerator
 from fastgru.training.translate.bleu import CorpusScores, corpus_scores
-from fastgru.training.translate.errors import count_errors
+from fastgru.training.translate.errors import count_errors, error_rates
 from fastgru.training.wrong import WrongAnswer
 
 
@@ -52,10 +52,11 @@ def measure(model: TextGenerator, rows: LabelledTexts, *, beam: int) -> Translat
         for (source, several), one, found in zip(known.items(), written, errors, strict=True)
         if found.wrong
     ]
+    sequence_error, token_error = error_rates(errors)
     return TranslateMeasures(
         sources=len(known),
-        sequence_error=sum(one.wrong for one in errors) / len(errors),
-        token_error=sum(one.edits for one in errors) / max(1, sum(one.tokens for one in errors)),
+        sequence_error=sequence_error,
+        token_error=token_error,
         beam=beam,
         corpus=corpus_scores([one.text for one in written], list(known.values())),
         errors=sorted(wrong, key=lambda one: -one.probability),

@@ -1,8 +1,10 @@
 """What a model says of one input, as the command predict prints it and as a table gets it."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastgru.inference.generation import GeneratedText
 from fastgru.inference.prediction import Estimate, MultiLabelPrediction
 
 
@@ -116,6 +118,12 @@ class Translation:
     def line(self) -> str:
         """Give what was written, likeliest first, separated by tabs."""
         return "\t".join([self.target, *self.others])
+
+
+def translations(sources: Sequence[str], found: Sequence[Sequence[GeneratedText]]) -> Iterator[Translation]:
+    """Give what a model generated of each source: the likeliest target first, one at least."""
+    for source, (first, *others) in zip(sources, found, strict=True):
+        yield Translation(source, first.text, first.score, [other.text for other in others])
 
 
 def _label_line(label: str, probabilities: dict[str, float], given: str) -> str:
