@@ -11,6 +11,7 @@ import fastgru
 tomllib = pytest.importorskip("tomllib", reason="of Python 3.11 and later")
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+COMMANDS = re.compile(r"(?:`|^ *|run: |&& *)make ([a-z][a-z0-9-]*)", re.MULTILINE)
 LINKS = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -66,3 +67,15 @@ def test_release_check_says_all_that_is_missing() -> None:
         "the tag v1.0 is there already",
         "changes that are not committed",
     ]
+
+
+def test_make_has_every_target_that_is_spoken_of() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
+    phony = re.findall(r"^\.PHONY:((?:.*\\\n)*.*)$", makefile, re.MULTILINE)
+    assert set(" ".join(phony).replace("\\", "").split()) == targets
+    assert len(phony) == 1
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.yml"), ROOT / ".ci/run"]
+    spoken = {name for page in pages for name in COMMANDS.findall(page.read_text())}
+    assert spoken
+    assert spoken <= targets
