@@ -107,10 +107,12 @@ TOOLS := build/tools/bin
 wheels: build/tools/done
 	rm -rf build/wheels dist && mkdir -p build/wheels
 	for python in $(PYTHONS); do \
+	  $$python -m pip download --quiet --no-deps --no-index --find-links build/wheels --dest build/wheels fastgru \
+	    2>/dev/null || \
 	  FASTGRU_REQUIRE_NATIVE=1 CXX="$(abspath $(TOOLS))/python-zig c++ -target $(WHEEL_TARGET)" \
 	    $$python -m pip wheel --no-deps --disable-pip-version-check --wheel-dir build/wheels . || exit 1; \
 	done
-	$(TOOLS)/auditwheel repair --only-plat --plat manylinux_2_28_x86_64 --wheel-dir dist build/wheels/*.whl
+	PATH="$(abspath $(TOOLS)):$$PATH" auditwheel repair --only-plat --plat manylinux_2_28_x86_64 --wheel-dir dist build/wheels/*.whl
 	$(TOOLS)/twine check --strict dist/*.whl
 	for wheel in dist/*abi3*.whl; do [ ! -e "$$wheel" ] || $(TOOLS)/abi3audit --strict --report $$wheel || exit 1; done
 	for python in $(PYTHONS); do tests/wheel/try.sh $$python dist || exit 1; done
