@@ -58,15 +58,21 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
 
 
 def test_release_check_says_all_that_is_missing() -> None:
-    assert problems("1.0", "## Unreleased\n\n## 1.0 2026\n", "x\nversion: 1.0\n", "v0.9\n", "") == []
-    found = problems("1.0", "## Unreleased\n\n- more\n\n## 0.9\n", "version: 0.9", "v0.9\nv1.0\n", " M file\n")
+    assert problems("1.0", "## Unreleased\n\n## 1.0 2026\n", "x\nversion: 1.0\n", "v0.9\n", "", "") == []
+    tags = "v0.9\nv1.0\nv1.1\nstable\n"
+    found = problems("1.0", "## Unreleased\n\n- more\n\n## 0.9\n", "version: 0.9", tags, "v1.1\nstable\n", " M file\n")
     assert [line.split(":")[0] for line in found] == [
         "CHANGELOG.md",
         "CHANGELOG.md",
         "CITATION.cff",
-        "the tag v1.0 is there already",
+        "the tag v1.0 is on another commit",
+        "the tag v1.1 is on this commit, whose version is 1.0",
         "changes that are not committed",
     ]
+
+
+def test_release_check_passes_on_the_tagged_commit() -> None:
+    assert problems("1.0", "## Unreleased\n\n## 1.0 2026\n", "x\nversion: 1.0\n", "v0.9\nv1.0\n", "v1.0\n", "") == []
 
 
 def test_make_has_every_target_that_is_spoken_of() -> None:
