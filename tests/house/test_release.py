@@ -11,6 +11,7 @@ import fastgru
 tomllib = pytest.importorskip("tomllib", reason="of Python 3.11 and later")
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+COMMANDS = re.compile(r"(?:`|^ *|run: |&& *)make ([a-z][a-z0-9-]*)", re.MULTILINE)
 LINKS = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -57,12 +58,30 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
 
 
 def test_release_check_says_all_that_is_missing() -> None:
-    assert problems("1.0", "## Unreleased\n\n## 1.0 2026\n", "x\nversion: 1.0\n", "v0.9\n", "") == []
-    found = problems("1.0", "## Unreleased\n\n- more\n\n## 0.9\n", "version: 0.9", "v0.9\nv1.0\n", " M file\n")
+    assert problems("1.0", "## Unreleased\n\n## 1.0 2026\n", "x\nversion: 1.0\n", "v0.9\n", "", "") == []
+    tags = "v0.9\nv1.0\nv1.1\nstable\n"
+    found = problems("1.0", "## Unreleased\n\n- more\n\n## 0.9\n", "version: 0.9", tags, "v1.1\nstable\n", " M file\n")
     assert [line.split(":")[0] for line in found] == [
         "CHANGELOG.md",
         "CHANGELOG.md",
         "CITATION.cff",
-        "the tag v1.0 is there already",
+        "the tag v1.0 is on another commit",
+        "the tag v1.1 is on this commit, whose version is 1.0",
         "changes that are not committed",
     ]
+
+
+def test_release_check_passes_on_the_tagged_commit() -> None:
+    assert problems("1.0", "## Unreleased\n\n## 1.0 2026\n", "x\nversion: 1.0\n", "v0.9\nv1.0\n", "v1.0\n", "") == []
+
+
+def test_make_has_every_target_that_is_spoken_of() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
+    phony = re.findall(r"^\.PHONY:((?:.*\\\n)*.*)$", makefile, re.MULTILINE)
+    assert set(" ".join(phony).replace("\\", "").split()) == targets
+    assert len(phony) == 1
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.yml"), ROOT / ".ci/run"]
+    spoken = {name for page in pages for name in COMMANDS.findall(page.read_text())}
+    assert spoken
+    assert spoken <= targets
