@@ -63,7 +63,8 @@ def test_a_stream_is_the_sequence_step_by_step(seed: int, engine: str) -> None:
     x = torch.randn(7, batch, gru.input_size, dtype=gru.weights()[0].dtype).numpy()
     y, h_n = loaded(x)
     stream = loaded.stream(batch)
-    atol = 1e-6 if x.dtype == np.float32 else 1e-13
+    # NumPy's sums of one row are in another order than those of many; its numbers are held to 1e-5 everywhere
+    atol = {"native": 1e-6, "numpy": 1e-5}[engine] if x.dtype == np.float32 else 1e-13
     for t in range(3):
         np.testing.assert_allclose(stream.step(x[t]), y[t], atol=atol)
     other, out = loaded.stream(batch), np.empty_like(y[0])
