@@ -67,15 +67,19 @@ def test_one_half_layer_is_the_exact_one_rounded_once(dtype: torch.dtype, bidire
 
 @pytest.mark.usefixtures("unrounded")
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
-def test_a_half_stack_is_as_near_to_the_exact_one_as_the_definition(dtype: torch.dtype) -> None:
-    layer = fastgru.GRU(I, H, 3, bidirectional=True, dtype=dtype, backend="cpu")
-    definition = copy.deepcopy(layer)
-    definition.backend = "reference"
-    tensors = halves(dtype, 2, layers=3)
-    expected, got, reference = exact(layer, tensors), run(layer, *tensors), run(definition, *tensors)
-    for name, want in expected.items():
-        error, allowed = ((found[name].double() - want).norm() for found in (got, reference))
-        assert error <= allowed, name
+def test_half_stacks_are_nearer_to_the_exact_ones_than_the_definition(dtype: torch.dtype) -> None:
+    squares: dict[str, list[float]] = {}  # of eight stacks: of one alone, a tensor's rounding may be the luckier one
+    for _ in range(8):
+        layer = fastgru.GRU(I, H, 3, bidirectional=True, dtype=dtype, backend="cpu")
+        definition = copy.deepcopy(layer)
+        definition.backend = "reference"
+        tensors = halves(dtype, 2, layers=3)
+        expected = exact(layer, tensors)
+        for at, found in enumerate((run(layer, *tensors), run(definition, *tensors))):
+            for name, want in expected.items():
+                squares.setdefault(name, [0.0, 0.0])[at] += (found[name].double() - want).square().sum().item()
+    for name, (error, allowed) in squares.items():
+        assert error <= 0.9 * allowed, name
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
