@@ -86,7 +86,7 @@ def _variant(rng: Random) -> dict[str, int | float | bool | str]:
         "layer_norm": form == "normed",
         "reverse": not bidirectional and rng.random() < 0.3,
         "memory": rng.choices(("gates", "recompute", "checkpoint"), (6, 2, 2))[0],
-        "bf16": False,
+        "bf16": rng.random() < 0.2,
     }
 
 

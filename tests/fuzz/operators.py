@@ -200,7 +200,8 @@ def _judge(given: Arguments, found: list[Tensor], numbers: bool, define: Define)
         return [f"gave a result where the definition says: {type(error).__name__}: {error}"]
     if len(expected) != len(found):
         return [f"gave {len(found)} results, not {len(expected)}"]
-    bound = max([_BOUNDS.get(t.dtype, 0.0) for t in tensors])
+    rounded = [torch.bfloat16] if given["bf16"] else []
+    bound = max(_BOUNDS.get(dtype, 0.0) for dtype in [*rounded, *(t.dtype for t in tensors)])
     problems = []
     for number, (got, want) in enumerate(zip(found, expected, strict=True)):
         if got.shape != want.shape:
