@@ -7,11 +7,6 @@ namespace fastgru {
 namespace {
 
 template <class Format>
-int32_t low_threads(const ForwardArgs<float>& a, int32_t available) noexcept {
-  return forward_threads(a, available);
-}
-
-template <class Format>
 int64_t low_scratch(const ForwardArgs<float>& a, int32_t threads) noexcept {
   return directions_scratch<float, LowPacked<Format>>(a, threads);
 }
@@ -56,7 +51,7 @@ void low_products(const float* packed, int64_t I, int64_t H, const float* x, int
 template <class Format>
 constexpr LowKernels low_kernels() noexcept {
   LowKernels kernels{};
-  kernels.forward_threads = &low_threads<Format>;
+  kernels.forward_threads = &forward_threads<float>;
   kernels.forward_scratch = &low_scratch<Format>;
   kernels.forward = &low_forward<Format>;
   kernels.packed_elements = &LowPacked<Format>::elements;
