@@ -47,7 +47,7 @@ cp "$tests/low_tests" "$tests/kernel_tests" "$busybox" "$work/root"
 strip "$work/root/low_tests" "$work/root/kernel_tests"
 cat >"$work/root/init" <<INIT
 #!/busybox sh
-for tests in "/low_tests $cases" "/kernel_tests --isa avx512 $cases"; do
+for tests in "/low_tests $cases" "/kernel_tests --isa avx512 $cases" "/kernel_tests --isa avx512+bf16 $cases"; do
     \$tests; echo "\$tests: ended with \$?"
 done
 echo "the end"
