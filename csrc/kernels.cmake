@@ -45,7 +45,8 @@ if(FASTGRU_LOW_PRECISION)
     add_isa(low_avx512_bf16 ${AVX512} -mavx512vnni -mavx512bf16)
   elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
     add_isa(low_neon)
-    add_isa(low_neon_dotprod -march=armv8.2-a+dotprod)
+    # zig, a clang, knows CPUs and no architectures.
+    add_isa(low_neon_dotprod $<IF:$<CXX_COMPILER_ID:Clang>,-mcpu=generic+dotprod,-march=armv8.2-a+dotprod>)
   endif()
 endif()
 # Before the instruction set's own -Wno-: a later option wins.

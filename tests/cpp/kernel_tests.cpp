@@ -121,7 +121,8 @@ bool second_derivatives_agree(const Problem& p, Layer<Real>& layer, int32_t thre
   const double bound = std::max(bounds.gradients, 3e-11);
   layer.double_backward(direction, threads);
   const Results<double> got = layer.results();
-  if (outputs_agree(p, got, expected, bound) & gradients_agree(p, got, expected, bound)) return true;
+  const bool outputs = outputs_agree(p, got, expected, bound);
+  if (gradients_agree(p, got, expected, bound) && outputs) return true;
   std::printf("  second derivatives\n");
   return false;
 }
