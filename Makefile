@@ -81,7 +81,7 @@ export ZIG_LOCAL_CACHE_DIR := $(CURDIR)/build/zig
 cross: $(CROSS:%=cross-%)
 	build/cross/x86_64-linux-gnu.2.17/thread_tests && build/cross/x86_64-linux-gnu.2.17/kernel_tests 10
 	build/cross/x86_64-linux-gnu.2.17/low_tests 10
-	qemu-aarch64 -L /usr/aarch64-linux-gnu build/cross/aarch64-linux-gnu.2.17/thread_tests
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/cross/aarch64-linux-gnu.2.17/thread_tests --no-forks
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/cross/aarch64-linux-gnu.2.17/kernel_tests 10
 	qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max build/cross/aarch64-linux-gnu.2.17/low_tests 10
 	wine build/cross/x86_64-windows-gnu/thread_tests.exe && wine build/cross/x86_64-windows-gnu/kernel_tests.exe 10
