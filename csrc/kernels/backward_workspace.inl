@@ -45,8 +45,7 @@ struct BackwardWorkspace {
   // Of this thread alone.
   Real* own;      // [units][chunk]
   Real* held;     // of Operands::row_at: of h's panels two, of h and r * h
-  Real* encoded;  // [encoded_rows] of 3H numbers, as Operands::encode has them
-  int64_t encoded_rows;
+  Real* encoded;  // rows of 3H numbers, as Operands::encode has them
   int64_t elements;
 
   template <class Operands>
@@ -75,7 +74,7 @@ struct BackwardWorkspace {
     initial = pieces.take(a.dinitial ? group.size * h_panels * W2 : 0);
     own = pieces.take_own(groups * units, group);
     held = pieces.take_own(kTerms > 1 ? kTerms * max_of(x_panels, 2 * h_panels) * W2 : 0, group);
-    encoded_rows = max_of(batch, min_of(chunk, rows_in_l2<Real>(3 * a.H)));
+    const int64_t encoded_rows = max_of(batch, min_of(chunk, rows_in_l2<Real>(3 * a.H)));
     encoded = pieces.take_own(Operands::encoded_elements(encoded_rows, 3 * a.H), group);
     elements = pieces.taken();
   }

@@ -35,20 +35,10 @@ template <>
 void LowPacked<Bf16>::pack_blocks(const Parameters<const float>& from, Form form, int64_t I, int64_t H, Range own,
                                   float* packed) noexcept {
   const LowPacked to(packed, I, H);
-  for (int64_t j = own.begin; j < own.end; ++j) {
-    const int64_t units = min_of(W, H - j * W);
-    for (int64_t gate = 0; gate < 3; ++gate) {
-      const int64_t row = gate * H + j * W;
-      round_gate(from.w_ih + row * I, I, units, to.inputs({0, 1}, false), j, gate);
-      if (form != Form::before) {
-        round_gate(from.w_hh + row * H, H, units, to.states({0, 1}, false), j, gate);
-      } else if (gate < 2) {
-        round_gate(from.w_hh + row * H, H, units, to.first_gates({0, 1}), j, gate);
-      } else {
-        round_gate(from.w_hh + row * H, H, units, to.candidates({0, 1}), j, 0);
-      }
-    }
-  }
+  to.for_gates(form, own, [&](bool of_x, int64_t row, int64_t units, const auto& panels, int64_t j, int64_t gate) {
+    const int64_t K = of_x ? I : H;
+    round_gate((of_x ? from.w_ih : from.w_hh) + row * K, K, units, panels, j, gate);
+  });
   to.pack_vectors(from, form, own);
 }
 

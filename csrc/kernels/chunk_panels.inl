@@ -11,7 +11,8 @@ class ChunkPanels {
   using Real = typename Operands::Real;
 
  public:
-  explicit ChunkPanels(const BackwardPart<Real>& part) noexcept : p_(part), pitch_(Operands::row_pitch(part.work.chunk)) {}
+  explicit ChunkPanels(const BackwardPart<Real>& part) noexcept
+      : p_(part), pitch_(Operands::row_pitch(part.work.chunk)) {}
 
   // The thread's part of the chunk's rows.
   void pack(const Chunk& chunk) noexcept {

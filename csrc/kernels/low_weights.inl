@@ -82,22 +82,12 @@ class LowPacked {
   // All of a direction.
   static void pack(const LowParameters& from, Form form, int64_t I, int64_t H, float* packed) noexcept {
     const LowPacked to(packed, I, H);
-    for (int64_t j = 0; j < blocks(H); ++j) {
-      const int64_t units = min_of(W, H - j * W);
-      for (int64_t gate = 0; gate < 3; ++gate) {
-        const int64_t row = gate * H + j * W;
-        pack_gate({static_cast<const Element*>(from.w_ih), from.s_ih, I, row, units}, to.inputs({0, 1}, false), j, gate);
-        const Gate states{static_cast<const Element*>(from.w_hh), from.s_hh, H, row, units};
-        if (form != Form::before) {
-          pack_gate(states, to.states({0, 1}, false), j, gate);
-        } else if (gate < 2) {
-          pack_gate(states, to.first_gates({0, 1}), j, gate);
-        } else {
-          pack_gate(states, to.candidates({0, 1}), j, 0);
-        }
-      }
-    }
-    to.pack_vectors(from, form, {0, blocks(H)});
+    const Range all{0, blocks(H)};
+    to.for_gates(form, all, [&](bool of_x, int64_t row, int64_t units, const auto& panels, int64_t j, int64_t gate) {
+      const auto* w = static_cast<const Element*>(of_x ? from.w_ih : from.w_hh);
+      pack_gate({w, of_x ? from.s_ih : from.s_hh, of_x ? I : H, row, units}, panels, j, gate);
+    });
+    to.pack_vectors(from, form, all);
   }
   // Unit blocks `own` of a direction whose weights are float: of Bf16, where it rounds.
   static void pack_blocks(const Parameters<const float>& from, Form form, int64_t I, int64_t H, Range own,
@@ -149,6 +139,25 @@ class LowPacked {
         const int64_t at = (j * kVectors + gate) * W + u;
         const_cast<float*>(panel.scale)[at] = exists ? from.scale[from.row + u] : 0.0f;
         const_cast<int32_t*>(panel.offset)[at] = -Format::kOffset * sum;
+      }
+    }
+  }
+
+  // Calls f(whether it is of W_ih, first row, units, panels, block, gate in the panels) for each gate of blocks `own`.
+  template <class F>
+  void for_gates(Form form, Range own, F f) const noexcept {
+    for (int64_t j = own.begin; j < own.end; ++j) {
+      const int64_t units = min_of(W, H_ - j * W);
+      for (int64_t gate = 0; gate < 3; ++gate) {
+        const int64_t row = gate * H_ + j * W;
+        f(true, row, units, inputs({0, 1}, false), j, gate);
+        if (form != Form::before) {
+          f(false, row, units, states({0, 1}, false), j, gate);
+        } else if (gate < 2) {
+          f(false, row, units, first_gates({0, 1}), j, gate);
+        } else {
+          f(false, row, units, candidates({0, 1}), j, 0);
+        }
       }
     }
   }

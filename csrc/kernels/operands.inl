@@ -33,7 +33,8 @@ struct RealOperands {
   static void finish_row(Real*, Real*, int64_t, int64_t, int64_t, bool) noexcept {}
 
   // Columns of rows, and what they are multiplied with, as add_outer_product has them.
-  static void pack_units(const Real* from, int64_t pitch, int64_t rows, int64_t units, int64_t room, Real* to) noexcept {
+  static void pack_units(const Real* from, int64_t pitch, int64_t rows, int64_t units, int64_t room,
+                         Real* to) noexcept {
     ::fastgru::pack_units(from, pitch, rows, units, room, to);
   }
   static void multiply_outer(const Real* a, const Real* panel, int64_t K, Real* c, const Real* out,

@@ -79,7 +79,8 @@ class RecordProducts {
     for (int64_t unit = units_.begin; unit < units_.end; unit += kOuterUnits) {
       const int64_t units = min_of(kOuterUnits, units_.end - unit);
       pack_units(gradients + unit, at_.pitch(), a_.rows, units, a_.rows, own_);
-      add_outer_product<RealOperands<Real>>(own_, panels_, a_.rows, a_.rows, units, columns, out + unit * columns, a_.adds);
+      add_outer_product<RealOperands<Real>>(own_, panels_, a_.rows, a_.rows, units, columns, out + unit * columns,
+                                            a_.adds);
     }
   }
 
